@@ -1,0 +1,45 @@
+# Everything a stranger needs: `make demo`, `make serve`, `make test`, `make lint`.
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= embedded
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+
+.PHONY: help install install-dev demo serve test lint format lock clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(VENV)/.installed-$(EXTRAS) ## Make .venv and install the locked dependencies
+install-dev: $(VENV)/.installed-dev ## The same, and what tests and lint need
+
+$(VENV)/.installed-%: pyproject.toml constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[$*]'
+	touch $@
+
+demo: install ## Fill two holes of a 4K photo through the service and show the result
+	$(PY) -m demo
+
+serve: install ## The whole service on this machine, until Ctrl-C
+	exec $(PY) -m api --embedded
+
+test: install-dev ## All tests
+	$(PY) -m pytest
+
+lint: install-dev ## Format, rules, types, and who may import whom
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+format: install-dev ## Format the code
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+lock: install-dev ## Write constraints.txt from what is installed
+	$(PY) -m pip freeze --exclude-editable --exclude pip --exclude setuptools --exclude uv \
+		| sed -E 's/\+cpu$$//' | grep -v ' @ ' > constraints.txt
+
+clean: ## Remove what make made
+	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
