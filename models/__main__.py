@@ -1,0 +1,258 @@
+"""`python -m models`: fill a hole from the shell, fetch weights, look into a checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TransferSpeedColumn,
+)
+
+from images.errors import ImageError
+from images.mask import check_pair
+from images.read import mask_from_alpha, read_image, read_mask
+from images.write import check_side, encode
+from models import checkpoint, download
+from models.errors import ModelsError
+from models.inpaint import Result, Step, inpaint
+from models.network import load_network
+from models.presets import PRESETS, Preset, resolve_preset
+
+SUFFIXES = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".npy": "npy",
+}
+
+EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
+
+
+class UsageError(Exception):
+    """The command line asks for something that cannot be done; the message says what and what to do."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 2 (a message on stderr says why) or 130 (Ctrl-C)."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    command = {"download": _download, "info": _info}.get(arguments[0] if arguments else "")
+    try:
+        if command:
+            command(arguments[1:])
+        else:
+            _inpaint(arguments)
+    except (ModelsError, ImageError, UsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m models",
+        description="Fill the hole that MASK marks in PHOTO and write the result at the photo's own size.",
+        epilog="Also: `python -m models download big-lama [--url URL]` fetches the published weights, "
+        "`python -m models info FILE` says what a checkpoint is.",
+    )
+    parser.add_argument("photo", type=Path, help="PNG, JPEG, WebP or TIFF; EXIF rotation is applied")
+    parser.add_argument(
+        "mask",
+        type=Path,
+        nargs="?",
+        help="picture of the same size, white (128 and above) = hole; "
+        "without it, the photo's transparent pixels are the hole",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        required=True,
+        help=f"result; its extension chooses the format: {' '.join(SUFFIXES)}",
+    )
+    parser.add_argument("--mask-invert", action="store_true", help="black is the hole")
+    parser.add_argument(
+        "--network", default="auto", help="auto (default), big-lama, builtin, or the path of a checkpoint"
+    )
+    parser.add_argument("--preset", default="default", choices=list(PRESETS), help="default: %(default)s")
+    fields = ", ".join(f.name for f in dataclasses.fields(Preset) if f.name != "name")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"change one field of the preset: {fields}",
+    )
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
+    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="1..100", help="of JPEG")
+    parser.add_argument("--json", action="store_true", help="print one JSON object about the run")
+    return parser
+
+
+def _inpaint(arguments: Sequence[str]) -> None:
+    args = _parser().parse_args(arguments)
+    form = SUFFIXES.get(args.out.suffix.lower())
+    if form is None:
+        raise UsageError(f"{args.out.name}: the result's extension must be one of {' '.join(SUFFIXES)}")
+    if not args.out.absolute().parent.is_dir():
+        raise UsageError(f"the folder of {args.out} does not exist: make it first")
+    preset = resolve_preset(args.preset, dict(_assignment(text) for text in args.set))
+    for path in (args.photo, args.mask):
+        if path is not None and not path.is_file():
+            raise UsageError(f"there is no file {path}")
+    clock = {"start": time.perf_counter()}
+    photo = read_image(args.photo)
+    mask = read_mask(args.mask) if args.mask else mask_from_alpha(photo)
+    if args.mask_invert:
+        mask = ~mask
+    fraction = check_pair(photo.width, photo.height, mask)
+    if form != "npy":
+        check_side(photo.width, photo.height, form)  # before the work, not after it
+    clock["read"] = time.perf_counter()
+    network = load_network(args.network, device=args.device)
+    clock["load"] = time.perf_counter()
+    console = Console(stderr=True)
+    with _bars(console) as progress:
+        bars = Bars(progress)
+        result = inpaint(photo.pixels, mask, network=network, preset=preset, on_step=bars.step)
+    clock["inpaint"] = time.perf_counter()
+    if form == "npy":
+        _write(args.out, lambda file: np.save(file, result.composite))
+    else:
+        data = encode(photo, result.image, form, quality=args.quality)
+        _write(args.out, lambda file: file.write(data))
+    clock["write"] = time.perf_counter()
+    if args.json:
+        print(json.dumps(_summary(result, fraction, photo.format, args.out, clock), indent=2))
+    else:
+        height, width = result.image.shape[:2]
+        console.print(
+            f"{args.out}: {width}x{height}, {len(result.runs)} window(s), network {result.network} on "
+            f"{result.device}, preset {preset.name}, {result.seconds:.1f} s"
+        )
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    field, sign, value = text.partition("=")
+    if not sign:
+        raise UsageError(f"--set takes FIELD=VALUE, such as iterations=10, not {text!r}")
+    return field.strip(), value
+
+
+def _summary(result: Result, fraction: float, form: str, out: Path, clock: dict[str, float]) -> dict[str, Any]:
+    moments = list(clock.items())
+    timings = {f"{name}_seconds": round(now - before, 4) for (_, before), (name, now) in itertools.pairwise(moments)}
+    return {
+        "out": str(out),
+        "input_format": form,
+        "hole_fraction": fraction,
+        "timings": timings,
+        **result.report(),
+    }
+
+
+def _write(path: Path, fill: Any) -> None:
+    """Write a file whole or not at all: under another name beside it first."""
+    try:
+        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                fill(file)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(name, 0o666 & ~umask)
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _bars(console: Console, *extra: Any) -> Progress:
+    """Progress bars on stderr; none where that is no terminal."""
+    columns = extra or (BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
+    return Progress(
+        TextColumn("{task.description}"),
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+class Bars:
+    """One bar for each scale of each window, counting iterations."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._current: tuple[tuple[int, int], TaskID] | None = None
+
+    def step(self, step: Step) -> None:
+        """Show one forward pass; the loss is read only when there is a terminal to show it on."""
+        if self._progress.disable:
+            return
+        name = f"window {step.window}/{step.windows} scale {step.scale}/{step.scales}"
+        key = (step.window, step.scale)
+        if self._current is None or self._current[0] != key:
+            self._current = (key, self._progress.add_task(name, total=step.iterations))
+        loss = f"  loss {float(step.loss):.4f}" if step.loss is not None else ""
+        self._progress.update(self._current[1], completed=step.iteration, description=name + loss)
+
+
+def _download(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m models download", description="Fetch published weights, check them and convert them."
+    )
+    parser.add_argument("name", choices=["big-lama"])
+    parser.add_argument(
+        "--url", help="a mirror of the same file (https, http or file); the hash is checked all the same"
+    )
+    parser.add_argument("--sha256", help="accept another file than the pinned one: its hash")
+    parser.add_argument("--force", action="store_true", help="fetch again even if the weights are there")
+    args = parser.parse_args(arguments)
+    with _bars(Console(stderr=True), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as progress:
+        task = progress.add_task(args.name, total=None)
+        path = download.download(
+            args.name,
+            url=args.url,
+            sha256=args.sha256,
+            force=args.force,
+            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
+        )
+    print(path)
+
+
+def _info(arguments: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m models info", description="Say what a checkpoint file is; nothing in it is executed."
+    )
+    parser.add_argument("file", type=Path)
+    print(json.dumps(checkpoint.describe(parser.parse_args(arguments).file), indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

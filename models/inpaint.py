@@ -1,0 +1,245 @@
+"""`inpaint`: arrays in, arrays out. Plans the windows, refines each, pastes them back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import resource
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import heap, pyramid, windows
+from models.network import Network, device_of
+from models.presets import Preset, resolve_preset
+from models.refine import ScaleRun, passes_at, refine
+from models.tiles import Level, plan_levels
+from models.windows import Box, Window
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress, once per forward pass. Counts start at 1; iterations count all tiles of the scale.
+
+    fraction: of the whole call's work, in (0, 1]. loss: of this iteration, a 0-d tensor on the network's device (reading
+    it waits for that), None where there is no loss.
+    """
+
+    fraction: float
+    window: int
+    windows: int
+    scale: int
+    scales: int
+    iteration: int
+    iterations: int
+    loss: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class WindowRun:
+    """One window as it ran: where, its scales, seconds."""
+
+    box: Box
+    scales: list[ScaleRun]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What `inpaint` returns.
+
+    image: as the input (size, channels, dtype), pixels outside the hole bit-identical; smaller than the input only when
+    the preset's px_budget asks for it. composite: HxWx3 float32 in [0, 1] before quantisation.
+    """
+
+    image: NDArray[Any]
+    composite: NDArray[np.float32]
+    network: str
+    device: str
+    preset: Preset
+    runs: list[WindowRun]
+    seconds: float
+    peak_memory_bytes: int
+
+    def report(self) -> dict[str, Any]:
+        """All of it but the pixels, ready for JSON."""
+        return {
+            "width": self.image.shape[1],
+            "height": self.image.shape[0],
+            "network": self.network,
+            "device": self.device,
+            "preset": dataclasses.asdict(self.preset),
+            "windows": [
+                {
+                    "box": dataclasses.asdict(run.box),
+                    "seconds": round(run.seconds, 4),
+                    "scales": [
+                        {
+                            "height": s.height,
+                            "width": s.width,
+                            "losses": [[float(loss) for loss in tile] for tile in s.losses],
+                        }
+                        for s in run.scales
+                    ],
+                }
+                for run in self.runs
+            ],
+            "seconds": round(self.seconds, 4),
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+def inpaint(
+    image: NDArray[Any],
+    mask: NDArray[np.bool_],
+    *,
+    network: Network,
+    preset: Preset | str = "default",
+    on_step: Callable[[Step], None] | None = None,
+) -> Result:
+    """Fill the hole of a photo.
+
+    image: HxWx3 or HxWx4, uint8 or uint16 (full range) or float32 in [0, 1]; with a fourth channel, alpha, the filled
+    pixels come back opaque. mask: HxW bool, True = hole. An empty hole returns the image as it is.
+    on_step is called once per forward pass and may raise (`Cancelled`, `DeadlineExceeded`): the work ends there, the
+    exception passes through and no tensor is kept.
+    Raises ValueError for arrays of other shapes or types.
+    """
+    preset = resolve_preset(preset) if isinstance(preset, str) else preset
+    white = _white(image, mask)
+    started = time.perf_counter()
+    device = device_of(network)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    composite = image[..., :3].astype(np.float32)
+    composite /= np.float32(white)
+    filled = image.copy()
+    if preset.px_budget and mask.size > preset.px_budget:
+        composite, mask = _shrunk(composite, mask, preset.px_budget)
+        filled = _quantised(composite, image, white)
+    plan = _plan(mask, network, preset)
+    progress = _Progress(plan, preset, on_step)
+    runs = []
+    for number, (box, levels) in enumerate(plan, start=1):
+        window_started = time.perf_counter()
+        rows, columns = box.slices
+        hole = mask[rows, columns]
+        pixels = torch.from_numpy(composite[rows, columns]).to(device).permute(2, 0, 1)[None].contiguous()
+        holes = torch.from_numpy(hole).to(device)[None, None].to(pixels.dtype)
+        with heap.reused():
+            out, scales = refine(network, pixels, holes, preset, levels, partial(progress.tick, number))
+        patch = out[0].permute(1, 2, 0).cpu().numpy()
+        composite[rows, columns][hole] = patch[hole]
+        filled[rows, columns][hole] = _quantised(patch[hole], image, white)
+        runs.append(WindowRun(box, scales, time.perf_counter() - window_started))
+    return Result(
+        filled,
+        composite,
+        network.name,
+        str(device),
+        preset,
+        runs,
+        time.perf_counter() - started,
+        _peak_memory(device),
+    )
+
+
+def _white(image: NDArray[Any], mask: NDArray[np.bool_]) -> float:
+    """The value of full intensity in `image`, after checking both arrays."""
+    if image.ndim != 3 or image.shape[2] not in (3, 4):
+        raise ValueError(f"image must be HxWx3 or HxWx4, not of shape {image.shape}")
+    if mask.dtype != np.bool_ or mask.shape != image.shape[:2]:
+        raise ValueError(
+            f"mask must be a bool array of the image's size {image.shape[:2]}, not {mask.dtype} {mask.shape}"
+        )
+    whites = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+    if image.dtype.name not in whites:
+        raise ValueError(f"image must be uint8, uint16 or float32, not {image.dtype}")
+    return whites[image.dtype.name]
+
+
+def _plan(mask: NDArray[np.bool_], network: Network, preset: Preset) -> list[tuple[Box, list[Level]]]:
+    """The windows of the picture, each with its levels."""
+    height, width = mask.shape
+    min_side = preset.min_side or network.native_size
+    if preset.windows:
+        sizing = windows.Sizing(network.stride, min_side, preset.max_scales, preset.context)
+        found = windows.plan(mask, sizing)
+    elif mask.any():
+        scales = pyramid.scale_count(height, width, min_side, preset.max_scales)
+        found = [Window(Box(0, 0, height, width), scales)]
+    else:
+        found = []
+    return [(w.box, plan_levels(mask[w.box.slices], w.scales, network.stride, preset.tile_side)) for w in found]
+
+
+class _Progress:
+    """Turns the refine loop's ticks into Steps."""
+
+    def __init__(
+        self,
+        plan: Sequence[tuple[Box, Sequence[Level]]],
+        preset: Preset,
+        on_step: Callable[[Step], None] | None,
+    ) -> None:
+        self._plan, self._preset, self._on_step = plan, preset, on_step
+        self._done = 0.0
+        self._total = sum(
+            self._pass_work(scale, tile) * passes_at(scale, preset)
+            for _, levels in plan
+            for scale, level in enumerate(levels, start=1)
+            for tile in level.tiles
+        )
+
+    @staticmethod
+    def _pass_work(scale: int, tile: Box) -> float:
+        """Relative cost of one pass: a backward pass costs about two forward passes."""
+        return tile.height * tile.width * (1 if scale == 1 else 3)
+
+    def tick(self, window: int, scale: int, tile: int, iteration: int, loss: torch.Tensor | None, last: bool) -> None:
+        levels = self._plan[window - 1][1]
+        tiles, passes = levels[scale - 1].tiles, passes_at(scale, self._preset)
+        # A tile that ends early, having nothing to optimise, has done all its work.
+        worked = passes - iteration + 1 if last else 1
+        self._done += self._pass_work(scale, tiles[tile - 1]) * worked
+        if self._on_step:
+            count = len(tiles) * passes
+            at = tile * passes if last else (tile - 1) * passes + iteration
+            fraction = min(1.0, self._done / self._total)
+            self._on_step(Step(fraction, window, len(self._plan), scale, len(levels), at, count, loss))
+
+
+def _shrunk(
+    image: NDArray[np.float32], mask: NDArray[np.bool_], budget: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Image (HxWx3) and hole, bilinear, with at most `budget` pixels; holes round up."""
+    height, width = mask.shape
+    ratio = math.sqrt(budget / (height * width))
+    size = int(height * ratio), int(width * ratio)
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    holes = torch.from_numpy(mask.astype(np.float32))[None, None]
+    small = pyramid.resize(pixels, *size)[0].permute(1, 2, 0).contiguous().numpy()
+    return small, (pyramid.resize(holes, *size)[0, 0] > pyramid.EPSILON).numpy()
+
+
+def _quantised(values: NDArray[np.float32], like: NDArray[Any], white: float) -> NDArray[Any]:
+    """...x3 in [0, 1] to the dtype and channels of `like`, opaque where there is an alpha channel."""
+    colour = np.rint(values * white).astype(like.dtype) if like.dtype != np.float32 else values
+    if like.shape[2] == 3:
+        return colour
+    return np.concatenate([colour, np.full((*colour.shape[:-1], 1), white, like.dtype)], axis=-1)
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes: on CUDA, this call's peak of allocated memory; elsewhere the process's peak resident size so far."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,100 @@
+"""Image and hole pyramids, and the small image operations that refinement needs (METHOD: docs/architecture.md).
+
+All tensors are BxCxHxW float; a hole mask has one channel with values 0 and 1, 1 = hole.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Anything above this is hole when masks grow, anything below one minus this is not when they shrink: numerical noise.
+EPSILON = 1e-8
+
+
+def scale_count(height: int, width: int, min_side: int, max_scales: int) -> int:
+    """How many scales, factor 2 apart, until the short side is closest to `min_side`; at least 1."""
+    octaves = max(0.0, math.log2(min(height, width) / min_side))
+    return min(1 + round(octaves), max_scales)
+
+
+def blur(x: Tensor) -> Tensor:
+    """5x5 Gaussian, sigma 1, reflected at the border."""
+    taps = torch.exp(-0.5 * torch.arange(-2, 3, device=x.device, dtype=x.dtype) ** 2)
+    taps = taps / taps.sum()
+    c = x.shape[1]
+    # Reflection needs more than two pixels a side; a smaller picture repeats its edge.
+    x = F.pad(x, (2, 2, 2, 2), mode="reflect" if min(x.shape[-2:]) > 2 else "replicate")
+    x = F.conv2d(x, taps.view(1, 1, 5, 1).expand(c, 1, 5, 1), groups=c)
+    return F.conv2d(x, taps.view(1, 1, 1, 5).expand(c, 1, 1, 5), groups=c)
+
+
+def resize(x: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear, corners not aligned, no antialiasing."""
+    return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def halved(height: int, width: int) -> tuple[int, int]:
+    """Size one scale coarser."""
+    return max(1, height // 2), max(1, width // 2)
+
+
+def down(x: Tensor) -> Tensor:
+    """One pyramid step: blur, then half the size (rounded down)."""
+    return resize(blur(x), *halved(*x.shape[-2:]))
+
+
+def build(image: Tensor, mask: Tensor, scales: int) -> list[tuple[Tensor, Tensor]]:
+    """(image, mask) per scale, coarsest first. Holes grow by rounding up, so no hole pixel leaks into the known."""
+    levels = [(image, mask)]
+    for _ in range(scales - 1):
+        image, mask = levels[-1]
+        levels.append((down(image), (down(mask) >= EPSILON).to(mask.dtype)))
+    return levels[::-1]
+
+
+@lru_cache(maxsize=16)
+def ellipse(diameter: int) -> Tensor:
+    """The filled circle on a diameter x diameter grid, row half-widths rounded to the nearest pixel; float 0 and 1."""
+    r = diameter // 2
+    kernel = torch.zeros(diameter, diameter)
+    for y in range(diameter):
+        half = round(r * math.sqrt(max(0.0, 1 - ((y - r) / r) ** 2))) if r else 0
+        kernel[y, r - half : r + half + 1] = 1
+    return kernel
+
+
+def erode(mask: Tensor, diameter: int) -> Tensor:
+    """The hole eroded by an ellipse; outside the picture counts as hole, so the border does not erode."""
+    if diameter <= 1:
+        return mask
+    # A pixel stays if no known pixel lies under the kernel. Zero padding of `known` is hole outside.
+    kernel = ellipse(diameter).to(mask)
+    known = F.conv2d(1 - mask, kernel[None, None], padding=diameter // 2)
+    return (known < 0.5).to(mask.dtype)
+
+
+def loss_hole(mask: Tensor, diameter: int) -> Tensor:
+    """Where the coarser scale guides this one: the hole at half size, rounded down, then eroded."""
+    half = resize(mask, *halved(*mask.shape[-2:]))
+    return erode((half >= 1 - EPSILON).to(mask.dtype), diameter)
+
+
+def pad_to(x: Tensor, height: int, width: int) -> Tensor:
+    """Reflect on the right and bottom up to height x width, however small x is."""
+    for dim, size in ((-2, height), (-1, width)):
+        n = x.shape[dim]
+        if size > n:
+            period = max(1, 2 * (n - 1))
+            index = torch.arange(size, device=x.device) % period
+            x = x.index_select(dim, torch.where(index < n, index, period - index))
+    return x
+
+
+def padded_size(height: int, width: int, stride: int) -> tuple[int, int]:
+    """The smallest multiples of `stride` that hold height x width, at least two strides each way."""
+    return tuple(max(2, -(-n // stride)) * stride for n in (height, width))  # type: ignore[return-value]

@@ -1,0 +1,147 @@
+"""Multiscale feature refinement (Kulshreshtha, Pugh, Jiddi 2022, arXiv 2206.13644): one region, coarse to fine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from models import pyramid, tiles
+from models.network import Network
+from models.presets import Preset
+from models.tiles import Level
+
+# Called once per forward pass: scale, tile, iteration (1-based), the loss where there is one, and whether this was the
+# tile's last pass.
+Tick = Callable[[int, int, int, Tensor | None, bool], None]
+
+
+@dataclass
+class ScaleRun:
+    """What happened at one scale: its size in pixels and, per tile, the loss of every iteration (0-d tensors)."""
+
+    height: int
+    width: int
+    losses: list[list[Tensor]] = field(default_factory=list)
+
+
+def passes_at(scale: int, preset: Preset) -> int:
+    """Forward passes per tile at `scale` (1-based, 1 = coarsest)."""
+    return 1 if scale == 1 else preset.iterations
+
+
+def refine(
+    network: Network, image: Tensor, mask: Tensor, preset: Preset, levels: Sequence[Level], tick: Tick
+) -> tuple[Tensor, list[ScaleRun]]:
+    """Fill the hole of one window.
+
+    image: 1x3xHxW in [0, 1]; mask: 1x1xHxW of 0 and 1, 1 = hole; levels: from `tiles.plan_levels`, coarsest first.
+    Returns the composite (1x3xHxW in [0, 1], known pixels as given) and one ScaleRun per scale, coarsest first.
+    Whatever `tick` raises ends the work and passes through.
+    """
+    height, width = image.shape[-2:]
+    finest = levels[-1]
+    image, mask = (pyramid.pad_to(x, finest.height, finest.width) for x in (image, mask))
+    guide: Tensor | None = None
+    runs = []
+    pairs = zip(levels, pyramid.build(image, mask, len(levels)), strict=True)
+    for scale, (level, (picture, hole)) in enumerate(pairs, start=1):
+        run = ScaleRun(level.height, level.width)
+        prediction = _predict(network, picture, hole, guide, preset, level, run, partial(tick, scale))
+        filled = torch.where(hole > 0, prediction.clamp(0, 1), picture)
+        if preset.anchored and guide is not None:
+            filled = _anchored(filled, hole, guide)
+        guide = filled
+        runs.append(run)
+    assert guide is not None
+    return guide[..., :height, :width], runs
+
+
+def _anchored(filled: Tensor, mask: Tensor, guide: Tensor) -> Tensor:
+    """The composite `filled` with the guide's low frequencies in the hole: what optimisation left over is added.
+
+    The loss says nothing about the strip that erosion takes off the hole, and only so much about the rest; colours
+    drift there, which shows as a rim. Two rounds, because one that is down- and upscaled comes back weaker.
+    """
+    for _ in range(2):
+        rest = pyramid.resize(guide - pyramid.down(filled), *filled.shape[-2:])
+        filled = torch.where(mask > 0, (filled + rest).clamp(0, 1), filled)
+    return filled
+
+
+def _predict(
+    network: Network,
+    image: Tensor,
+    mask: Tensor,
+    guide: Tensor | None,
+    preset: Preset,
+    level: Level,
+    run: ScaleRun,
+    tick: Callable[[int, int, Tensor | None, bool], None],
+) -> Tensor:
+    """One level, tile by tile; where tiles overlap, their weighted mean. What no tile covers is left black."""
+    total = torch.zeros_like(image)
+    weights = torch.zeros_like(mask)
+    for number, box in enumerate(level.tiles, start=1):
+        at = (..., *box.slices)
+        below = None
+        if guide is not None:
+            top, left = box.top // 2, box.left // 2
+            below = guide[..., top : top + max(1, box.height // 2), left : left + max(1, box.width // 2)]
+        run.losses.append([])
+        piece = _fill(network, image[at], mask[at], below, preset, run.losses[-1], partial(tick, number))
+        if len(level.tiles) == 1:
+            total[at] = piece
+            return total
+        weight = tiles.feather(box, level.height, level.width, mask)
+        total[at] += piece * weight
+        weights[at] += weight
+    return total / weights.clamp(min=1e-6)
+
+
+def _fill(
+    network: Network,
+    image: Tensor,
+    mask: Tensor,
+    guide: Tensor | None,
+    preset: Preset,
+    losses: list[Tensor],
+    tick: Callable[[int, Tensor | None, bool], None],
+) -> Tensor:
+    """Predict one tile: one pass without a guide, otherwise with the features optimised towards the guide."""
+    height, width = image.shape[-2:]
+    size = pyramid.padded_size(height, width, network.stride)
+    padded = pyramid.pad_to(image, *size)
+    hole = pyramid.pad_to(mask, *size)
+    where = pyramid.loss_hole(mask, preset.erosion) if guide is not None else None
+    with torch.no_grad():
+        z = network.front(padded, hole)
+        # Nothing to guide: the coarsest level, or strokes so thin that erosion leaves none of them.
+        if where is None or guide is None or (not preset.known_loss and not where.any()):
+            prediction = network.rear(z)[..., :height, :width]
+            tick(1, None, True)
+            return prediction
+    # Weights that make a sum the mean over the pixels and channels concerned, and nothing where there are none.
+    known_weight = (1 - hole) / (3 * (1 - hole).sum()).clamp(min=1)
+    where_weight = where / (3 * where.sum()).clamp(min=1)
+    features = [part.detach().clone() if i in network.optimised else part for i, part in enumerate(z)]
+    optimised = [features[i].requires_grad_() for i in network.optimised]
+    adam = torch.optim.Adam(optimised, lr=preset.learning_rate)
+    for iteration in range(1, preset.iterations + 1):
+        last = iteration == preset.iterations
+        with torch.set_grad_enabled(not last):
+            prediction = network.rear(tuple(features))
+            coarse = pyramid.down(prediction[..., :height, :width])
+            loss = (where_weight * (coarse - guide).abs()).sum()
+            if preset.known_loss:
+                loss = loss + (known_weight * (prediction - padded).abs()).sum()
+        if not last:
+            adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            adam.step()
+        losses.append(loss.detach())
+        tick(iteration, losses[-1], last)
+    return prediction[..., :height, :width].detach()

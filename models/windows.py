@@ -1,0 +1,149 @@
+"""Windows: the parts of a large photo that are worth looking at, planned around its holes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.pyramid import scale_count
+
+CELL = 64  # pixels; blobs are told apart on a grid of such cells
+MIN_MARGIN = 64  # pixels of context around even the smallest hole
+
+
+@dataclass(frozen=True)
+class Box:
+    """Half-open pixel rectangle: rows top..bottom-1, columns left..right-1."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.bottom - self.top
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.right - self.left
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """Index of this part in an HxW array."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def overlaps(self, other: Box) -> bool:
+        """Whether the two share a pixel."""
+        return (
+            self.top < other.bottom and other.top < self.bottom and self.left < other.right and other.left < self.right
+        )
+
+    def union(self, other: Box) -> Box:
+        """The smallest box that holds both."""
+        return Box(
+            min(self.top, other.top),
+            min(self.left, other.left),
+            max(self.bottom, other.bottom),
+            max(self.right, other.right),
+        )
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of the picture that is inpainted by itself, and the number of scales that takes."""
+
+    box: Box
+    scales: int
+
+
+@dataclass(frozen=True)
+class Sizing:
+    """What decides a window's size. stride and min_side in pixels; max_scales and context as in `Preset`."""
+
+    stride: int
+    min_side: int
+    max_scales: int
+    context: float
+
+
+def plan(mask: NDArray[np.bool_], sizing: Sizing) -> list[Window]:
+    """Windows that cover every hole pixel of `mask` (HxW bool, True = hole) once; top left first.
+
+    Each window holds its part of the hole and a margin of context. Parts whose windows overlap share one, so that
+    no window takes another one's unfilled hole for known pixels. No hole, no window.
+    """
+    parts = _parts(mask)
+    planned = [_around(part, mask.shape, sizing) for part in parts]
+    merged = True
+    while merged:
+        merged = False
+        for i in range(len(parts)):
+            j = i + 1
+            while j < len(parts):
+                if planned[i].box.overlaps(planned[j].box):
+                    parts[i] = parts[i].union(parts.pop(j))
+                    planned.pop(j)
+                    planned[i] = _around(parts[i], mask.shape, sizing)
+                    merged = True
+                else:
+                    j += 1
+    return sorted(planned, key=lambda w: (w.box.top, w.box.left))
+
+
+def _around(part: Box, shape: tuple[int, ...], sizing: Sizing) -> Window:
+    """The window of one part of the hole: margin, then native size, then whole strides at every scale."""
+    margin = math.ceil(max(MIN_MARGIN, sizing.context * math.sqrt(part.height * part.width)))
+    height = min(max(sizing.min_side, part.height + 2 * margin), shape[0])
+    width = min(max(sizing.min_side, part.width + 2 * margin), shape[1])
+    scales = scale_count(height, width, sizing.min_side, sizing.max_scales)
+    unit = sizing.stride * 2 ** (scales - 1)
+    top, bottom = _interval(part.top, part.bottom, -(-height // unit) * unit, shape[0])
+    left, right = _interval(part.left, part.right, -(-width // unit) * unit, shape[1])
+    return Window(Box(top, left, bottom, right), scales)
+
+
+def _interval(start: int, end: int, length: int, limit: int) -> tuple[int, int]:
+    """`length` pixels centred on start..end, moved to lie within 0..limit; all of it if it does not fit."""
+    if length >= limit:
+        return 0, limit
+    first = min(max(0, (start + end - length) // 2), limit - length)
+    return first, first + length
+
+
+def _parts(mask: NDArray[np.bool_]) -> list[Box]:
+    """Tight boxes of the hole's blobs; blobs closer than two margins are one, as their windows would overlap."""
+    height, width = mask.shape
+    rows = np.add.reduceat(mask, np.arange(0, height, CELL), axis=0, dtype=np.int32)
+    grid = np.add.reduceat(rows, np.arange(0, width, CELL), axis=1) > 0
+    reach = 2 * MIN_MARGIN // CELL
+    left_over = {(int(y), int(x)) for y, x in np.argwhere(grid)}
+    boxes = []
+    while left_over:
+        todo = [left_over.pop()]
+        top, left, bottom, right = grid.shape[0], grid.shape[1], 0, 0
+        while todo:
+            y, x = todo.pop()
+            top, left, bottom, right = min(top, y), min(left, x), max(bottom, y + 1), max(right, x + 1)
+            near = {
+                (ny, nx)
+                for ny in range(y - reach, y + reach + 1)
+                for nx in range(x - reach, x + reach + 1)
+                if (ny, nx) in left_over
+            }
+            left_over -= near
+            todo.extend(near)
+        boxes.append(_tight(mask, Box(top * CELL, left * CELL, min(height, bottom * CELL), min(width, right * CELL))))
+    return boxes
+
+
+def _tight(mask: NDArray[np.bool_], box: Box) -> Box:
+    """`box` without the rows and columns at its edges that hold no hole."""
+    part = mask[box.slices]
+    ys, xs = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+    return Box(box.top + int(ys[0]), box.left + int(xs[0]), box.top + int(ys[-1]) + 1, box.left + int(xs[-1]) + 1)

@@ -1,0 +1,264 @@
+"""Pyramid, window planning and composite over sizes and holes nobody would choose."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models import Cancelled, inpaint, pyramid, resolve_preset, tiles, windows
+from models.lama import Lama, LamaConfig
+
+sizes = st.integers(1, 90)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A LaMa small enough to run hundreds of times; its weights are random."""
+    torch.manual_seed(1)
+    network = Lama(LamaConfig(4, 3, 1, 24), name="tiny")
+    return network.eval().requires_grad_(False)
+
+
+@st.composite
+def holes(draw, height=sizes, width=sizes):
+    """A mask with 1-pixel holes, corners, whole edges and boxes, never empty."""
+    h, w = draw(height), draw(width)
+    mask = np.zeros((h, w), bool)
+    for _ in range(draw(st.integers(1, 3))):
+        kind = draw(st.sampled_from(["pixel", "corner", "edges", "box"]))
+        y, x = draw(st.integers(0, h - 1)), draw(st.integers(0, w - 1))
+        if kind == "pixel":
+            mask[y, x] = True
+        elif kind == "corner":
+            mask[-1 if y % 2 else 0, -1 if x % 2 else 0] = True
+        elif kind == "edges":
+            mask[0], mask[-1], mask[:, 0], mask[:, -1] = True, True, True, True
+        else:
+            mask[y : y + draw(st.integers(1, 40)), x : x + draw(st.integers(1, 40))] = True
+    return mask
+
+
+@given(holes(), st.integers(1, 5))
+def test_pyramid_halves_down_and_never_loses_hole(mask, scales):
+    h, w = mask.shape
+    image = torch.rand(1, 3, h, w)
+    hole = torch.from_numpy(mask).float()[None, None]
+
+    levels = pyramid.build(image, hole, scales)
+
+    assert len(levels) == scales
+    assert levels[-1][0] is image
+    for (coarse, coarse_hole), (fine, fine_hole) in itertools.pairwise(levels):
+        assert coarse.shape[-2:] == pyramid.halved(*fine.shape[-2:])
+        assert coarse.min() >= 0
+        assert coarse.max() <= 1 + 1e-6
+        assert set(coarse_hole.unique().tolist()) <= {0.0, 1.0}
+        # A hole pixel's coarse pixel is hole (an odd last row or column may fall off the coarse grid).
+        for y, x in np.argwhere(fine_hole[0, 0].numpy() > 0):
+            cy, cx = min(y // 2, coarse.shape[-2] - 1), min(x // 2, coarse.shape[-1] - 1)
+            assert coarse_hole[0, 0, cy, cx] == 1
+
+
+@given(holes(), st.sampled_from([1, 3, 5, 15]))
+def test_erosion_by_its_definition(mask, diameter):
+    eroded = pyramid.erode(torch.from_numpy(mask).float()[None, None], diameter)[0, 0].numpy() > 0
+    kernel = pyramid.ellipse(diameter).numpy() > 0
+    r = diameter // 2
+    outside_is_hole = np.pad(mask, r, constant_values=True)
+    for y, x in np.argwhere(mask)[:40]:
+        assert eroded[y, x] == outside_is_hole[y : y + diameter, x : x + diameter][kernel].all()
+    assert not eroded[~mask].any()
+
+
+def test_the_ellipse_is_the_one_the_released_code_uses():
+    # Rows of OpenCV's MORPH_ELLIPSE for 15x15, counted from the top.
+    rows = pyramid.ellipse(15).sum(dim=1).int().tolist()
+    assert rows == [1, 9, 11, 13, 13, 15, 15, 15, 15, 15, 13, 13, 11, 9, 1]
+
+
+@given(sizes, sizes, sizes, sizes)
+def test_padding_reflects_and_keeps_what_was_there(h, w, more_h, more_w):
+    x = torch.arange(h * w, dtype=torch.float32).reshape(1, 1, h, w)
+    padded = pyramid.pad_to(x, h + more_h, w + more_w)[0, 0].numpy()
+    expected = np.pad(x[0, 0].numpy(), ((0, more_h), (0, more_w)), mode="reflect")
+    assert np.array_equal(padded, expected)
+
+
+@given(
+    holes(st.integers(1, 1500), st.integers(1, 1500)),
+    st.sampled_from([8, 128]),
+    st.sampled_from([64, 512]),
+    st.floats(0.1, 4.0),
+)
+@settings(max_examples=60)
+def test_windows_cover_the_hole_once_and_stay_inside(mask, stride, min_side, context):
+    plan = windows.plan(mask, windows.Sizing(stride, min_side, 8, context))
+
+    covered = np.zeros(mask.shape, int)
+    for window in plan:
+        box = window.box
+        assert 0 <= box.top < box.bottom <= mask.shape[0]
+        assert 0 <= box.left < box.right <= mask.shape[1]
+        covered[box.slices] += 1
+        # Whole strides at every scale, unless the photo itself is smaller.
+        unit = stride * 2 ** (window.scales - 1)
+        assert box.height % unit == 0 or box.height == mask.shape[0]
+        assert box.width % unit == 0 or box.width == mask.shape[1]
+    assert covered[mask].min() == 1
+    assert covered.max() == 1
+
+
+@given(
+    holes(st.integers(1, 400), st.integers(1, 400)),
+    st.integers(1, 3),
+    st.sampled_from([8, 128]),
+    st.sampled_from([256, 300, 1024]),
+)
+@settings(max_examples=60)
+def test_tiles_hold_all_of_the_hole_at_every_scale(mask, scales, stride, side):
+    levels = tiles.plan_levels(mask, scales, stride, side)
+
+    finest = levels[-1]
+    hole = pyramid.pad_to(torch.from_numpy(mask).float()[None, None], finest.height, finest.width)
+    # Reflection repeats holes in the padding, which nobody will see.
+    hole[..., mask.shape[0] :, :] = 0
+    hole[..., mask.shape[1] :] = 0
+    pairs = pyramid.build(hole.expand(1, 3, -1, -1), hole, scales)
+    for number, (level, (_, at_scale)) in enumerate(zip(levels, pairs, strict=True)):
+        assert at_scale.shape[-2:] == (level.height, level.width)
+        covered = torch.zeros(level.height, level.width)
+        for box in level.tiles:
+            assert 0 <= box.top < box.bottom <= level.height
+            assert 0 <= box.left < box.right <= level.width
+            assert box.height % stride == box.width % stride == box.top % 2 == box.left % 2 == 0
+            assert number == 0 or max(box.height, box.width) <= max(side, 2 * stride)
+            assert (tiles.feather(box, level.height, level.width, hole) > 0).all()
+            covered[box.slices] += 1
+        assert covered[at_scale[0, 0] > 0].min() >= 1
+
+
+def test_tiles_of_a_large_hole_show_no_seam(tiny):
+    """A smooth photo, refined in many tiles: steps across tile borders are no larger than elsewhere."""
+    y, x = np.mgrid[0:600, 0:700].astype(np.float32)
+    image = np.stack([x / 700, y / 600, (x + y) / 1300], axis=2)
+    mask = np.zeros((600, 700), bool)
+    mask[100:500, 100:600] = True
+    preset = resolve_preset("default", {"iterations": 2, "min_side": 128, "tile_side": 256, "context": 0.1})
+
+    result = inpaint(image, mask, network=tiny, preset=preset)
+
+    assert [len(scale.losses) > 1 for scale in result.runs[0].scales][-1]
+    inside = result.composite[130:470, 130:570]
+    steps = np.abs(np.diff(inside, axis=1)).mean(axis=(0, 2))
+    assert steps.max() < 3 * np.median(steps)
+
+
+def test_distant_blobs_get_windows_of_their_own_and_near_ones_share():
+    mask = np.zeros((3000, 4000), bool)
+    mask[100:160, 100:180] = True
+    mask[150:200, 300:360] = True
+    mask[2500:2600, 3500:3600] = True
+    plan = windows.plan(mask, windows.Sizing(8, 512, 8, 0.5))
+    assert [(w.box.height, w.box.width, w.scales) for w in plan] == [(512, 512, 1), (512, 512, 1)]
+
+
+def test_the_window_of_a_small_hole_does_not_grow_with_the_photo():
+    small, large = (np.zeros((side, side), bool) for side in (2000, 10_000))
+    small[900:1000, 900:1000] = large[5000:5100, 5000:5100] = True
+    sizing = windows.Sizing(128, 512, 8, 0.5)
+
+    def sizes(plan):
+        return [(w.box.height, w.box.width) for w in plan]
+
+    assert sizes(windows.plan(small, sizing)) == sizes(windows.plan(large, sizing))
+
+
+def test_no_hole_no_window_no_change(tiny):
+    image = np.full((20, 30, 3), 7, np.uint8)
+    result = inpaint(image, np.zeros((20, 30), bool), network=tiny)
+    assert result.runs == []
+    assert np.array_equal(result.image, image)
+
+
+@given(
+    mask=holes(),
+    dtype=st.sampled_from([np.uint8, np.uint16, np.float32]),
+    channels=st.sampled_from([3, 4]),
+    preset=st.sampled_from(["default", "reference", "single-pass"]),
+)
+@settings(max_examples=40)
+def test_outside_the_hole_every_bit_stays(tiny, mask, dtype, channels, preset):
+    rng = np.random.default_rng(int(mask.sum()))
+    raw = rng.random((*mask.shape, channels))
+    white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    image = (raw * white).astype(dtype)
+    before = image.copy()
+
+    result = inpaint(
+        image,
+        mask,
+        network=tiny,
+        preset=resolve_preset(preset, {"iterations": 2, "min_side": 64, "max_scales": 2}),
+    )
+
+    assert np.array_equal(image, before), "the caller's array was changed"
+    assert result.image.shape == image.shape
+    assert result.image.dtype == image.dtype
+    assert result.image[~mask].tobytes() == image[~mask].tobytes()
+    assert np.isfinite(result.composite).all()
+    assert result.composite.min() >= 0
+    assert result.composite.max() <= 1
+    if channels == 4:
+        assert (result.image[mask][:, 3] == white).all()
+
+
+@pytest.mark.parametrize("preset", ["default", "reference"])
+def test_thin_strokes_that_erosion_empties_give_numbers(tiny, preset):
+    image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
+    mask = np.zeros((256, 256), bool)
+    mask[100:103, 20:230] = True
+    result = inpaint(image, mask, network=tiny, preset=resolve_preset(preset, {"min_side": 64, "windows": False}))
+    assert len(result.runs[0].scales) == 3
+    assert np.isfinite(result.composite).all()
+    assert all(math.isfinite(float(loss)) for scale in result.runs[0].scales for t in scale.losses for loss in t)
+
+
+def test_steps_count_up_to_the_whole_and_an_exception_ends_the_work(tiny):
+    image = np.random.default_rng(0).integers(0, 256, (200, 800, 3), np.uint8)
+    mask = np.zeros((200, 800), bool)
+    mask[80:120, 60:100] = mask[80:120, 700:740] = True
+    preset = resolve_preset("default", {"iterations": 3, "min_side": 64, "erosion": 1})
+    seen = []
+
+    inpaint(image, mask, network=tiny, preset=preset, on_step=seen.append)
+
+    assert {(s.window, s.windows) for s in seen} == {(1, 2), (2, 2)}
+    fractions = [s.fraction for s in seen]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == pytest.approx(1)
+    assert all(1 <= s.iteration <= s.iterations and 1 <= s.scale <= s.scales for s in seen)
+
+    def stop(step):
+        if step.iteration == 2:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled, match="enough"):
+        inpaint(image, mask, network=tiny, preset=preset, on_step=stop)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "message"),
+    [
+        (np.zeros((4, 4), np.uint8), np.zeros((4, 4), bool), "HxWx3"),
+        (np.zeros((4, 4, 3), np.int32), np.zeros((4, 4), bool), "uint8, uint16 or float32"),
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), np.uint8), "bool"),
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5), bool), "size"),
+    ],
+)
+def test_other_arrays_are_refused(tiny, image, mask, message):
+    with pytest.raises(ValueError, match=message):
+        inpaint(image, mask, network=tiny)
