@@ -62,8 +62,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command(arguments[1:])
         else:
             _inpaint(arguments)
+        sys.stdout.flush()
     except (ModelsError, ImageError, UsageError) as error:
         print(f"error: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain once more when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_USAGE
     except KeyboardInterrupt:
         print("interrupted: nothing was written", file=sys.stderr)

@@ -28,8 +28,8 @@ from models.windows import Box, Window
 class Step:
     """Progress, once per forward pass. Counts start at 1; iterations count all tiles of the scale.
 
-    fraction: of the whole call's work, in (0, 1]. loss: of this iteration, a 0-d tensor on the network's device (reading
-    it waits for that), None where there is no loss.
+    fraction: of the whole call's work, in (0, 1]. loss: of this iteration, a 0-d tensor on the network's device, which
+    reading it waits for; None where there is no loss.
     """
 
     fraction: float

@@ -76,12 +76,12 @@ def load_network(name: str = "auto", *, device: str = "auto") -> Network:
     """
     target = pick_device(device)
     if name == "auto":
-        name = "big-lama" if download.weights_path("big-lama").exists() else "builtin"
+        name = "big-lama" if os.path.exists(download.weights_path("big-lama")) else "builtin"
     if name == "builtin":
         network: nn.Module = _read(BUILTIN)
     elif name == "big-lama":
         path = download.weights_path("big-lama")
-        if not path.exists():
+        if not os.path.exists(path):
             raise NetworkError(
                 f"Big-LaMa's weights are not at {path}: fetch them with `python -m models download big-lama`, "
                 "or use the network `builtin`"
