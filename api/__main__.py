@@ -1,0 +1,81 @@
+"""`python -m api`: serve the api, or with `--embedded` the whole service."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from jobs.logs import set_up_logging
+from jobs.settings import Settings, default_data_dir
+
+DESCRIPTION = """Serves the HTTP api of lama-refinery. With --embedded it starts everything that the service
+needs on this machine: a private Valkey, one worker, and a directory for the images. Without it, a Redis or
+Valkey (REFINERY_REDIS_URL) and workers (python -m worker) run elsewhere."""
+EPILOG = "All settings are REFINERY_* environment variables, see docs/settings.md."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until SIGINT or SIGTERM; the exit code: 0 after that, 1 when it could not serve, 2 for usage."""
+    parser = argparse.ArgumentParser(prog="python -m api", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--embedded", action="store_true", help="start Valkey and a worker too")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8000, help="port, 0 for a free one (default: %(default)s)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help=f"with --embedded: where jobs and images are kept (default: {default_data_dir()})",
+    )
+    options = parser.parse_args(arguments)
+    if not 0 <= options.port <= 65535:
+        parser.error(f"--port must be from 0 to 65535, not {options.port}")
+    if options.data is not None and not options.embedded:
+        parser.error("--data goes with --embedded; without it, set REFINERY_BLOBS_URL")
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        return _complain(error)
+    set_up_logging(settings.log_level)
+    if options.embedded:
+        return _embedded(options.host, options.port, (options.data or Path(default_data_dir())).resolve())
+    return _api_only(settings, options.host, options.port)
+
+
+def _embedded(host: str, port: int, directory: Path) -> int:
+    from api.embedded import DirectoryInUse, Embedded
+    from api.server import AddressError
+    from api.valkey import ValkeyError
+
+    try:
+        return Embedded(host, port, directory).run()
+    except (AddressError, DirectoryInUse, ValkeyError, OSError) as error:
+        return _complain(error)
+
+
+def _api_only(settings: Settings, host: str, port: int) -> int:
+    from api.app import create_app
+    from api.server import AddressError, listen, make_server, url_of
+
+    try:
+        listener = listen(host, port)
+    except AddressError as error:
+        return _complain(error)
+    with listener:
+        print(f"lama-refinery's api is at {url_of(listener)}", flush=True)
+        server = make_server(create_app(settings))
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes it on after it has stopped
+            server.run(sockets=[listener])
+        return 0 if server.started else 1
+
+
+def _complain(error: Exception) -> int:
+    print(f"api: {error}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""What the api shows of jobs and of its health."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.errors import Problem
+from jobs.job import InputInfo, Job, NetworkInfo, Progress, ResultInfo, Status
+from jobs.parameters import Parameters
+from jobs.presence import WorkerState
+
+
+class Links(BaseModel):
+    """Where to go on from a job; relative to the service."""
+
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
+
+    self_: str = Field(alias="self", description="The job.")
+    result: str = Field(description="Its result, once it has succeeded.")
+    cancel: str = Field(description="POST here to cancel it.")
+
+
+class JobView(BaseModel):
+    """A job as clients see it. Times are UTC."""
+
+    id: str = Field(description="The job's id.", examples=["019ac0ffee0012ab34cd56ef7890ab12"])
+    status: Status = Field(description="`queued`, `running`, then `succeeded`, `failed` or `canceled`.")
+    seq: int = Field(description="Grows with every change of the job: of two answers, the larger is newer.")
+    created_at: datetime = Field(description="When the upload was accepted.")
+    started_at: datetime | None = Field(description="When the present or last attempt began.")
+    completed_at: datetime | None = Field(description="When it became final.")
+    expires_at: datetime | None = Field(description="When its images are deleted; known once it is final.")
+    attempts: int = Field(description="How many times a worker has begun with it.")
+    cancel_requested: bool = Field(description="A cancel was accepted.")
+    parameters: Parameters = Field(description="What was asked for.")
+    input: InputInfo = Field(description="What was uploaded.")
+    progress: Progress | None = Field(description="How far it is, while it is running.")
+    network: NetworkInfo | None = Field(description="The network it ran on, once it has succeeded.")
+    preset: dict[str, Any] | None = Field(description="The preset as run, once it has succeeded.")
+    timings_seconds: dict[str, float] = Field(description="Seconds per stage of the last attempt.")
+    peak_memory_bytes: int | None = Field(description="Most memory its worker held, once it has succeeded.")
+    result: ResultInfo | None = Field(description="The result, once it has succeeded.")
+    error: Problem | None = Field(description="Why it failed, once it has failed.")
+    links: Links = Field(description="Where to go on.")
+
+    @classmethod
+    def of(cls, job: Job) -> JobView:
+        """The view of a job."""
+        here = f"/v1/jobs/{job.id}"
+        shown = {name: getattr(job, name) for name in cls.model_fields if name not in ("attempts", "links")}
+        return cls(
+            attempts=job.attempt,
+            links=Links(self=here, result=f"{here}/result", cancel=f"{here}/cancel"),
+            **shown,
+        )
+
+
+class Liveness(BaseModel):
+    """The process answers."""
+
+    status: str = Field(description="Always `ok`.", examples=["ok"])
+
+
+class WorkerView(BaseModel):
+    """A worker as the readiness check shows it."""
+
+    state: WorkerState = Field(description="What it is doing.")
+    reason: str = Field(description="The same in words.")
+    network: str | None = Field(description="The network it holds.")
+    device: str | None = Field(description="Where it computes.")
+
+
+class Readiness(BaseModel):
+    """Whether jobs are accepted and worked on."""
+
+    state: WorkerState = Field(description="READY and BUSY mean yes.")
+    reasons: list[str] = Field(description="The state in words.")
+    workers: list[WorkerView] = Field(description="The workers that are alive.")

@@ -1,0 +1,179 @@
+"""Errors that may be shown to a client, and the problem document (RFC 9457) each of them becomes.
+
+A code is stable: clients may compare it. The HTTP status is the one the api answers with; for an error that
+is stored on a failed job it says whose fault it was. Messages never contain paths, addresses or tracebacks.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from images.errors import ImageError
+
+TYPE_PREFIX = "urn:lama-refinery:problem:"
+
+
+class FieldError(BaseModel):
+    """One wrong field of a request."""
+
+    model_config = ConfigDict(frozen=True)
+
+    field: str = Field(description="The field's name.", examples=["iterations"])
+    message: str = Field(description="What is wrong with it.", examples=["should be at most 200"])
+
+
+class Problem(BaseModel):
+    """A problem document as RFC 9457 defines it, with a stable `code` to compare."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    type: str = Field(description="URI of the kind of problem.", examples=[TYPE_PREFIX + "size-mismatch"])
+    title: str = Field(description="The kind of problem in words.")
+    status: int = Field(description="The HTTP status.", ge=400, le=599)
+    detail: str = Field(description="What was wrong this time and what to do about it.")
+    instance: str | None = Field(default=None, description="The resource it is about.")
+    code: str = Field(description="The kind of problem as a stable word.", examples=["size-mismatch"])
+    errors: list[FieldError] | None = Field(default=None, description="The wrong fields, when fields were wrong.")
+    job_status: str | None = Field(default=None, description="The job's status, when that is what stands in the way.")
+
+    @model_serializer(mode="wrap")
+    def _without_absent_members(self, serialize: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        # Without a return type, so that the schema stays that of the fields.
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
+    def as_json(self) -> dict[str, Any]:
+        """The document as a JSON-able dict, absent members left out."""
+        return self.model_dump(mode="json")
+
+
+class RefineryError(Exception):
+    """Base of the errors that may be shown: `str(error)` is the detail."""
+
+    code: ClassVar[str] = "internal-error"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "Something went wrong inside the service"
+    retry_after_seconds: ClassVar[int | None] = None
+
+    def __init__(self, detail: str, *, errors: list[FieldError] | None = None, job_status: str | None = None):
+        super().__init__(detail)
+        self.errors = errors
+        self.job_status = job_status
+
+
+class InternalError(RefineryError):
+    """An unexpected exception; the traceback is in the log, never here."""
+
+
+class OutOfMemory(RefineryError):
+    """The job does not fit into this machine's memory."""
+
+    code, status, title = "out-of-memory", 500, "Not enough memory for this job"
+
+
+class WorkerLost(RefineryError):
+    """Several workers died while they had the job."""
+
+    code, status, title = "worker-lost", 500, "The workers that had this job were lost"
+
+
+class NetworkUnavailable(RefineryError):
+    """The worker does not have the network that the job asks for."""
+
+    code, status, title = "network-unavailable", 503, "The network is not available"
+
+
+class MalformedRequest(RefineryError):
+    """The body is not the form it claims to be."""
+
+    code, status, title = "malformed-request", 400, "The request cannot be read"
+
+
+class UnsupportedMediaType(RefineryError):
+    """The request body is not multipart/form-data."""
+
+    code, status, title = "unsupported-media-type", 415, "The request body is of another type"
+
+
+class UploadTooLarge(RefineryError):
+    """More bytes than the settings allow."""
+
+    code, status, title = "upload-too-large", 413, "The upload is too large"
+
+
+class InvalidParameters(RefineryError):
+    """A field is unknown, repeated, of the wrong kind or out of range."""
+
+    code, status, title = "invalid-parameters", 422, "Some fields are wrong"
+
+
+class MissingImage(RefineryError):
+    """No image in the request."""
+
+    code, status, title = "missing-image", 422, "The image is missing"
+
+
+class NotFound(RefineryError):
+    """No such path."""
+
+    code, status, title = "not-found", 404, "There is nothing here"
+
+
+class MethodNotAllowed(RefineryError):
+    """The path exists, the method does not."""
+
+    code, status, title = "method-not-allowed", 405, "The method is not allowed here"
+
+
+class UnknownJob(RefineryError):
+    """No job has this id (any more)."""
+
+    code, status, title = "unknown-job", 404, "There is no such job"
+
+
+class JobExpired(RefineryError):
+    """The job's data has been deleted."""
+
+    code, status, title = "job-expired", 410, "The job has expired"
+
+
+class ResultNotReady(RefineryError):
+    """The job has no result yet, or never will."""
+
+    code, status, title = "no-result", 409, "The job has no result"
+
+
+class JobFinished(RefineryError):
+    """The job is final and cannot be canceled."""
+
+    code, status, title = "job-finished", 409, "The job is already finished"
+
+
+class ServiceUnavailable(RefineryError):
+    """The job store or the blob store does not answer."""
+
+    code, status, title = "service-unavailable", 503, "The service is not available"
+    retry_after_seconds = 5
+
+
+def problem_of(error: Exception, *, instance: str | None = None) -> Problem:
+    """The problem document for `error`; anything that is not ours becomes a safe `internal-error`."""
+    if isinstance(error, RefineryError):
+        known: Any = error
+    elif isinstance(error, ImageError):
+        known = error
+    elif isinstance(error, MemoryError):
+        known = OutOfMemory("The job needs more memory than this machine has: send a smaller image or hole.")
+    else:
+        known = InternalError("This is a fault of the service, not of the request; its log says more.")
+    return Problem(
+        type=TYPE_PREFIX + known.code,
+        title=known.title,
+        status=known.status,
+        detail=str(known),
+        instance=instance,
+        code=known.code,
+        errors=getattr(known, "errors", None),
+        job_status=getattr(known, "job_status", None),
+    )

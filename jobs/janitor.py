@@ -1,0 +1,161 @@
+"""Keeping the promise that nothing is lost and nothing is left: the periodic work on jobs and blobs.
+
+It runs as a thread in every api and worker process, so that it lives as long as any of them; a short lock in
+Redis lets one of them work at a time, and would do no harm if it failed, as each change is a compare-and-set.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import datetime
+from typing import Any
+
+import redis
+from celery import Celery  # type: ignore[import-untyped]
+from kombu.exceptions import OperationalError
+
+from jobs import queue
+from jobs.blobs import BlobMissing, Blobs
+from jobs.errors import RefineryError
+from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
+from jobs.settings import Settings
+from jobs.store import DELETIONS, EXPIRY, LEASES, QUEUED, SPACE, JobStore
+
+log = logging.getLogger(__name__)
+LOCK = SPACE + "janitor"
+ORPHAN_EVERY = 60  # rounds between two looks through all blobs
+
+
+class Janitor:
+    """One round of `tick` does all of it; `start` and `stop` run rounds in a thread."""
+
+    def __init__(self, client: redis.Redis, store: JobStore, blobs: Blobs, app: Celery, settings: Settings) -> None:
+        self._redis, self._store, self._blobs, self._app, self._settings = client, store, blobs, app, settings
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
+        self._rounds = 0
+
+    def start(self) -> None:
+        """Begin with rounds every `janitor_interval_seconds`."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the present round."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def tick(self) -> None:
+        """One round: lost workers, lost messages, expired jobs, now and then orphaned blobs."""
+        self.requeue_lost()
+        self.resend_messages()
+        self.expire()
+        self.delete()
+        if self._rounds % ORPHAN_EVERY == 0:
+            self.sweep_orphans()
+        self._rounds += 1
+
+    def requeue_lost(self) -> list[Job]:
+        """Take jobs back from workers that no longer renew their lease; the changed jobs."""
+        changed: list[Job] = []
+        for job_id in self._store.due(LEASES):
+            try:
+                job = self._store.update(job_id, self._lose, only_if_lease_is_dead=True)
+            except (LeaseLost, IllegalChange):
+                continue  # renewed or finished meanwhile
+            except RefineryError:
+                self._redis.zrem(LEASES, job_id)  # no such job
+                continue
+            log.warning("job %s lost its worker (%d): %s", job_id, job.losses, job.status)
+            if job.status is Status.QUEUED:
+                self._send(job_id)
+            changed.append(job)
+        return changed
+
+    def take_back(self, *, as_lost: bool) -> None:
+        """Queue every job that a worker holds. Only for a caller who knows that no worker is alive.
+
+        as_lost: the workers ended by themselves, perhaps because of their jobs, so it counts as a loss.
+        """
+        held: Any = self._redis.zrange(LEASES, 0, -1)
+        for job_id in held:
+            try:
+                job = self._store.update(job_id, self._lose if as_lost else self._hand_back)
+            except (IllegalChange, RefineryError):
+                continue
+            if job.status is Status.QUEUED:
+                self._send(job_id)
+
+    def resend_messages(self) -> list[str]:
+        """New messages for jobs that are queued, but not in the queue; their ids.
+
+        A message that a worker took counts as gone: a worker claims its job at once or is dead. Messages of
+        jobs that were canceled in the queue can hide a lost one until the workers have passed over them.
+        """
+        old = self._store.due(QUEUED, older_than_seconds=self._settings.requeue_grace_seconds, limit=10_000)
+        if not old or queue.waiting(self._redis) >= self._store.count(QUEUED):
+            return []
+        waiting = queue.waiting_ids(self._redis)
+        lost = [job_id for job_id in old if job_id not in waiting]
+        for job_id in lost:
+            log.warning("job %s is queued but has no message: sent again", job_id)
+            self._send(job_id)
+            self._store.requeued(job_id)
+        return lost
+
+    def expire(self) -> None:
+        """Jobs whose time is over lose their data; from here on they answer 410."""
+        for job_id in self._store.due(EXPIRY):
+            try:
+                self._store.update(job_id, lambda job, now: job.expire(now))
+            except (IllegalChange, RefineryError):
+                self._redis.zrem(EXPIRY, job_id)
+
+    def delete(self) -> None:
+        """Delete the blobs of expired jobs. A failure leaves the job on the list for the next round."""
+        for job_id in self._store.due(DELETIONS):
+            self._blobs.delete(job_id)
+            self._store.deleted(job_id)
+
+    def sweep_orphans(self) -> list[str]:
+        """Delete old blobs that belong to no job or to an expired one; their ids.
+
+        They come from an api that died between storing an upload and creating its job, or from a worker
+        that wrote its result after the job had been deleted.
+        """
+        limit = self._store.now().timestamp() - self._settings.orphan_grace_seconds
+        found: list[str] = []
+        for job_id in self._blobs.job_ids():
+            try:
+                young = id_seconds(job_id) > limit
+            except ValueError:
+                continue  # not ours
+            job = None if young else self._store.find(job_id)
+            if not young and (job is None or job.status is Status.EXPIRED):
+                log.warning("images of job %s belong to nothing: deleted", job_id)
+                self._blobs.delete(job_id)
+                found.append(job_id)
+        return found
+
+    def _lose(self, job: Job, now: datetime) -> Job:
+        return job.lose(now, self._store.expires_at(now), self._settings.max_losses)
+
+    def _hand_back(self, job: Job, now: datetime) -> Job:
+        return job.hand_back(now, self._store.expires_at(now))
+
+    def _send(self, job_id: str) -> None:
+        try:
+            queue.send(self._app, job_id)
+        except OperationalError:
+            log.warning("the message of job %s could not be sent; it will be tried again", job_id)
+
+    def _run(self) -> None:
+        interval = self._settings.janitor_interval_seconds
+        while not self._stop.wait(interval):
+            try:
+                if self._redis.set(LOCK, "1", nx=True, px=max(1, int(interval * 900))):
+                    self.tick()
+            except (redis.RedisError, RefineryError, BlobMissing) as error:
+                log.warning("housekeeping has to wait: %s", error)
+            except Exception:
+                log.exception("housekeeping failed")

@@ -1,0 +1,221 @@
+"""The Job record and its state machine. Pure: no clock, no Redis, nothing here waits or writes.
+
+    queued → running → succeeded | failed | canceled → expired
+       ↑________|  (worker lost, or job handed back)
+
+Every change is a method that returns a new Job or raises IllegalChange; jobs.store makes it atomic.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.errors import Problem, WorkerLost, problem_of
+from jobs.parameters import Parameters
+
+
+class Status(StrEnum):
+    """Where a job is in its life."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELED = "canceled"
+    EXPIRED = "expired"
+
+    @property
+    def final(self) -> bool:
+        """Nothing more will be computed; the data may still be there."""
+        return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
+
+
+ALLOWED: dict[Status, tuple[Status, ...]] = {
+    Status.QUEUED: (Status.RUNNING, Status.CANCELED),
+    Status.RUNNING: (Status.QUEUED, Status.SUCCEEDED, Status.FAILED, Status.CANCELED),
+    Status.SUCCEEDED: (Status.EXPIRED,),
+    Status.FAILED: (Status.EXPIRED,),
+    Status.CANCELED: (Status.EXPIRED,),
+    Status.EXPIRED: (),
+}
+
+
+class IllegalChange(Exception):
+    """The job is not in a state from which this change is possible."""
+
+    def __init__(self, job: Job, to: Status):
+        super().__init__(f"job {job.id} is {job.status} and cannot become {to}")
+        self.status = job.status
+
+
+class LeaseLost(Exception):
+    """The job belongs to a later attempt, or to nobody: this worker must not write to it any more."""
+
+
+class Frozen(BaseModel):
+    """A record that is replaced, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InputInfo(Frozen):
+    """What was uploaded, as its headers and the mask say."""
+
+    width: int = Field(description="Pixels, after EXIF orientation.", ge=1)
+    height: int = Field(description="Pixels, after EXIF orientation.", ge=1)
+    format: Literal["png", "jpeg", "webp", "tiff"] = Field(description="The image's format, by its content.")
+    hole_fraction: float = Field(description="Part of the image that is hole.", gt=0, lt=1)
+    mask_source: Literal["mask", "alpha"] = Field(description="The uploaded mask, or the image's alpha.")
+    name: str | None = Field(default=None, description="The image's file name, without its folder.")
+    bytes: int = Field(description="Size of image and mask together.", ge=1)
+
+
+class Progress(Frozen):
+    """How far a running job is."""
+
+    stage: Literal["decode", "refine", "encode"] = Field(description="What is being done.")
+    fraction: float = Field(description="Part of the refinement that is done.", ge=0, le=1)
+    scale: int | None = Field(default=None, description="The scale being refined, from 1, coarse to fine.")
+    scales: int | None = Field(default=None, description="Scales of the present window.")
+    iteration: int | None = Field(default=None, description="Iteration at the present scale, from 1.")
+    iterations: int | None = Field(default=None, description="Iterations per scale.")
+    window: int | None = Field(default=None, description="The present window, from 1.")
+    windows: int | None = Field(default=None, description="Windows around the hole.")
+
+
+class NetworkInfo(Frozen):
+    """The network a job ran on."""
+
+    name: str = Field(description="Its name.", examples=["migan-512-places2", "big-lama"])
+    device: str = Field(description="Where it ran.", examples=["cpu", "cuda:0"])
+
+
+class ResultInfo(Frozen):
+    """The result of a job that succeeded."""
+
+    media_type: str = Field(description="Its media type.", examples=["image/png"])
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
+    bytes: int = Field(description="Size of the file.")
+    sha256: str = Field(description="SHA-256 of the file in hexadecimal; its ETag.")
+
+
+class Job(Frozen):
+    """One inpainting job. Times are the job store's, UTC."""
+
+    id: str
+    seq: int = 0  # grows with every change of any kind; the store counts it
+    status: Status = Status.QUEUED
+    parameters: Parameters
+    input: InputInfo
+    created_at: datetime
+    started_at: datetime | None = None  # of the present or last attempt
+    completed_at: datetime | None = None
+    expires_at: datetime | None = None  # known once the job is final
+    attempt: int = 0  # counts claims; the fencing token of the worker that has the job
+    losses: int = 0  # workers that died with it
+    worker: str | None = None
+    cancel_requested: bool = False
+    progress: Progress | None = None
+    network: NetworkInfo | None = None
+    preset: dict[str, Any] | None = None  # as run
+    timings_seconds: dict[str, float] = {}
+    peak_memory_bytes: int | None = None
+    result: ResultInfo | None = None
+    error: Problem | None = None
+
+    @property
+    def result_blob(self) -> str:
+        """The name of the present attempt's result among the job's blobs."""
+        return f"result-{self.attempt}"
+
+    def claim(self, now: datetime, worker: str) -> Job:
+        """A worker takes the job; the new `attempt` is its fencing token."""
+        return self._to(
+            Status.RUNNING,
+            started_at=now,
+            attempt=self.attempt + 1,
+            worker=worker,
+            progress=Progress(stage="decode", fraction=0.0),
+        )
+
+    def succeed(self, now: datetime, expires_at: datetime, **record: Any) -> Job:
+        """The result is stored. A cancel that was accepted before stays a cancel."""
+        if self.cancel_requested:
+            return self.cancel(now, expires_at)
+        return self._to(Status.SUCCEEDED, completed_at=now, expires_at=expires_at, progress=None, **record)
+
+    def fail(self, now: datetime, expires_at: datetime, error: Problem, **record: Any) -> Job:
+        """The job cannot be done, for the reason in `error`."""
+        if self.cancel_requested:
+            return self.cancel(now, expires_at)
+        return self._to(Status.FAILED, completed_at=now, expires_at=expires_at, progress=None, error=error, **record)
+
+    def cancel(self, now: datetime, expires_at: datetime) -> Job:
+        """Nobody wants the result any more; final."""
+        return self._to(Status.CANCELED, completed_at=now, expires_at=expires_at, progress=None, cancel_requested=True)
+
+    def request_cancel(self, now: datetime, expires_at: datetime) -> Job:
+        """A queued job is canceled at once, a running one when its worker sees the wish. Idempotent."""
+        if self.status is Status.QUEUED:
+            return self.cancel(now, expires_at)
+        if self.status is Status.CANCELED or self.cancel_requested:
+            return self
+        if self.status is not Status.RUNNING:
+            raise IllegalChange(self, Status.CANCELED)
+        return self.model_copy(update={"cancel_requested": True})
+
+    def hand_back(self, now: datetime, expires_at: datetime) -> Job:
+        """A stopping worker returns the job unfinished; it is nobody's fault and counts as no loss."""
+        if self.cancel_requested:
+            return self.cancel(now, expires_at)
+        return self._to(Status.QUEUED, worker=None, progress=None, started_at=None)
+
+    def lose(self, now: datetime, expires_at: datetime, max_losses: int) -> Job:
+        """The lease ran out. The job is queued again, or fails when that happened `max_losses` times."""
+        if self.cancel_requested:
+            return self.cancel(now, expires_at)
+        losses = self.losses + 1
+        if losses < max_losses:
+            return self._to(Status.QUEUED, worker=None, progress=None, started_at=None, losses=losses)
+        lost = WorkerLost(
+            f"{losses} workers stopped answering while they worked on this job. "
+            "Perhaps the image needs more memory than they have: try a smaller one."
+        )
+        failed = self.fail(now, expires_at, problem_of(lost, instance=f"/v1/jobs/{self.id}"))
+        return failed.model_copy(update={"losses": losses})
+
+    def expire(self, now: datetime) -> Job:
+        """The data is deleted; only the id is remembered for a while."""
+        return self._to(
+            Status.EXPIRED,
+            expires_at=now,
+            parameters=Parameters(),
+            input=self.input.model_copy(update={"name": None}),
+            preset=None,
+            result=None,
+            error=None,
+        )
+
+    def _to(self, status: Status, **changes: Any) -> Job:
+        if status not in ALLOWED[self.status]:
+            raise IllegalChange(self, status)
+        return self.model_copy(update={"status": status, **changes})
+
+
+def new_id(now: datetime) -> str:
+    """32 lowercase hexadecimal digits: 12 of the time in milliseconds, so that ids sort by age, and 20
+    random ones, so that they cannot be guessed."""
+    return f"{int(now.timestamp() * 1000):012x}{secrets.token_hex(10)}"
+
+
+def id_seconds(job_id: str) -> float:
+    """The time in an id made by `new_id`, in seconds since 1970. Raises ValueError for anything else."""
+    if len(job_id) != 32:
+        raise ValueError(f"not a job id: {job_id[:40]!r}")
+    return int(job_id[:12], 16) / 1000

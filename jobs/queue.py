@@ -1,0 +1,91 @@
+"""The one Celery app and its whole policy. Only job ids travel through the broker.
+
+Job states never come from Celery: results are switched off, and a message that is lost or delivered twice is
+harmless, because jobs.store decides who works on what.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import redis
+from celery import Celery  # type: ignore[import-untyped]
+
+from jobs.settings import Settings
+
+TASK = "refinery.refine"
+QUEUE = "refinery.jobs"
+
+
+def make_app(settings: Settings) -> Celery:
+    """The Celery app for these settings; worker registers the task `TASK` on it, api only sends."""
+    app = Celery("refinery", broker=broker_url(settings.redis_url), set_as_current=False)
+    transport: dict[str, Any] = {
+        "visibility_timeout": settings.visibility_timeout_seconds,
+        "socket_keepalive": True,
+        "socket_connect_timeout": 3.0,
+        "health_check_interval": 30,
+    }
+    app.conf.update(
+        task_default_queue=QUEUE,
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        # A message is acknowledged when its job is over, and a worker takes no more than it has threads.
+        task_acks_late=True,
+        worker_prefetch_multiplier=1,
+        # CUDA bears no fork; decode and encode let go of the GIL. See DESIGN: GPU work in a worker.
+        worker_pool="threads",
+        worker_concurrency=settings.worker_concurrency,
+        # The timeout has to be in all three places, or the shortest one wins.
+        broker_transport_options=transport,
+        result_backend_transport_options={"visibility_timeout": settings.visibility_timeout_seconds},
+        visibility_timeout=settings.visibility_timeout_seconds,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        enable_utc=True,
+    )
+    return app
+
+
+def broker_url(redis_url: str) -> str:
+    """The same server as Celery writes it: a unix socket is `redis+socket://`."""
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    path, _, query = redis_url.removeprefix("unix://").partition("?")
+    database = query.removeprefix("db=") if query.startswith("db=") else "0"
+    return f"redis+socket://{path}?virtual_host={database}"
+
+
+def send(app: Celery, job_id: str) -> None:
+    """Tell the workers about a queued job. Raises kombu's OperationalError when the broker does not answer;
+    the job is safe all the same, its message is sent again by jobs.janitor.
+    """
+    app.send_task(
+        TASK,
+        args=[job_id],
+        task_id=job_id,
+        queue=QUEUE,
+        retry=True,
+        retry_policy={"max_retries": 1, "interval_start": 0.1},
+    )
+
+
+def waiting(client: redis.Redis) -> int:
+    """How many messages wait in the broker, without those that a worker has taken."""
+    return int(client.llen(QUEUE))
+
+
+def waiting_ids(client: redis.Redis) -> set[str]:
+    """The job ids of the messages that wait; reads them all, page by page."""
+    found: set[str] = set()
+    start, page = 0, 1000
+    while messages := client.lrange(QUEUE, start, start + page - 1):
+        found.update(str(json.loads(message)["headers"]["id"]) for message in messages)
+        start += page
+    return found

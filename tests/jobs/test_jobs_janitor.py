@@ -1,0 +1,128 @@
+"""The janitor: nothing is lost, nothing is left."""
+
+import pytest
+
+from jobs import queue
+from jobs.job import InputInfo, Job, Status, new_id
+from jobs.parameters import Parameters
+from jobs.settings import Settings
+from jobs.store import DELETIONS, EXPIRY, LEASES, QUEUED
+
+INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
+
+
+@pytest.fixture
+def janitor(service):
+    return service.janitor
+
+
+def make_job(service, age_seconds=0.0, message=True):
+    now = service.store.now()
+    job = Job(id=new_id(now), parameters=Parameters(), input=INPUT, created_at=now)
+    service.blobs.put(job.id, "image", b"picture")
+    job = service.store.create(job)
+    if message:
+        queue.send(service.queue, job.id)
+    if age_seconds:
+        service.redis.zincrby(QUEUED, -1000 * age_seconds, job.id)
+    return job
+
+
+def test_a_dead_workers_job_is_queued_again_with_a_message(service, janitor):
+    job = make_job(service, message=False)
+    service.store.claim(job.id, "w")
+    janitor.tick()
+    assert service.store.find(job.id).status is Status.RUNNING
+    service.redis.zadd(LEASES, {job.id: 0})
+    janitor.tick()
+    assert service.store.find(job.id).status is Status.QUEUED
+    assert queue.waiting_ids(service.redis) == {job.id}
+
+
+def test_a_job_that_loses_its_third_worker_fails(service, janitor):
+    job = make_job(service)
+    for _ in range(3):
+        service.store.claim(job.id, "w")
+        service.redis.zadd(LEASES, {job.id: 0})
+        janitor.tick()
+    failed = service.store.find(job.id)
+    assert (failed.status, failed.error.code) == (Status.FAILED, "worker-lost")
+    assert failed.error.instance == f"/v1/jobs/{job.id}"
+
+
+def test_a_lost_message_is_sent_again_once(service, janitor):
+    here, lost = make_job(service, age_seconds=60), make_job(service, age_seconds=60, message=False)
+    young = make_job(service, message=False)
+    assert janitor.resend_messages() == [lost.id]
+    assert queue.waiting_ids(service.redis) == {here.id, lost.id}
+    assert janitor.resend_messages() == []
+    assert young.id not in queue.waiting_ids(service.redis)
+
+
+def test_many_messages_are_all_read(service):
+    ids = {make_job(service).id for _ in range(7)}
+    assert queue.waiting_ids(service.redis) == ids
+    assert queue.waiting(service.redis) == 7
+
+
+def test_an_expired_jobs_bytes_go_and_its_id_stays_for_a_while(service, janitor):
+    job = make_job(service)
+    service.store.update(job.id, lambda j, now: j.cancel(now, now))
+    assert service.store.count(EXPIRY) == 1
+    janitor.tick()
+    assert service.store.find(job.id).status is Status.EXPIRED
+    assert list(service.blobs.job_ids()) == []
+    assert service.store.count(DELETIONS) == 0
+
+
+def test_a_job_that_is_not_due_stays(service, janitor):
+    job = make_job(service)
+    service.store.update(job.id, lambda j, now: j.cancel(now, service.store.expires_at(now)))
+    janitor.tick()
+    assert service.blobs.get(job.id, "image") == b"picture"
+
+
+def test_orphans_are_swept_when_they_are_old_enough(service, janitor):
+    now = service.store.now()
+    old = f"{int((now.timestamp() - 7200) * 1000):012x}" + "0" * 20
+    young, kept = new_id(now), make_job(service).id
+    for job_id in (old, young):
+        service.blobs.put(job_id, "image", b"x")
+    service.blobs.put("somebody-elses", "file", b"x")
+    assert janitor.sweep_orphans() == [old]
+    assert set(service.blobs.job_ids()) == {young, kept, "somebody-elses"}
+
+
+@pytest.mark.parametrize(("as_lost", "losses"), [(True, 1), (False, 0)])
+def test_taking_back_what_dead_workers_held(service, janitor, as_lost, losses):
+    job = make_job(service, message=False)
+    service.store.claim(job.id, "w")
+    janitor.take_back(as_lost=as_lost)
+    back = service.store.find(job.id)
+    assert (back.status, back.losses) == (Status.QUEUED, losses)
+    assert queue.waiting_ids(service.redis) == {job.id}
+
+
+@pytest.mark.parametrize(
+    ("url", "broker"),
+    [
+        ("redis://h:1/2", "redis://h:1/2"),
+        ("unix:///run/v.sock", "redis+socket:///run/v.sock?virtual_host=0"),
+        ("unix:///run/v.sock?db=3", "redis+socket:///run/v.sock?virtual_host=3"),
+    ],
+)
+def test_the_brokers_url_is_the_stores(url, broker):
+    assert queue.broker_url(url) == broker
+
+
+def test_the_policy_of_the_queue():
+    app = queue.make_app(Settings(visibility_timeout_seconds=777))
+    conf = app.conf
+    timeouts = [
+        conf.visibility_timeout,
+        conf.broker_transport_options["visibility_timeout"],
+        conf.result_backend_transport_options["visibility_timeout"],
+    ]
+    assert timeouts == [777] * 3
+    assert (conf.task_acks_late, conf.worker_prefetch_multiplier, conf.task_ignore_result) == (True, 1, True)
+    assert (conf.worker_pool, conf.result_backend) == ("threads", None)

@@ -1,0 +1,98 @@
+"""The state machine of a job, by itself."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from jobs.errors import InternalError, problem_of
+from jobs.job import ALLOWED, IllegalChange, InputInfo, Job, Status, id_seconds, new_id
+from jobs.parameters import Parameters
+
+NOW = datetime(2030, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", name="secret.png", bytes=99)
+
+
+def job(status=Status.QUEUED, **changes):
+    made = Job(id=new_id(NOW), parameters=Parameters(), input=INPUT, created_at=NOW)
+    return made.model_copy(update={"status": status, **changes})
+
+
+CHANGES = {
+    Status.RUNNING: lambda j: j.claim(NOW, "w"),
+    Status.SUCCEEDED: lambda j: j.succeed(NOW, LATER),
+    Status.FAILED: lambda j: j.fail(NOW, LATER, problem_of(InternalError("x"))),
+    Status.CANCELED: lambda j: j.cancel(NOW, LATER),
+    Status.QUEUED: lambda j: j.hand_back(NOW, LATER),
+    Status.EXPIRED: lambda j: j.expire(NOW),
+}
+
+
+@pytest.mark.parametrize("before", Status)
+@pytest.mark.parametrize("after", Status)
+def test_only_the_allowed_changes_are_possible(before, after):
+    if after in ALLOWED[before]:
+        assert CHANGES[after](job(before)).status is after
+    else:
+        with pytest.raises(IllegalChange):
+            CHANGES[after](job(before))
+
+
+def test_every_claim_has_a_fencing_token_of_its_own():
+    first = job().claim(NOW, "a")
+    second = first.hand_back(NOW, LATER).claim(NOW, "b")
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert first.result_blob != second.result_blob
+
+
+def test_the_third_loss_fails_the_job():
+    lost = job()
+    for losses in (1, 2):
+        lost = lost.claim(NOW, "w").lose(NOW, LATER, 3)
+        assert (lost.status, lost.losses) == (Status.QUEUED, losses)
+    lost = lost.claim(NOW, "w").lose(NOW, LATER, 3)
+    assert (lost.status, lost.error.code, lost.expires_at) == (Status.FAILED, "worker-lost", LATER)
+
+
+def test_handing_back_is_no_loss():
+    back = job().claim(NOW, "w").hand_back(NOW, LATER)
+    assert (back.status, back.losses, back.worker, back.progress) == (Status.QUEUED, 0, None, None)
+
+
+@pytest.mark.parametrize("end", [Status.SUCCEEDED, Status.FAILED, Status.QUEUED])
+def test_an_accepted_cancel_stays_one_however_the_attempt_ends(end):
+    wanted = job().claim(NOW, "w").request_cancel(NOW, LATER)
+    assert wanted.status is Status.RUNNING
+    assert CHANGES[end](wanted).status is Status.CANCELED
+    assert wanted.lose(NOW, LATER, 3).status is Status.CANCELED
+
+
+def test_asking_again_for_a_cancel_changes_nothing():
+    wanted = job().claim(NOW, "w").request_cancel(NOW, LATER)
+    canceled = job().request_cancel(NOW, LATER)
+    assert wanted.request_cancel(LATER, LATER) is wanted
+    assert canceled.request_cancel(LATER, LATER) is canceled
+    with pytest.raises(IllegalChange):
+        job(Status.SUCCEEDED).request_cancel(NOW, LATER)
+
+
+def test_an_expired_job_remembers_nothing_of_its_owner():
+    gone = job(Status.SUCCEEDED, parameters=Parameters(iterations=7), preset={"iterations": 7}).expire(NOW)
+    text = gone.model_dump_json()
+    assert "secret" not in text
+    assert gone.parameters == Parameters()
+    assert (gone.preset, gone.result, gone.error) == (None, None, None)
+
+
+def test_ids_sort_by_age_and_tell_it():
+    older, newer = new_id(NOW), new_id(NOW + timedelta(milliseconds=1))
+    assert older < newer
+    assert len(older) == 32
+    assert id_seconds(older) == pytest.approx(NOW.timestamp())
+    with pytest.raises(ValueError, match="not a job id"):
+        id_seconds("lost+found")
+
+
+def test_a_record_survives_json():
+    made = job(timings_seconds={"refine": 1.5}).claim(NOW, "w")
+    assert Job.model_validate_json(made.model_dump_json(exclude_defaults=True)) == made

@@ -1,0 +1,150 @@
+"""From upload to result through the real thing: api, Valkey, worker, sockets. One service for all tests."""
+
+import itertools
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import support
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A service whose worker refines; ended at the end of the module."""
+    from tests.conftest import EmbeddedProcess
+
+    process = EmbeddedProcess(tmp_path_factory.mktemp("service"), support.Judge(), max_pixels=300_000)
+    yield process.wait_ready()
+    assert process.end() == 0
+
+
+def result_of(running, job_id):
+    job = support.wait_for_job(running.client, job_id)
+    assert job["status"] == "succeeded", job
+    answer = running.client.get(job["links"]["result"])
+    assert answer.status_code == 200
+    return job, answer
+
+
+def test_a_photo_comes_back_filled_and_otherwise_bit_identical(running):
+    job_id = running.submit(min_side="64", iterations="3")
+    job, answer = result_of(running, job_id)
+    before, after, hole = support.pixels(), support.opened(answer.content), support.hole() > 0
+    assert after.shape == before.shape
+    assert (after[~hole] == before[~hole]).all()
+    assert (after[hole] != before[hole]).any()
+    assert job["network"] == {"name": "migan-512-places2", "device": "cpu"}
+    assert (job["preset"]["name"], job["preset"]["iterations"], job["preset"]["min_side"]) == ("default", 3, 64)
+    assert {"queued", "decode", "wait", "refine", "encode", "store", "total"} == set(job["timings_seconds"])
+    assert job["created_at"] <= job["started_at"] <= job["completed_at"] < job["expires_at"]
+    assert (job["result"]["bytes"], job["attempts"]) == (len(answer.content), 1)
+    assert answer.headers["etag"] == f'"{job["result"]["sha256"]}"'
+
+
+@pytest.mark.parametrize("format", ["png", "tiff", "webp"])
+def test_lossless_formats_in_and_out(running, format):
+    files = support.form(support.as_file(support.pixels(), format, **({"lossless": True} if format == "webp" else {})))
+    job, answer = result_of(running, running.submit(files, **support.FAST, format="same"))
+    assert answer.headers["content-type"] == job["result"]["media_type"] == f"image/{format}"
+    hole = support.hole() > 0
+    assert (support.opened(answer.content)[~hole] == support.pixels()[~hole]).all()
+
+
+def test_another_format_on_demand(running):
+    _, answer = result_of(running, running.submit(format="jpeg", **support.FAST))
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["content-disposition"] == 'inline; filename="photo-refined.jpg"'
+
+
+def test_an_upright_phone_photo_keeps_its_orientation(running):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    stored = support.pixels()
+    upright = np.rot90(stored, -1)
+    hole = support.hole(80, 96, (20, 30, 50, 60))
+    files = support.form(support.as_file(stored, exif=turned), support.as_file(hole))
+    job, answer = result_of(running, running.submit(files, **support.FAST))
+    after = support.opened(answer.content)
+    assert (job["input"]["width"], job["input"]["height"]) == (80, 96)
+    assert (after[hole == 0] == upright[hole == 0]).all()
+
+
+def test_alpha_as_the_hole(running):
+    rgba = support.pixels(channels=4)
+    rgba[20:40, 20:60, 3] = 0
+    job, answer = result_of(running, running.submit(support.form(support.as_file(rgba), mask=False), **support.FAST))
+    kept = rgba[..., 3] == 255
+    assert job["input"]["mask_source"] == "alpha"
+    assert (support.opened(answer.content)[kept] == rgba[kept]).all()
+
+
+def test_sixteen_bits_stay_sixteen(running):
+    wide = support.pixels()[..., 0].astype(np.uint16) * 257 + 3
+    _, answer = result_of(running, running.submit(support.form(support.as_file(wide)), **support.FAST))
+    after, hole = support.opened(answer.content), support.hole() > 0
+    assert after.dtype == np.uint16
+    assert (after[~hole] == wide[~hole]).all()
+
+
+def test_a_file_that_breaks_only_when_it_is_decoded_fails_its_job(running):
+    whole = bytearray(support.as_file(support.pixels(300, 300), "tiff", compression="tiff_lzw"))
+    whole[2000:9000] = bytes(7000)
+    files = support.form(bytes(whole), support.as_file(support.hole(300, 300)))
+    job = support.wait_for_job(running.client, running.submit(files, **support.FAST))
+    assert job["status"] == "failed"
+    assert (job["error"]["code"], job["error"]["status"]) == ("broken-image", 422)
+    assert job["error"]["instance"] == job["links"]["self"]
+    assert running.client.get(job["links"]["result"]).status_code == 409
+
+
+def test_a_network_that_is_not_there_fails_the_job_only(running):
+    job = support.wait_for_job(running.client, running.submit(network="big-lama"))
+    assert (job["status"], job["error"]["code"]) == ("failed", "network-unavailable")
+    result_of(running, running.submit(network="builtin", **support.FAST))
+
+
+def test_progress_grows_and_never_goes_back(running):
+    job_id = running.submit(support.square_form(), **support.SOME_STEPS)
+    seen = []
+
+    def look():
+        job = running.client.get(f"/v1/jobs/{job_id}").json()
+        seen.append(job)
+        return job["status"] == "succeeded"
+
+    support.wait_until(look)
+    assert all(a["seq"] <= b["seq"] for a, b in itertools.pairwise(seen))
+    fractions = [job["progress"]["fraction"] for job in seen if job["progress"]]
+    assert fractions == sorted(fractions)
+    steps = [job["progress"] for job in seen if job["progress"] and job["progress"]["iteration"]]
+    assert steps
+    assert all(step["scale"] <= step["scales"] and step["iteration"] <= step["iterations"] for step in steps)
+
+
+def test_a_running_job_stops_soon_after_a_cancel(running):
+    job_id = running.submit(support.square_form(), **support.MANY_STEPS)
+    support.wait_for_job(running.client, job_id, "running")
+    assert running.client.post(f"/v1/jobs/{job_id}/cancel").status_code in (200, 202)
+    job = support.wait_for_job(running.client, job_id, seconds=20)
+    assert (job["status"], job["result"], job["error"]) == ("canceled", None, None)
+
+
+def test_a_deleted_running_job_frees_its_worker_and_leaves_nothing(running):
+    job_id = running.submit(support.square_form(), **support.MANY_STEPS)
+    support.wait_for_job(running.client, job_id, "running")
+    assert running.client.delete(f"/v1/jobs/{job_id}").status_code == 204
+    result_of(running, running.submit(**support.FAST))
+    support.wait_until(lambda: running.client.get("/readyz").json()["state"] == "READY")
+    assert not (running.data / "blobs" / job_id).exists()
+
+
+def test_many_at_once_all_succeed(running):
+    ids = [running.submit(**support.FAST) for _ in range(12)]
+    assert {result_of(running, job_id)[0]["attempts"] for job_id in ids} == {1}
+
+
+def test_readiness_names_the_network(running):
+    ready = running.client.get("/readyz").json()
+    assert ready["state"] in ("READY", "BUSY")
+    assert [worker["network"] for worker in ready["workers"]] == ["migan-512-places2"]

@@ -1,0 +1,56 @@
+"""`python -m worker`: takes jobs off the queue and refines them, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from types import FrameType
+
+import redis
+from pydantic import ValidationError
+
+from jobs.logs import set_up_logging
+from jobs.settings import Settings
+
+DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
+(docs/settings.md): at least REFINERY_REDIS_URL and REFINERY_BLOBS_URL have to be those of the api."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a worker; the exit code: 0 after a stop that was asked for, 1 if it could not work, 2 for usage."""
+    argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION).parse_args(arguments)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
+    set_up_logging(settings.log_level)
+    signal.signal(signal.SIGTERM, _leave)  # until Celery puts its own handler in place
+    import torch  # takes a second: after --help and settings are dealt with
+
+    from models import CheckpointError, NetworkError, heap
+    from worker.service import serve
+
+    heap.single_arena()  # before there are threads: refinements run in one of them
+    if settings.torch_threads:
+        torch.set_num_threads(settings.torch_threads)
+    log = logging.getLogger("worker")
+    try:
+        return serve(settings)
+    except (NetworkError, CheckpointError) as error:
+        log.error("the network cannot be loaded: %s", error)
+    except redis.RedisError as error:
+        log.error("the job store cannot be reached (REFINERY_REDIS_URL): %s", error)
+    except KeyboardInterrupt:
+        return 0
+    return 1
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

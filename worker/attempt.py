@@ -1,0 +1,167 @@
+"""One attempt at one job, from its claim to its final state."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+import torch
+
+from images.errors import ImageError
+from jobs.blobs import BlobMissing, Blobs
+from jobs.errors import InternalError, InvalidParameters, RefineryError, problem_of
+from jobs.job import Job, LeaseLost, NetworkInfo, Status
+from jobs.settings import Settings
+from jobs.store import Change, JobStore
+from models import Cancelled, PresetError, inpaint, resolve_preset
+from worker.leases import LeaseKeeper
+from worker.networks import Networks
+from worker.stages import decode, encode_result
+from worker.watch import HandBack, Watch
+
+log = logging.getLogger(__name__)
+PATIENCE_SECONDS = 60.0  # how long the end of a job waits for a store that does not answer
+
+
+class Timings:
+    """Seconds per stage of one attempt."""
+
+    def __init__(self, job: Job):
+        waited = (job.started_at or job.created_at) - job.created_at
+        self._spent = {"queued": waited.total_seconds()}
+        self._started = time.perf_counter()
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Count the time of the block as this stage's."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._spent[name] = time.perf_counter() - started
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds by stage, `queued` before the claim and `total` since."""
+        total = time.perf_counter() - self._started
+        return {name: round(value, 4) for name, value in {**self._spent, "total": total}.items()}
+
+
+class Attempts:
+    """Works on jobs by id, from any number of threads; refines one at a time."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        store: JobStore,
+        blobs: Blobs,
+        networks: Networks,
+        leases: LeaseKeeper,
+        settings: Settings,
+    ):
+        self._name, self._store, self._blobs, self._networks = name, store, blobs, networks
+        self._leases, self._settings = leases, settings
+        self._device = threading.Semaphore(1)
+        self.draining = threading.Event()  # set when no job is to be begun any more
+        self.stopping = threading.Event()  # set when the present ones are to be handed back
+        self.left: list[str] = []  # jobs that need a new message once this worker takes none
+
+    def work(self, job_id: str) -> None:
+        """Claim the job and bring it to an end. A job that is not to be had is passed over."""
+        if self.draining.is_set():
+            self.left.append(job_id)
+            return
+        job = self._store.claim(job_id, self._name)
+        if job is None:
+            log.debug("job %s: nothing to do", job_id)
+            return
+        log.info("job %s: attempt %d, %d x %d", job.id, job.attempt, job.input.width, job.input.height)
+        try:
+            with self._leases.holding(job.id, job.attempt):
+                ended = self._finish(job, self._outcome(job))
+        except LeaseLost:
+            log.warning("job %s: this worker no longer has it; its work is dropped", job.id)
+            return
+        if ended.status is Status.QUEUED:
+            self.left.append(job.id)
+        log.info("job %s: %s%s", job.id, ended.status, f" ({ended.error.code})" if ended.error else "")
+
+    def _outcome(self, job: Job) -> Change:
+        """Do the work; the change of the job that says how it ended. Raises LeaseLost."""
+        expires_at, timings = self._store.expires_at, Timings(job)
+        try:
+            return self._run(job, timings)
+        except LeaseLost:
+            raise
+        except Cancelled:
+            return lambda job, now: job.cancel(now, expires_at(now))
+        except HandBack:
+            return lambda job, now: job.hand_back(now, expires_at(now))
+        except BlobMissing:
+            self._store.cancel_wanted(job.id, job.attempt)  # LeaseLost when the job was deleted meanwhile
+            error: Exception = InternalError("The uploaded images are no longer there. Send them again.")
+        except (RefineryError, ImageError) as known:
+            error = known
+        except PresetError as known:
+            error = InvalidParameters(str(known))
+        except Exception as unexpected:
+            log.exception("job %s failed unexpectedly", job.id)
+            error = MemoryError() if _is_out_of_memory(unexpected) else unexpected
+        problem, spent = problem_of(error, instance=f"/v1/jobs/{job.id}"), timings.seconds()
+        return lambda job, now: job.fail(now, expires_at(now), problem, timings_seconds=spent)
+
+    def _run(self, job: Job, timings: Timings) -> Change:
+        """Decode, refine, encode, store."""
+        watch = Watch(self._store, job, self._settings, self.stopping)
+        watch.stage("decode", 0.0)
+        network = self._networks.get(job.parameters.network)
+        preset = resolve_preset(job.parameters.preset, job.parameters.overrides())
+        with timings.stage("decode"):
+            decoded = decode(job, self._blobs, self._settings)
+        with timings.stage("wait"):
+            while not self._device.acquire(timeout=0.2):
+                watch.check()
+        try:
+            watch.stage("refine", 0.0)
+            with timings.stage("refine"):
+                result = inpaint(decoded.photo.pixels, decoded.mask, network=network, preset=preset, on_step=watch)
+        finally:
+            self._device.release()
+        watch.stage("encode", 1.0)
+        with timings.stage("encode"):
+            encoded = encode_result(job, decoded.photo, result.image)
+        watch.stage("encode", 1.0)
+        with timings.stage("store"):
+            self._blobs.put(job.id, job.result_blob, encoded.data)
+        report, spent = result.report(), timings.seconds()
+        expires_at = self._store.expires_at
+        return lambda job, now: job.succeed(
+            now,
+            expires_at(now),
+            result=encoded.info,
+            network=NetworkInfo(name=report["network"], device=report["device"]),
+            preset=report["preset"],
+            timings_seconds=spent,
+            peak_memory_bytes=report["peak_memory_bytes"],
+        )
+
+    def _finish(self, job: Job, change: Change) -> Job:
+        """Make the change, also when the store is away for a while. Raises LeaseLost."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return self._store.finish(job.id, job.attempt, change)
+            except redis.RedisError as error:
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("job %s: its end cannot be written yet: %s", job.id, error)
+                time.sleep(1.0)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch says it with a class of its own on a GPU, and with a plain RuntimeError on the CPU."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)

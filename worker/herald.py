@@ -1,0 +1,62 @@
+"""Tells everybody that this worker is there and what it does, in one thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import datetime
+
+import redis
+
+from jobs.presence import RENEWAL_SECONDS, Presence, WorkerState, announce, leave
+from worker.leases import LeaseKeeper
+
+log = logging.getLogger(__name__)
+
+
+class Herald:
+    """Announces a state until `leave`; READY becomes BUSY while the worker has jobs."""
+
+    def __init__(self, client: redis.Redis, name: str, since: datetime, leases: LeaseKeeper):
+        self._redis, self._leases = client, leases
+        self._presence = Presence(name=name, state=WorkerState.STARTING, reason="loading the network", since=since)
+        self._changed, self._stop = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
+
+    def start(self) -> None:
+        """Announce STARTING from now on."""
+        self._thread.start()
+
+    def tell(self, state: WorkerState, reason: str, *, network: str | None = None, device: str | None = None) -> None:
+        """Announce another state, at once. The network and the device stay unless they are given."""
+        update = {"state": state, "reason": reason}
+        update |= {key: value for key, value in (("network", network), ("device", device)) if value}
+        self._presence = self._presence.model_copy(update=update)
+        self._changed.set()
+
+    def leave(self) -> None:
+        """The worker is gone."""
+        self._stop.set()
+        self._changed.set()
+        self._thread.join(timeout=10)
+        try:
+            leave(self._redis, self._presence.name)
+        except redis.RedisError as error:
+            log.debug("could not say goodbye: %s", error)
+
+    def _now(self) -> Presence:
+        held = self._leases.held()
+        if self._presence.state is WorkerState.READY and held:
+            return self._presence.model_copy(
+                update={"state": WorkerState.BUSY, "reason": f"working on {len(held)} job(s)", "jobs": held}
+            )
+        return self._presence.model_copy(update={"jobs": held})
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            self._changed.clear()
+            try:
+                announce(self._redis, self._now())
+            except redis.RedisError as error:
+                log.debug("not announced: %s", error)
+            self._changed.wait(RENEWAL_SECONDS)

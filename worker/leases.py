@@ -1,0 +1,62 @@
+"""Renewing the leases of the jobs this worker has, in one thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+
+from jobs.settings import Settings
+from jobs.store import JobStore
+
+log = logging.getLogger(__name__)
+
+
+class LeaseKeeper:
+    """Jobs are added while they are worked on; their leases are renewed three times per lease time."""
+
+    def __init__(self, store: JobStore, settings: Settings):
+        self._store, self._interval = store, settings.lease_renewal_seconds
+        self._held: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+
+    def start(self) -> None:
+        """Begin renewing."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End renewing; leases that are still held run out."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    @contextmanager
+    def holding(self, job_id: str, attempt: int) -> Iterator[None]:
+        """Renew the lease of this attempt while the block runs."""
+        with self._lock:
+            self._held[job_id] = attempt
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held.pop(job_id, None)
+
+    def held(self) -> list[str]:
+        """The ids of the jobs being worked on."""
+        with self._lock:
+            return sorted(self._held)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._interval):
+            with self._lock:
+                held = list(self._held.items())
+            for job_id, attempt in held:
+                try:
+                    # False: the attempt is over. The job's own thread sees that at its next step.
+                    self._store.renew(job_id, attempt)
+                except redis.RedisError as error:
+                    log.warning("lease of job %s not renewed: %s", job_id, error)

@@ -1,0 +1,128 @@
+"""The worker process: its parts, put together around Celery's worker, and their way down.
+
+On SIGTERM Celery takes no more messages and waits for its threads. A job that is not done within
+`shutdown_grace_seconds` is handed back to the queue at its next step.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import warnings
+from typing import Any
+
+from celery import Celery, signals  # type: ignore[import-untyped]
+from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
+from kombu.exceptions import OperationalError
+
+from jobs import queue
+from jobs.blobs import Blobs
+from jobs.janitor import Janitor
+from jobs.presence import WorkerState
+from jobs.settings import Settings
+from jobs.store import JobStore, connect
+from worker.attempt import Attempts
+from worker.herald import Herald
+from worker.leases import LeaseKeeper
+from worker.networks import Networks
+
+log = logging.getLogger(__name__)
+
+
+def worker_name() -> str:
+    """A name that no other process has at the same time."""
+    return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(2).hex()}"
+
+
+def serve(settings: Settings) -> int:
+    """Load the network, then work until SIGTERM; the exit code.
+
+    Raises NetworkError or CheckpointError when the network cannot be loaded, redis.RedisError when the
+    store cannot be reached.
+    """
+    client, name = connect(settings), worker_name()
+    store, blobs, app = JobStore(client, settings), Blobs(settings.blobs_url), queue.make_app(settings)
+    leases = LeaseKeeper(store, settings)
+    herald = Herald(client, name, store.now(), leases)
+    janitor = Janitor(client, store, blobs, app, settings)
+    herald.start()
+    try:
+        networks = Networks(settings)
+        attempts = Attempts(
+            name=name,
+            store=store,
+            blobs=blobs,
+            networks=networks,
+            leases=leases,
+            settings=settings,
+        )
+        app.task(name=queue.TASK)(attempts.work)
+        leases.start()
+        janitor.start()
+        herald.tell(
+            WorkerState.STARTING,
+            "connecting to the queue",
+            network=networks.resident.name,
+            device=networks.device,
+        )
+        try:
+            return _consume(app, name, attempts, herald, settings)
+        finally:
+            janitor.stop()
+            leases.stop()
+    finally:
+        herald.leave()
+        app.close()
+        client.close()
+
+
+def _consume(app: Celery, name: str, attempts: Attempts, herald: Herald, settings: Settings) -> int:
+    """Run Celery's worker in this, the main, thread until it is told to stop; its exit code."""
+    patience = threading.Timer(settings.shutdown_grace_seconds, attempts.stopping.set)
+    patience.daemon = True
+
+    def ready(**_: Any) -> None:
+        log.info("ready")
+        herald.tell(WorkerState.READY, "waiting for jobs")
+
+    def going(**_: Any) -> None:
+        attempts.draining.set()
+        herald.tell(WorkerState.DRAINING, "stopping")
+        if not patience.is_alive() and not attempts.stopping.is_set():
+            patience.start()
+
+    def keep_our_logging(**_: Any) -> None:
+        """Being connected is enough: Celery then leaves logging alone."""
+
+    signals.setup_logging.connect(keep_our_logging, weak=False)
+    # It warns of root because of pickled messages; ours are JSON.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(going, weak=False)
+    celery_worker = app.Worker(
+        hostname=f"refinery@{name}",
+        loglevel=settings.log_level.upper(),
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        pool="threads",
+        concurrency=settings.worker_concurrency,
+        optimization="fair",
+    )
+    try:
+        celery_worker.start()
+    finally:
+        patience.cancel()
+        # Not before: this worker would have taken them again.
+        for job_id in attempts.left:
+            _send(app, job_id)
+    return int(celery_worker.exitcode or 0)
+
+
+def _send(app: Celery, job_id: str) -> None:
+    try:
+        queue.send(app, job_id)
+    except OperationalError:
+        log.warning("job %s was handed back without a message; the janitor will send one", job_id)

@@ -1,0 +1,60 @@
+"""The stages of a job beside the refinement itself: bytes to arrays, and arrays to bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from images.read import Photo, mask_from_alpha, read_image, read_mask
+from images.write import FORMATS, encode
+from jobs.blobs import Blobs
+from jobs.job import Job, ResultInfo
+from jobs.settings import Settings
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A job's input. photo.pixels: HxWx3 or HxWx4, uint8 or uint16, upright; mask: HxW bool, True = hole."""
+
+    photo: Photo
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A job's result as a file, and what is told about it."""
+
+    data: bytes
+    info: ResultInfo
+
+
+def decode(job: Job, blobs: Blobs, settings: Settings) -> Decoded:
+    """Read the job's image and mask in full. Raises ImageError, BlobMissing, ServiceUnavailable."""
+    photo = read_image(io.BytesIO(blobs.get(job.id, "image")), max_pixels=settings.max_pixels)
+    if job.input.mask_source == "alpha":
+        mask = mask_from_alpha(photo)
+        if job.parameters.mask_invert:
+            mask = ~mask
+    else:
+        source = io.BytesIO(blobs.get(job.id, "mask"))
+        mask = read_mask(source, invert=job.parameters.mask_invert, max_pixels=settings.max_pixels)
+    return Decoded(photo, mask)
+
+
+def encode_result(job: Job, photo: Photo, pixels: NDArray[Any]) -> Encoded:
+    """The result as a file of the format the job asks for. Raises ImageError if it cannot hold the image."""
+    name = job.input.format if job.parameters.format == "same" else job.parameters.format
+    data = encode(photo, pixels, name)
+    info = ResultInfo(
+        media_type=FORMATS[name],
+        width=pixels.shape[1],
+        height=pixels.shape[0],
+        bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+    )
+    return Encoded(data, info)

@@ -1,0 +1,74 @@
+"""What happens at every step of a refinement: progress out; cancel, lost lease and shutdown in."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Literal
+
+import redis
+
+from jobs.job import Job, Progress
+from jobs.settings import Settings
+from jobs.store import JobStore
+from models import Cancelled, Step
+
+log = logging.getLogger(__name__)
+
+
+class HandBack(Exception):
+    """The worker stops and its grace is over: the job goes back to the queue."""
+
+
+class Watch:
+    """The `on_step` of one attempt. Raises Cancelled, HandBack, or LeaseLost when the attempt is over."""
+
+    def __init__(self, store: JobStore, job: Job, settings: Settings, stopping: threading.Event):
+        self._store, self._job, self._stopping = store, job, stopping
+        self._interval = settings.progress_interval_seconds
+        self._written = -1e9
+
+    def __call__(self, step: Step) -> None:
+        """One step was made: write the progress, if the last writing is long enough ago."""
+        last = step.fraction >= 1.0
+        now = time.monotonic()
+        if last or now - self._written >= self._interval:
+            self._written = now
+            self._look(
+                Progress(
+                    stage="refine",
+                    fraction=min(1.0, max(0.0, step.fraction)),
+                    scale=step.scale,
+                    scales=step.scales,
+                    iteration=step.iteration,
+                    iterations=step.iterations,
+                    window=step.window,
+                    windows=step.windows,
+                )
+            )
+        else:
+            self._look(None)
+
+    def stage(self, stage: Literal["decode", "refine", "encode"], fraction: float) -> None:
+        """A stage begins."""
+        self._look(Progress(stage=stage, fraction=fraction))
+
+    def check(self) -> None:
+        """Nothing to tell; only look whether to go on."""
+        self._look(None)
+
+    def _look(self, progress: Progress | None) -> None:
+        if self._stopping.is_set():
+            raise HandBack
+        try:
+            if progress is None:
+                wanted = self._store.cancel_wanted(self._job.id, self._job.attempt)
+            else:
+                wanted = self._store.progress(self._job.id, self._job.attempt, progress)
+        except redis.RedisError as error:
+            # The work goes on: the server may be back before the job is done; the lease decides whose it is.
+            log.warning("job %s: progress not written: %s", self._job.id, error)
+            return
+        if wanted:
+            raise Cancelled("canceled by its owner")
