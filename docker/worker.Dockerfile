@@ -1,0 +1,20 @@
+# A worker. PyPI's torch brings its CUDA libraries; the host gives the driver (NVIDIA container toolkit).
+# Build from the repository's root: docker build -f docker/worker.Dockerfile .
+FROM python:3.12-slim AS build
+RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
+COPY images images
+COPY jobs jobs
+COPY models models
+COPY worker worker
+RUN mkdir api && make install EXTRAS=worker VENV=/venv
+
+FROM python:3.12-slim
+RUN useradd --system --uid 10001 --create-home refinery && install -d -o refinery /data /weights
+COPY --from=build /venv /venv
+COPY --from=build /app /app
+WORKDIR /app
+USER refinery
+ENV REFINERY_WEIGHTS_DIR=/weights
+ENTRYPOINT ["/venv/bin/python", "-m", "worker"]
