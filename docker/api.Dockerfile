@@ -6,7 +6,8 @@ COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
 COPY images images
 COPY jobs jobs
 COPY api api
-RUN mkdir models worker && make install EXTRAS=service VENV=/venv
+COPY models models
+RUN mkdir worker && make install EXTRAS=service VENV=/venv
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --create-home refinery && install -d -o refinery /data

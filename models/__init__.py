@@ -1,17 +1,41 @@
-"""Big-LaMa and multiscale feature refinement, as a library: arrays in, arrays out."""
+"""Big-LaMa and multiscale feature refinement, as a library: arrays in, arrays out.
 
-from models.errors import (
-    Cancelled,
-    CheckpointError,
-    DeadlineExceeded,
-    DownloadError,
-    ModelsError,
-    NetworkError,
-    PresetError,
-)
-from models.inpaint import Result, Step, inpaint
-from models.network import Network, load_network
-from models.presets import PRESETS, Preset, resolve_preset
+Names are looked up when they are first used, because most of them bring torch along and planning does not need it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models.engine import Result, Step, inpaint
+    from models.errors import (
+        Cancelled,
+        CheckpointError,
+        DeadlineExceeded,
+        DownloadError,
+        ModelsError,
+        NetworkError,
+        PresetError,
+    )
+    from models.network import Network, load_network
+    from models.planning import Plan, plan
+    from models.presets import PRESETS, Preset, resolve_preset
+
+_HOMES = {
+    "errors": (
+        "Cancelled",
+        "CheckpointError",
+        "DeadlineExceeded",
+        "DownloadError",
+        "ModelsError",
+        "NetworkError",
+        "PresetError",
+    ),
+    "engine": ("Result", "Step", "inpaint"),
+    "network": ("Network", "load_network"),
+    "planning": ("Plan", "plan"),
+    "presets": ("PRESETS", "Preset", "resolve_preset"),
+}
 
 __all__ = [
     "PRESETS",
@@ -22,11 +46,20 @@ __all__ = [
     "ModelsError",
     "Network",
     "NetworkError",
+    "Plan",
     "Preset",
     "PresetError",
     "Result",
     "Step",
     "inpaint",
     "load_network",
+    "plan",
     "resolve_preset",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f"models.{module}"), name)
+    raise AttributeError(f"module 'models' has no attribute {name!r}")

@@ -31,8 +31,8 @@ from images.mask import check_pair
 from images.read import mask_from_alpha, read_image, read_mask
 from images.write import check_side, encode
 from models import checkpoint, download
+from models.engine import Result, Step, inpaint
 from models.errors import ModelsError
-from models.inpaint import Result, Step, inpaint
 from models.network import load_network
 from models.presets import PRESETS, Preset, resolve_preset
 

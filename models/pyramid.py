@@ -16,12 +16,6 @@ from torch import Tensor
 EPSILON = 1e-8
 
 
-def scale_count(height: int, width: int, min_side: int, max_scales: int) -> int:
-    """How many scales, factor 2 apart, until the short side is closest to `min_side`; at least 1."""
-    octaves = max(0.0, math.log2(min(height, width) / min_side))
-    return min(1 + round(octaves), max_scales)
-
-
 def blur(x: Tensor) -> Tensor:
     """5x5 Gaussian, sigma 1, reflected at the border."""
     taps = torch.exp(-0.5 * torch.arange(-2, 3, device=x.device, dtype=x.dtype) ** 2)

@@ -13,6 +13,7 @@ from models import pyramid, tiles
 from models.network import Network
 from models.presets import Preset
 from models.tiles import Level
+from models.windows import Box
 
 # Called once per forward pass: scale, tile, iteration (1-based), the loss where there is one, and whether this was the
 # tile's last pass.
@@ -26,11 +27,6 @@ class ScaleRun:
     height: int
     width: int
     losses: list[list[Tensor]] = field(default_factory=list)
-
-
-def passes_at(scale: int, preset: Preset) -> int:
-    """Forward passes per tile at `scale` (1-based, 1 = coarsest)."""
-    return 1 if scale == 1 else preset.iterations
 
 
 def refine(
@@ -96,7 +92,7 @@ def _predict(
         if len(level.tiles) == 1:
             total[at] = piece
             return total
-        weight = tiles.feather(box, level.height, level.width, mask)
+        weight = feather(box, level.height, level.width, mask)
         total[at] += piece * weight
         weights[at] += weight
     return total / weights.clamp(min=1e-6)
@@ -145,3 +141,20 @@ def _fill(
         losses.append(loss.detach())
         tick(iteration, losses[-1], last)
     return prediction[..., :height, :width].detach()
+
+
+def feather(box: Box, height: int, width: int, like: Tensor) -> Tensor:
+    """Weights 1x1xhxw of a tile in a level of height x width: falling towards the sides where a neighbour may be."""
+
+    def ramp(length: int, open_start: bool, open_end: bool) -> Tensor:
+        place = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
+        weight = torch.ones_like(place)
+        if open_start:
+            weight = torch.minimum(weight, place / tiles.OVERLAP)
+        if open_end:
+            weight = torch.minimum(weight, place.flip(0) / tiles.OVERLAP)
+        return weight
+
+    down = ramp(box.height, box.top > 0, box.bottom < height)
+    across = ramp(box.width, box.left > 0, box.right < width)
+    return (down[:, None] * across[None, :])[None, None]

@@ -11,9 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from models.windows import Box
 
@@ -89,20 +87,3 @@ def _intervals(start: int, end: int, limit: int, stride: int, side: int) -> Iter
         spread = (last - first - length) * (i / (count - 1) if count > 1 else 0.5)
         begin = min(max(0, round(first + spread)), limit - length) // 2 * 2
         yield begin, begin + length
-
-
-def feather(box: Box, height: int, width: int, like: Tensor) -> Tensor:
-    """Weights 1x1xhxw of a tile in a level of height x width: falling towards the sides where a neighbour may be."""
-
-    def ramp(length: int, open_start: bool, open_end: bool) -> Tensor:
-        place = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
-        weight = torch.ones_like(place)
-        if open_start:
-            weight = torch.minimum(weight, place / OVERLAP)
-        if open_end:
-            weight = torch.minimum(weight, place.flip(0) / OVERLAP)
-        return weight
-
-    down = ramp(box.height, box.top > 0, box.bottom < height)
-    across = ramp(box.width, box.left > 0, box.right < width)
-    return (down[:, None] * across[None, :])[None, None]

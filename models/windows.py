@@ -8,8 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.pyramid import scale_count
-
 CELL = 64  # pixels; blobs are told apart on a grid of such cells
 MIN_MARGIN = 64  # pixels of context around even the smallest hole
 
@@ -70,6 +68,12 @@ class Sizing:
     min_side: int
     max_scales: int
     context: float
+
+
+def scale_count(height: int, width: int, min_side: int, max_scales: int) -> int:
+    """How many scales, factor 2 apart, until the short side is closest to `min_side`; at least 1."""
+    octaves = max(0.0, math.log2(min(height, width) / min_side))
+    return min(1 + round(octaves), max_scales)
 
 
 def plan(mask: NDArray[np.bool_], sizing: Sizing) -> list[Window]:

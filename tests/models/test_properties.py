@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from models import Cancelled, inpaint, pyramid, resolve_preset, tiles, windows
 from models.lama import Lama, LamaConfig
+from models.refine import feather
 
 sizes = st.integers(1, 90)
 
@@ -136,7 +137,7 @@ def test_tiles_hold_all_of_the_hole_at_every_scale(mask, scales, stride, side):
             assert 0 <= box.left < box.right <= level.width
             assert box.height % stride == box.width % stride == box.top % 2 == box.left % 2 == 0
             assert number == 0 or max(box.height, box.width) <= max(side, 2 * stride)
-            assert (tiles.feather(box, level.height, level.width, hole) > 0).all()
+            assert (feather(box, level.height, level.width, hole) > 0).all()
             covered[box.slices] += 1
         assert covered[at_scale[0, 0] > 0].min() >= 1
 

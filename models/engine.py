@@ -7,7 +7,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,12 +16,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import heap, pyramid, windows
+from models import heap, pyramid
 from models.network import Network, device_of
+from models.planning import Plan, plan
 from models.presets import Preset, resolve_preset
-from models.refine import ScaleRun, passes_at, refine
-from models.tiles import Level, plan_levels
-from models.windows import Box, Window
+from models.refine import ScaleRun, refine
+from models.windows import Box
 
 
 @dataclass(frozen=True)
@@ -124,21 +124,21 @@ def inpaint(
     if preset.px_budget and mask.size > preset.px_budget:
         composite, mask = _shrunk(composite, mask, preset.px_budget)
         filled = _quantised(composite, image, white)
-    plan = _plan(mask, network, preset)
-    progress = _Progress(plan, preset, on_step)
+    planned = plan(mask, preset, stride=network.stride, native_size=network.native_size)
+    progress = _Progress(planned, on_step)
     runs = []
-    for number, (box, levels) in enumerate(plan, start=1):
+    for number, window in enumerate(planned.windows, start=1):
         window_started = time.perf_counter()
-        rows, columns = box.slices
+        rows, columns = window.box.slices
         hole = mask[rows, columns]
         pixels = torch.from_numpy(composite[rows, columns]).to(device).permute(2, 0, 1)[None].contiguous()
         holes = torch.from_numpy(hole).to(device)[None, None].to(pixels.dtype)
         with heap.reused():
-            out, scales = refine(network, pixels, holes, preset, levels, partial(progress.tick, number))
+            out, scales = refine(network, pixels, holes, preset, window.levels, partial(progress.tick, number))
         patch = out[0].permute(1, 2, 0).cpu().numpy()
         composite[rows, columns][hole] = patch[hole]
         filled[rows, columns][hole] = _quantised(patch[hole], image, white)
-        runs.append(WindowRun(box, scales, time.perf_counter() - window_started))
+        runs.append(WindowRun(window.box, scales, time.perf_counter() - window_started))
     return Result(
         filled,
         composite,
@@ -165,55 +165,24 @@ def _white(image: NDArray[Any], mask: NDArray[np.bool_]) -> float:
     return whites[image.dtype.name]
 
 
-def _plan(mask: NDArray[np.bool_], network: Network, preset: Preset) -> list[tuple[Box, list[Level]]]:
-    """The windows of the picture, each with its levels."""
-    height, width = mask.shape
-    min_side = preset.min_side or network.native_size
-    if preset.windows:
-        sizing = windows.Sizing(network.stride, min_side, preset.max_scales, preset.context)
-        found = windows.plan(mask, sizing)
-    elif mask.any():
-        scales = pyramid.scale_count(height, width, min_side, preset.max_scales)
-        found = [Window(Box(0, 0, height, width), scales)]
-    else:
-        found = []
-    return [(w.box, plan_levels(mask[w.box.slices], w.scales, network.stride, preset.tile_side)) for w in found]
-
-
 class _Progress:
     """Turns the refine loop's ticks into Steps."""
 
-    def __init__(
-        self,
-        plan: Sequence[tuple[Box, Sequence[Level]]],
-        preset: Preset,
-        on_step: Callable[[Step], None] | None,
-    ) -> None:
-        self._plan, self._preset, self._on_step = plan, preset, on_step
-        self._done = 0.0
-        self._total = sum(
-            self._pass_work(scale, tile) * passes_at(scale, preset)
-            for _, levels in plan
-            for scale, level in enumerate(levels, start=1)
-            for tile in level.tiles
-        )
-
-    @staticmethod
-    def _pass_work(scale: int, tile: Box) -> float:
-        """Relative cost of one pass: a backward pass costs about two forward passes."""
-        return tile.height * tile.width * (1 if scale == 1 else 3)
+    def __init__(self, plan: Plan, on_step: Callable[[Step], None] | None) -> None:
+        self._plan, self._on_step = plan, on_step
+        self._done, self._total = 0.0, plan.work
 
     def tick(self, window: int, scale: int, tile: int, iteration: int, loss: torch.Tensor | None, last: bool) -> None:
-        levels = self._plan[window - 1][1]
-        tiles, passes = levels[scale - 1].tiles, passes_at(scale, self._preset)
+        levels = self._plan.windows[window - 1].levels
+        tiles, passes = levels[scale - 1].tiles, self._plan.passes_at(scale)
         # A tile that ends early, having nothing to optimise, has done all its work.
         worked = passes - iteration + 1 if last else 1
-        self._done += self._pass_work(scale, tiles[tile - 1]) * worked
+        self._done += self._plan.pass_work(scale, tiles[tile - 1]) * worked
         if self._on_step:
             count = len(tiles) * passes
             at = tile * passes if last else (tile - 1) * passes + iteration
             fraction = min(1.0, self._done / self._total)
-            self._on_step(Step(fraction, window, len(self._plan), scale, len(levels), at, count, loss))
+            self._on_step(Step(fraction, window, len(self._plan.windows), scale, len(levels), at, count, loss))
 
 
 def _shrunk(

@@ -1,0 +1,109 @@
+"""What a job will take, before it starts: its windows, scales and tiles, and the work in them.
+
+Arithmetic on the mask alone; nothing here needs torch, so that a machine without an engine can answer as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models import windows
+from models.presets import Preset
+from models.tiles import Level, plan_levels
+from models.windows import Box, Sizing, Window
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """One window: where it is in the picture, and its levels, coarsest first."""
+
+    box: Box
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a job.
+
+    height, width: of the result in pixels. windows: top left first; none if there is no hole. passes: forward passes
+    per tile, at the coarsest scale and at the others.
+    """
+
+    height: int
+    width: int
+    windows: tuple[WindowPlan, ...]
+    passes: tuple[int, int]
+
+    def passes_at(self, scale: int) -> int:
+        """Forward passes per tile at `scale` (1-based, 1 = coarsest)."""
+        return self.passes[0] if scale == 1 else self.passes[1]
+
+    def pass_work(self, scale: int, tile: Box) -> float:
+        """One pass over `tile` in forward-pass pixels: a backward pass costs about two forward passes."""
+        return tile.height * tile.width * (1.0 if scale == 1 else 3.0)
+
+    @property
+    def work(self) -> float:
+        """The whole job in forward-pass pixels: what its duration is proportional to."""
+        return sum(
+            self.pass_work(scale, tile) * self.passes_at(scale)
+            for window in self.windows
+            for scale, level in enumerate(window.levels, start=1)
+            for tile in level.tiles
+        )
+
+    @property
+    def largest_refined(self) -> int:
+        """Pixels of the largest tile that is optimised: what peak memory is proportional to. 0 if none is."""
+        tiles = [tile for window in self.windows for level in window.levels[1:] for tile in level.tiles]
+        return max((tile.height * tile.width for tile in tiles), default=0)
+
+    def report(self) -> dict[str, Any]:
+        """The plan, ready for JSON."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "windows": [
+                {
+                    "top": window.box.top,
+                    "left": window.box.left,
+                    "height": window.box.height,
+                    "width": window.box.width,
+                    "scales": [
+                        {
+                            "height": level.height,
+                            "width": level.width,
+                            "tiles": len(level.tiles),
+                            "pixels": level.pixels,
+                        }
+                        for level in window.levels
+                    ],
+                }
+                for window in self.windows
+            ],
+            "work_pixels": round(self.work),
+            "largest_refined_pixels": self.largest_refined,
+        }
+
+
+def plan(mask: NDArray[np.bool_], preset: Preset, *, stride: int, native_size: int) -> Plan:
+    """The plan for a hole on a network with this stride and native size (pixels, see `models.network.Network`).
+
+    mask: HxW bool, True = hole, of the size that is worked on: after the shrinking of `px_budget`, where there is one.
+    """
+    height, width = mask.shape
+    min_side = preset.min_side or native_size
+    if preset.windows:
+        found = windows.plan(mask, Sizing(stride, min_side, preset.max_scales, preset.context))
+    elif mask.any():
+        found = [Window(Box(0, 0, height, width), windows.scale_count(height, width, min_side, preset.max_scales))]
+    else:
+        found = []
+    planned = (
+        WindowPlan(w.box, tuple(plan_levels(mask[w.box.slices], w.scales, stride, preset.tile_side))) for w in found
+    )
+    return Plan(height, width, tuple(planned), (1, preset.iterations))
