@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         DownloadError,
         ModelsError,
         NetworkError,
+        NotEnoughMemory,
         PresetError,
     )
     from models.network import Network, load_network
@@ -29,6 +30,7 @@ _HOMES = {
         "DownloadError",
         "ModelsError",
         "NetworkError",
+        "NotEnoughMemory",
         "PresetError",
     ),
     "engine": ("Result", "Step", "inpaint"),
@@ -46,6 +48,7 @@ __all__ = [
     "ModelsError",
     "Network",
     "NetworkError",
+    "NotEnoughMemory",
     "Plan",
     "Preset",
     "PresetError",

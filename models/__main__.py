@@ -31,7 +31,7 @@ from images.mask import check_pair
 from images.read import mask_from_alpha, read_image, read_mask
 from images.write import check_side, encode
 from models import checkpoint, download
-from models.engine import Result, Step, inpaint
+from models.engine import Result, Step, foresee, inpaint
 from models.errors import ModelsError
 from models.network import load_network
 from models.presets import PRESETS, Preset, resolve_preset
@@ -94,7 +94,6 @@ def _parser() -> argparse.ArgumentParser:
         "-o",
         "--out",
         type=Path,
-        required=True,
         help=f"result; its extension chooses the format: {' '.join(SUFFIXES)}",
     )
     parser.add_argument("--mask-invert", action="store_true", help="black is the hole")
@@ -112,17 +111,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="1..100", help="of JPEG")
+    parser.add_argument(
+        "--memory-budget", type=_bytes, metavar="SIZE", help="most memory above the weights, such as 2G or 800M"
+    )
+    parser.add_argument("--plan", action="store_true", help="print what it would take, and do nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object about the run")
     return parser
 
 
 def _inpaint(arguments: Sequence[str]) -> None:
     args = _parser().parse_args(arguments)
-    form = SUFFIXES.get(args.out.suffix.lower())
-    if form is None:
-        raise UsageError(f"{args.out.name}: the result's extension must be one of {' '.join(SUFFIXES)}")
-    if not args.out.absolute().parent.is_dir():
-        raise UsageError(f"the folder of {args.out} does not exist: make it first")
+    form = "npy" if args.plan else _format(args.out)
     preset = resolve_preset(args.preset, dict(_assignment(text) for text in args.set))
     for path in (args.photo, args.mask):
         if path is not None and not path.is_file():
@@ -138,10 +137,21 @@ def _inpaint(arguments: Sequence[str]) -> None:
     clock["read"] = time.perf_counter()
     network = load_network(args.network, device=args.device)
     clock["load"] = time.perf_counter()
+    if args.plan:
+        way = foresee(mask, network=network, preset=preset, memory_budget_bytes=args.memory_budget)
+        print(json.dumps({"hole_fraction": fraction, **way}, indent=2))
+        return
     console = Console(stderr=True)
     with _bars(console) as progress:
         bars = Bars(progress)
-        result = inpaint(photo.pixels, mask, network=network, preset=preset, on_step=bars.step)
+        result = inpaint(
+            photo.pixels,
+            mask,
+            network=network,
+            preset=preset,
+            on_step=bars.step,
+            memory_budget_bytes=args.memory_budget,
+        )
     clock["inpaint"] = time.perf_counter()
     if form == "npy":
         _write(args.out, lambda file: np.save(file, result.composite))
@@ -157,6 +167,33 @@ def _inpaint(arguments: Sequence[str]) -> None:
             f"{args.out}: {width}x{height}, {len(result.runs)} window(s), network {result.network} on "
             f"{result.device}, preset {preset.name}, {result.seconds:.1f} s"
         )
+
+
+def _format(out: Path | None) -> str:
+    """The format that the result's name asks for, if a file of that name can be written."""
+    if out is None:
+        raise UsageError("name the result's file with -o, or ask for --plan")
+    form = SUFFIXES.get(out.suffix.lower())
+    if form is None:
+        raise UsageError(f"{out.name}: the result's extension must be one of {' '.join(SUFFIXES)}")
+    if not out.absolute().parent.is_dir():
+        raise UsageError(f"the folder of {out} does not exist: make it first")
+    return form
+
+
+def _bytes(text: str) -> int:
+    """A size such as 2G, 800M or 1000000; binary multiples."""
+    number, unit = text.upper().removesuffix("B"), 1
+    if number[-1:] in ("K", "M", "G"):
+        unit = 1024 ** ("KMG".index(number[-1]) + 1)
+        number = number[:-1]
+    try:
+        value = int(float(number) * unit)
+    except (ValueError, OverflowError):
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 2G, 800M or a number of bytes")
+    return value
 
 
 def _assignment(text: str) -> tuple[str, str]:

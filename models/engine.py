@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,11 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 from models import heap, pyramid
+from models.economy import Economy, economies, free_memory, is_out_of_memory
+from models.errors import NotEnoughMemory
 from models.network import Network, device_of
 from models.planning import Plan, plan
 from models.presets import Preset, resolve_preset
 from models.refine import ScaleRun, refine
 from models.windows import Box
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ def inpaint(
     network: Network,
     preset: Preset | str = "default",
     on_step: Callable[[Step], None] | None = None,
+    memory_budget_bytes: int | None = None,
 ) -> Result:
     """Fill the hole of a photo.
 
@@ -110,7 +116,10 @@ def inpaint(
     pixels come back opaque. mask: HxW bool, True = hole. An empty hole returns the image as it is.
     on_step is called once per forward pass and may raise (`Cancelled`, `DeadlineExceeded`): the work ends there, the
     exception passes through and no tensor is kept.
-    Raises ValueError for arrays of other shapes or types.
+    memory_budget_bytes: peak above the network's weights that refining a tile may reach; None: a share of the device's
+    free memory. It decides the tiles' size and whether to keep less for the backward pass; if memory runs out all the
+    same, the window is done again with the next leaner plan. Raises NotEnoughMemory when the leanest does not fit, and
+    ValueError for arrays of other shapes or types.
     """
     preset = resolve_preset(preset) if isinstance(preset, str) else preset
     white = _white(image, mask)
@@ -124,17 +133,26 @@ def inpaint(
     if preset.px_budget and mask.size > preset.px_budget:
         composite, mask = _shrunk(composite, mask, preset.px_budget)
         filled = _quantised(composite, image, white)
-    planned = plan(mask, preset, stride=network.stride, native_size=network.native_size)
+    runner = network.fast() if preset.fast else network
+    ways = economies(preset, runner)
+    how, planned = _first_fitting(ways, mask, runner, memory_budget_bytes or free_memory(device))
     progress = _Progress(planned, on_step)
-    runs = []
-    for number, window in enumerate(planned.windows, start=1):
-        window_started = time.perf_counter()
+    runs: list[WindowRun] = []
+    while len(runs) < len(planned.windows):
+        window, window_started = planned.windows[len(runs)], time.perf_counter()
         rows, columns = window.box.slices
         hole = mask[rows, columns]
         pixels = torch.from_numpy(composite[rows, columns]).to(device).permute(2, 0, 1)[None].contiguous()
         holes = torch.from_numpy(hole).to(device)[None, None].to(pixels.dtype)
-        with heap.reused():
-            out, scales = refine(network, pixels, holes, preset, window.levels, partial(progress.tick, number))
+        try:
+            with heap.reused():
+                out, scales = refine(runner, pixels, holes, how, window.levels, partial(progress.tick, len(runs) + 1))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            how, planned = _next_leaner(ways, mask, runner, error)
+            progress.replan(planned, len(runs))
+            continue
         patch = out[0].permute(1, 2, 0).cpu().numpy()
         composite[rows, columns][hole] = patch[hole]
         filled[rows, columns][hole] = _quantised(patch[hole], image, white)
@@ -144,11 +162,33 @@ def inpaint(
         composite,
         network.name,
         str(device),
-        preset,
+        how.preset,
         runs,
         time.perf_counter() - started,
         _peak_memory(device),
     )
+
+
+def foresee(
+    mask: NDArray[np.bool_], *, network: Network, preset: Preset, memory_budget_bytes: int | None = None
+) -> dict[str, Any]:
+    """What `inpaint` would do with a hole (HxW bool), ready for JSON: its plan, its estimate of memory, its work.
+
+    work_pixels counts forward passes, a backward pass as two. estimated_peak_bytes is above the network's weights.
+    """
+    if preset.px_budget and mask.size > preset.px_budget:
+        _, mask = _shrunk(np.zeros((*mask.shape, 3), np.float32), mask, preset.px_budget)
+    runner = network.fast() if preset.fast else network
+    budget = memory_budget_bytes or free_memory(device_of(network))
+    how, planned = _first_fitting(economies(preset, runner), mask, runner, budget)
+    return {
+        "network": network.name,
+        "preset": dataclasses.asdict(how.preset),
+        "checkpointed": how.checkpointed,
+        "memory_budget_bytes": budget,
+        "estimated_peak_bytes": how.bytes_needed(runner, planned.largest_refined),
+        **planned.report(),
+    }
 
 
 def _white(image: NDArray[Any], mask: NDArray[np.bool_]) -> float:
@@ -165,12 +205,51 @@ def _white(image: NDArray[Any], mask: NDArray[np.bool_]) -> float:
     return whites[image.dtype.name]
 
 
+def _planned(how: Economy, mask: NDArray[np.bool_], network: Network) -> Plan:
+    return plan(mask, how.preset, stride=network.stride, native_size=network.native_size)
+
+
+def _first_fitting(
+    ways: Iterator[Economy], mask: NDArray[np.bool_], network: Network, budget: int
+) -> tuple[Economy, Plan]:
+    """The fastest way whose estimate lies within `budget` bytes, or the leanest; ways up to it are used up."""
+    for how in ways:
+        planned = _planned(how, mask, network)
+        if how.bytes_needed(network, planned.largest_refined) <= budget:
+            break
+    return how, planned
+
+
+def _next_leaner(
+    ways: Iterator[Economy], mask: NDArray[np.bool_], network: Network, error: Exception
+) -> tuple[Economy, Plan]:
+    """The way after one that ran out of memory, its leftovers given back; NotEnoughMemory when there is none."""
+    how = next(ways, None)
+    if how is None:
+        raise NotEnoughMemory(
+            "there is not enough memory for even the leanest plan: use a device with more, a smaller photo, or the "
+            "preset single-pass"
+        ) from error
+    log.warning(
+        "out of memory; going on with tiles of %s pixels, checkpointed=%s", how.preset.tile_side, how.checkpointed
+    )
+    error.__traceback__ = None  # its frames hold the tensors of the failed attempt
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return how, _planned(how, mask, network)
+
+
 class _Progress:
     """Turns the refine loop's ticks into Steps."""
 
     def __init__(self, plan: Plan, on_step: Callable[[Step], None] | None) -> None:
         self._plan, self._on_step = plan, on_step
         self._done, self._total = 0.0, plan.work
+
+    def replan(self, plan: Plan, finished: int) -> None:
+        """Go on with another plan, of which `finished` windows are done."""
+        self._plan, self._total = plan, plan.work
+        self._done = Plan(plan.height, plan.width, plan.windows[:finished], plan.passes).work
 
     def tick(self, window: int, scale: int, tile: int, iteration: int, loss: torch.Tensor | None, last: bool) -> None:
         levels = self._plan.windows[window - 1].levels

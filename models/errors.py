@@ -23,6 +23,10 @@ class PresetError(ModelsError):
     """An unknown preset, field, or a value outside its range."""
 
 
+class NotEnoughMemory(ModelsError):
+    """Even the leanest plan does not fit into the memory there is."""
+
+
 class Cancelled(ModelsError):
     """Raised from an `on_step` callback: the caller no longer wants the result."""
 

@@ -11,12 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from models.lama_folded import FoldedLama
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class FourierUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
-        spectrum = torch.fft.rfft2(x.float(), norm="ortho")  # b c h w//2+1, complex
+        spectrum = torch.fft.rfft2(x, norm="ortho")  # b c h w//2+1, complex
         parts = torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3).reshape(b, 2 * c, h, w // 2 + 1)
         parts = torch.relu(self.bn(self.conv_layer(parts)))
         parts = parts.view(b, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
@@ -169,6 +173,7 @@ class Lama(nn.Module):
 
     native_size = 512
     optimised = (0, 1)
+    bytes_per_pixel = (11_500, 5_200)
 
     def __init__(self, config: LamaConfig, *, name: str = "big-lama") -> None:
         super().__init__()
@@ -192,6 +197,7 @@ class Lama(nn.Module):
             ]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Sigmoid()]
         self.model = nn.Sequential(*layers)
+        self.__dict__["_fast"] = None  # past nn.Module, whose state dict and moves it must not join
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features of the masked image.
@@ -206,10 +212,20 @@ class Lama(nn.Module):
         assert parts[1] is not None
         return parts[0], parts[1]
 
-    def rear(self, z: tuple[Tensor, ...]) -> Tensor:
-        """Image from features: Bx3xHxW in [0, 1]."""
+    def fast(self) -> FoldedLama:
+        """The same function with everything folded that can be (`models.lama_folded`); made once."""
+        from models.lama_folded import FoldedLama  # which is made of this module's parts
+
+        made = self.__dict__["_fast"]
+        if made is None or next(made.buffers()).device != next(self.parameters()).device:
+            self.__dict__["_fast"] = FoldedLama(self)
+        fast: FoldedLama = self.__dict__["_fast"]
+        return fast
+
+    def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
+        """Image from features: Bx3xHxW in [0, 1]. checkpointed: keep less for the backward pass, compute more."""
         x: Any = z
         for layer in list(self.model)[self._split :]:
-            x = layer(x)
+            x = checkpoint(layer, x, use_reentrant=False) if checkpointed else layer(x)
         assert isinstance(x, Tensor)
         return x

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 RESOLUTIONS = (512, 256, 128, 64, 32, 16, 8, 4)
 CHANNELS = {512: 64, 256: 128, 128: 256, 64: 512, 32: 512, 16: 512, 8: 512, 4: 512}
@@ -138,12 +139,17 @@ class Migan(nn.Module):
     native_size = 512
     stride = 128
     optimised = tuple(range(len(RESOLUTIONS) + 1))
+    bytes_per_pixel = (5600, 5600)  # most of it is z itself and the top block, which checkpointing does not shrink
 
     def __init__(self, *, name: str = "migan-512-places2") -> None:
         super().__init__()
         self.name = name
         self.encoder = nn.ModuleDict({f"b{r}": EncoderBlock(r) for r in RESOLUTIONS})
         self.synthesis = nn.ModuleDict({f"b{r}": SynthesisBlock(r) for r in reversed(RESOLUTIONS)})
+
+    def fast(self) -> Migan:
+        """Itself: there is nothing to fold."""
+        return self
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features of the masked image.
@@ -159,11 +165,12 @@ class Migan(nn.Module):
             skips.append(skip)
         return (x, *reversed(skips))
 
-    def rear(self, z: tuple[Tensor, ...]) -> Tensor:
+    def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
         """Image from features: Bx3xHxW, about [0, 1], unclamped."""
         x, rgb = z[0], None
         for resolution, skip in zip(reversed(RESOLUTIONS), z[1:], strict=True):
-            x, rgb = self.synthesis[f"b{resolution}"](x, skip, rgb)
+            block = self.synthesis[f"b{resolution}"]
+            x, rgb = checkpoint(block, x, skip, rgb, use_reentrant=False) if checkpointed else block(x, skip, rgb)
         assert rgb is not None
         out: Tensor = rgb * 0.5 + 0.5
         return out

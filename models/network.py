@@ -25,19 +25,24 @@ class Network(Protocol):
     """All that refinement knows about an inpainting network.
 
     name: goes into results and logs. stride: sizes must be multiples of it. native_size: pixels, the short side it
-    was trained near. optimised: which tensors of z refinement optimises, by index.
+    was trained near. optimised: which tensors of z refinement optimises, by index. bytes_per_pixel: peak memory of
+    refining a tile, per pixel of it, above the weights: without and with checkpointing (bench/memory.py measures it).
     """
 
     name: str
     stride: int
     native_size: int
     optimised: tuple[int, ...]
+    bytes_per_pixel: tuple[int, int]
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features z of Bx3xHxW in [0, 1] with the hole Bx1xHxW (1 = hole) hidden."""
 
-    def rear(self, z: tuple[Tensor, ...]) -> Tensor:
-        """Bx3xHxW, about [0, 1], from features."""
+    def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
+        """Bx3xHxW, about [0, 1], from features. checkpointed: keep less for the backward pass and compute more."""
+
+    def fast(self) -> Network:
+        """The same function arranged for speed and memory; may be itself."""
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """The weights; they tell the device."""

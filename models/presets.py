@@ -25,6 +25,7 @@ class Preset:
     context: margin of a window around its part of the hole, as a multiple of the root of that part's height x width.
     tile_side: pixels; scales above the coarsest are computed around the hole only, in overlapping tiles no longer than
         this. None: the whole of every scale at once, as the released code does.
+    fast: use the network as it is arranged for speed (`Network.fast`); the same function, to rounding.
     anchored: correct what optimisation leaves of the difference to the coarser scale.
     """
 
@@ -40,6 +41,7 @@ class Preset:
     context: float = 0.5
     tile_side: int | None = 1024
     anchored: bool = True
+    fast: bool = True
 
 
 # field -> (smallest, largest); None is allowed where the field's type says so
@@ -58,7 +60,14 @@ PRESETS = {
     "default": Preset("default", iterations=8, known_loss=False),
     # The released algorithm, number for number: whole picture, shrunk to the budget, at most three scales.
     "reference": Preset(
-        "reference", min_side=512, max_scales=3, px_budget=1_800_000, windows=False, tile_side=None, anchored=False
+        "reference",
+        min_side=512,
+        max_scales=3,
+        px_budget=1_800_000,
+        windows=False,
+        tile_side=None,
+        anchored=False,
+        fast=False,
     ),
     "single-pass": Preset("single-pass", max_scales=1),
 }

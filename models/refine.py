@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from models import pyramid, tiles
+from models.economy import Economy
 from models.network import Network
-from models.presets import Preset
 from models.tiles import Level
 from models.windows import Box
 
@@ -30,11 +30,12 @@ class ScaleRun:
 
 
 def refine(
-    network: Network, image: Tensor, mask: Tensor, preset: Preset, levels: Sequence[Level], tick: Tick
+    network: Network, image: Tensor, mask: Tensor, how: Economy, levels: Sequence[Level], tick: Tick
 ) -> tuple[Tensor, list[ScaleRun]]:
     """Fill the hole of one window.
 
-    image: 1x3xHxW in [0, 1]; mask: 1x1xHxW of 0 and 1, 1 = hole; levels: from `tiles.plan_levels`, coarsest first.
+    image: 1x3xHxW in [0, 1]; mask: 1x1xHxW of 0 and 1, 1 = hole; levels: from `tiles.plan_levels` with the tile_side of
+    `how`, coarsest first.
     Returns the composite (1x3xHxW in [0, 1], known pixels as given) and one ScaleRun per scale, coarsest first.
     Whatever `tick` raises ends the work and passes through.
     """
@@ -46,9 +47,9 @@ def refine(
     pairs = zip(levels, pyramid.build(image, mask, len(levels)), strict=True)
     for scale, (level, (picture, hole)) in enumerate(pairs, start=1):
         run = ScaleRun(level.height, level.width)
-        prediction = _predict(network, picture, hole, guide, preset, level, run, partial(tick, scale))
+        prediction = _predict(network, picture, hole, guide, how, level, run, partial(tick, scale))
         filled = torch.where(hole > 0, prediction.clamp(0, 1), picture)
-        if preset.anchored and guide is not None:
+        if how.preset.anchored and guide is not None:
             filled = _anchored(filled, hole, guide)
         guide = filled
         runs.append(run)
@@ -73,7 +74,7 @@ def _predict(
     image: Tensor,
     mask: Tensor,
     guide: Tensor | None,
-    preset: Preset,
+    how: Economy,
     level: Level,
     run: ScaleRun,
     tick: Callable[[int, int, Tensor | None, bool], None],
@@ -88,7 +89,7 @@ def _predict(
             top, left = box.top // 2, box.left // 2
             below = guide[..., top : top + max(1, box.height // 2), left : left + max(1, box.width // 2)]
         run.losses.append([])
-        piece = _fill(network, image[at], mask[at], below, preset, run.losses[-1], partial(tick, number))
+        piece = _fill(network, image[at], mask[at], below, how, run.losses[-1], partial(tick, number))
         if len(level.tiles) == 1:
             total[at] = piece
             return total
@@ -103,7 +104,7 @@ def _fill(
     image: Tensor,
     mask: Tensor,
     guide: Tensor | None,
-    preset: Preset,
+    how: Economy,
     losses: list[Tensor],
     tick: Callable[[int, Tensor | None, bool], None],
 ) -> Tensor:
@@ -112,27 +113,26 @@ def _fill(
     size = pyramid.padded_size(height, width, network.stride)
     padded = pyramid.pad_to(image, *size)
     hole = pyramid.pad_to(mask, *size)
-    where = pyramid.loss_hole(mask, preset.erosion) if guide is not None else None
+    where = pyramid.loss_hole(mask, how.preset.erosion) if guide is not None else None
     with torch.no_grad():
         z = network.front(padded, hole)
         # Nothing to guide: the coarsest level, or strokes so thin that erosion leaves none of them.
-        if where is None or guide is None or (not preset.known_loss and not where.any()):
+        if where is None or guide is None or (not how.preset.known_loss and not where.any()):
             prediction = network.rear(z)[..., :height, :width]
             tick(1, None, True)
             return prediction
     # Weights that make a sum the mean over the pixels and channels concerned, and nothing where there are none.
     known_weight = (1 - hole) / (3 * (1 - hole).sum()).clamp(min=1)
     where_weight = where / (3 * where.sum()).clamp(min=1)
-    features = [part.detach().clone() if i in network.optimised else part for i, part in enumerate(z)]
-    optimised = [features[i].requires_grad_() for i in network.optimised]
-    adam = torch.optim.Adam(optimised, lr=preset.learning_rate)
-    for iteration in range(1, preset.iterations + 1):
-        last = iteration == preset.iterations
+    optimised = [z[i].requires_grad_() for i in network.optimised]  # Adam changes z in place
+    adam = torch.optim.Adam(optimised, lr=how.preset.learning_rate, foreach=False)  # tensor by tensor: less memory
+    for iteration in range(1, how.preset.iterations + 1):
+        last = iteration == how.preset.iterations
         with torch.set_grad_enabled(not last):
-            prediction = network.rear(tuple(features))
+            prediction = network.rear(z, checkpointed=how.checkpointed and not last)
             coarse = pyramid.down(prediction[..., :height, :width])
             loss = (where_weight * (coarse - guide).abs()).sum()
-            if preset.known_loss:
+            if how.preset.known_loss:
                 loss = loss + (known_weight * (prediction - padded).abs()).sum()
         if not last:
             adam.zero_grad()

@@ -111,6 +111,19 @@ def test_a_pipe_that_closes_early_is_no_error():
     assert done.stderr == ""
 
 
+def test_a_plan_is_printed_and_nothing_is_done(pair, tmp_path, capsys):
+    photo, mask, _, hole = pair
+    tight = ["--memory-budget", "1K"]
+    assert main([str(photo), str(mask), "--plan", "--network", "builtin", *SMALL, *tight]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["hole_fraction"] == pytest.approx(hole.mean())
+    assert [scale["tiles"] for scale in told["windows"][0]["scales"]] == [1, 1]
+    assert (told["preset"]["tile_side"], told["memory_budget_bytes"]) == (256, 1024)
+    assert told["estimated_peak_bytes"] > 10**6
+    assert main([str(photo), str(mask)]) == 2
+    assert "-o" in capsys.readouterr().err
+
+
 def test_info_describes_the_built_in_weights():
     told = json.loads(run("info", GOLDENS.parents[1] / "models/weights/migan-512-places2.safetensors").stdout)
     assert "MI-GAN" in told["network"]

@@ -1,0 +1,77 @@
+"""Which plan fits into memory: decided before starting, stepped down when the decision proves too hopeful."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.network import Network
+from models.presets import Preset
+
+# Sides of tiles that are tried when the preset's own is too large, in pixels.
+SIDES = (1024, 768, 512, 384, 256)
+# Parts of the free memory that a budget may take when none is given: the CPU's is shared with everything else.
+SHARE = {"cuda": 0.85, "cpu": 0.6, "mps": 0.5}
+
+
+@dataclass(frozen=True)
+class Economy:
+    """A way to run: the preset with its tile_side as it fits, and whether to keep less for the backward pass."""
+
+    preset: Preset
+    checkpointed: bool
+
+    def bytes_needed(self, network: Network, refined_pixels: int) -> int:
+        """Estimated peak above the weights of refining a tile of so many pixels."""
+        return round(network.bytes_per_pixel[self.checkpointed] * refined_pixels)
+
+
+def economies(preset: Preset, network: Network) -> Iterator[Economy]:
+    """From the fastest to the leanest. A preset without tiles keeps its numbers: only checkpointing is left to it."""
+    helps = network.bytes_per_pixel[True] < network.bytes_per_pixel[False]
+    sides = [preset.tile_side]
+    if preset.tile_side is not None:
+        sides += [side for side in SIDES if side < preset.tile_side]
+    yield Economy(preset, False)
+    for side in sides if helps else sides[1:]:
+        yield Economy(dataclasses.replace(preset, tile_side=side), helps)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a job may use on `device` when nobody says: a share of what is free now."""
+    if device.type == "cuda":
+        # What torch holds in its cache is free for us as well.
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + cached
+    else:
+        free = _free_host_memory()
+    return int(free * SHARE.get(device.type, 0.5))
+
+
+def _free_host_memory() -> int:
+    """Bytes free on this host, or in this container where that is less."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    try:
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):  # no such limit
+        return free
+    return min(free, max(0, limit - used))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out: the CPU's allocator has no class of its own for it."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(
+        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
+    )

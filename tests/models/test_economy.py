@@ -1,0 +1,172 @@
+"""Memory: what is decided before starting, and what happens when it runs out all the same."""
+
+import numpy as np
+import pytest
+import torch
+
+from models import NotEnoughMemory, inpaint, load_network, resolve_preset
+from models.economy import economies, free_memory, is_out_of_memory
+from models.lama import Lama, LamaConfig
+
+GIB = 2**30
+
+
+@pytest.fixture(scope="module")
+def big():
+    """Big-LaMa's shape without its weights' memory: enough for planning."""
+    with torch.device("meta"):
+        return Lama(LamaConfig(64, 3, 18, 384)).eval().requires_grad_(False)
+
+
+@pytest.fixture
+def small():
+    torch.manual_seed(2)
+    return Lama(LamaConfig(4, 3, 1, 24), name="small").eval().requires_grad_(False)
+
+
+def random_statistics(network):
+    for key, value in network.state_dict().items():
+        if key.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+        elif key.endswith("running_mean") or ("bn" in key and key.endswith("bias")):
+            value.uniform_(-0.5, 0.5)
+    return network
+
+
+def photo(height=300, width=400):
+    rng = np.random.default_rng(1)
+    mask = np.zeros((height, width), bool)
+    mask[60:220, 80:330] = True
+    return rng.integers(0, 256, (height, width, 3), np.uint8), mask
+
+
+class Tight:
+    """A network whose rear runs out of memory above a number of pixels, as an allocator would."""
+
+    def __init__(self, network, most, error):
+        self._network, self._most, self._error = network, most, error
+        self.seen = []
+
+    def __getattr__(self, name):
+        return getattr(self._network, name)
+
+    def fast(self):
+        return self
+
+    def rear(self, z, *, checkpointed=False):
+        pixels = z[0].shape[-1] * z[0].shape[-2] * self.stride**2
+        if torch.is_grad_enabled():
+            self.seen.append((pixels, checkpointed))
+            if pixels > self._most:
+                raise self._error
+        return self._network.rear(z, checkpointed=checkpointed)
+
+
+@pytest.mark.parametrize("budget", [1, 2, 4, 8])
+def test_the_estimate_of_the_plan_lies_within_the_budget(big, budget):
+    preset = resolve_preset("default")
+    fitting = next(
+        (way for way in economies(preset, big) if way.bytes_needed(big, way.preset.tile_side**2) <= budget * GIB), None
+    )
+    assert fitting is not None, "every budget from 1 GB up has a plan"
+    if budget >= 8:
+        assert fitting.preset.tile_side == 1024
+
+
+def test_economies_become_leaner(big):
+    needs = [way.bytes_needed(big, way.preset.tile_side**2) for way in economies(resolve_preset("default"), big)]
+    assert needs == sorted(needs, reverse=True)
+
+
+def test_the_reference_keeps_its_numbers_whatever_the_budget(big):
+    preset = resolve_preset("reference")
+    assert all(way.preset == preset for way in economies(preset, big))
+
+
+def test_a_small_budget_makes_small_tiles_and_a_good_result(small):
+    image, mask = photo()
+    preset = resolve_preset("default", {"iterations": 2, "min_side": 64})
+    roomy = inpaint(image, mask, network=small, preset=preset)
+    tight = inpaint(image, mask, network=small, preset=preset, memory_budget_bytes=1)
+    assert (roomy.preset.tile_side, tight.preset.tile_side) == (1024, 256)
+    assert len(tight.runs[0].scales[-1].losses) > len(roomy.runs[0].scales[-1].losses)
+    assert np.abs(tight.composite - roomy.composite).mean() < 0.05
+    assert np.array_equal(tight.image[~mask], image[~mask])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        MemoryError(),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+    ],
+)
+def test_running_out_of_memory_steps_down_and_finishes(small, error):
+    image, mask = photo()
+    network = Tight(small, 300 * 300, error)
+    steps = []
+    result = inpaint(
+        image,
+        mask,
+        network=network,
+        preset=resolve_preset("default", {"iterations": 2, "min_side": 64, "erosion": 1}),
+        on_step=steps.append,
+    )
+    assert max(network.seen)[0] > 300 * 300 >= network.seen[-1][0]
+    assert result.preset.tile_side < 1024
+    assert steps[-1].fraction == pytest.approx(1)
+    assert np.array_equal(result.image[~mask], image[~mask])
+
+
+def test_when_nothing_is_left_to_try_it_says_so(small):
+    image, mask = photo()
+    network = Tight(small, 0, MemoryError())
+    with pytest.raises(NotEnoughMemory, match="single-pass"):
+        inpaint(image, mask, network=network, preset=resolve_preset("default", {"iterations": 2, "min_side": 64}))
+    ways = list(economies(resolve_preset("default"), small))
+    assert len(network.seen) == len(ways), "each way is tried once"
+
+
+def test_other_errors_are_not_taken_for_it(small):
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+    image, mask = photo()
+    with pytest.raises(RuntimeError, match="shapes"):
+        inpaint(
+            image,
+            mask,
+            network=Tight(small, 0, RuntimeError("shapes")),
+            preset=resolve_preset("reference", {"min_side": 64}),
+        )
+
+
+def test_free_memory_is_a_part_of_what_there_is():
+    assert 2**27 < free_memory(torch.device("cpu")) < 2**46
+
+
+def gradients(network, z, **options):
+    parts = tuple(part.clone().requires_grad_() for part in z)
+    out = network.rear(parts, **options)
+    (out[..., 10:50, 20:60] ** 2).mean().backward()
+    return out.detach(), [part.grad for part in parts]
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+def test_folded_lama_is_the_same_function_with_the_same_gradients(checkpointed):
+    torch.manual_seed(4)
+    network = random_statistics(Lama(LamaConfig(8, 3, 2, 48))).double().eval().requires_grad_(False)
+    image, mask = torch.rand(1, 3, 72, 88, dtype=torch.float64), torch.zeros(1, 1, 72, 88, dtype=torch.float64)
+    mask[..., 20:40, 30:70] = 1
+    z = network.front(image, mask)
+    plain, folded = gradients(network, z), gradients(network.fast(), z, checkpointed=checkpointed)
+    assert torch.allclose(plain[0], folded[0], atol=1e-12)
+    for ours, theirs in zip(folded[1], plain[1], strict=True):
+        assert (ours - theirs).abs().max() <= 1e-9 * theirs.abs().max()
+
+
+def test_checkpointing_changes_no_number():
+    network = load_network("builtin", device="cpu")
+    z = network.front(torch.rand(1, 3, 128, 128), torch.zeros(1, 1, 128, 128))
+    plain, frugal = gradients(network, z), gradients(network, z, checkpointed=True)
+    assert torch.equal(plain[0], frugal[0])
+    assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(plain[1], frugal[1], strict=True))
