@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,14 @@ class Step:
 
 @dataclass(frozen=True)
 class WindowRun:
-    """One window as it ran: where, its scales, seconds."""
+    """One window as it ran.
+
+    hole: HxW bool, the window's part of it. filling: Nx3 float32 in [0, 1], the hole's pixels in reading order.
+    """
 
     box: Box
+    hole: NDArray[np.bool_]
+    filling: NDArray[np.float32]
     scales: list[ScaleRun]
     seconds: float
 
@@ -61,17 +66,25 @@ class Result:
     """What `inpaint` returns.
 
     image: as the input (size, channels, dtype), pixels outside the hole bit-identical; smaller than the input only when
-    the preset's px_budget asks for it. composite: HxWx3 float32 in [0, 1] before quantisation.
+    the preset's px_budget asks for it. source: what was filled: the input, or that shrunk to float32.
     """
 
     image: NDArray[Any]
-    composite: NDArray[np.float32]
+    source: NDArray[Any]
     network: str
     device: str
     preset: Preset
     runs: list[WindowRun]
     seconds: float
     peak_memory_bytes: int
+
+    @cached_property
+    def composite(self) -> NDArray[np.float32]:
+        """HxWx3 float32 in [0, 1]: the result before quantisation. Made when first asked for, as large as it is."""
+        whole = _to_float(self.source)
+        for run in self.runs:
+            whole[run.box.slices][run.hole] = run.filling
+        return whole
 
     def report(self) -> dict[str, Any]:
         """All of it but the pixels, ready for JSON."""
@@ -127,12 +140,10 @@ def inpaint(
     device = device_of(network)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    composite = image[..., :3].astype(np.float32)
-    composite /= np.float32(white)
-    filled = image.copy()
+    source, filled = image, image.copy()
     if preset.px_budget and mask.size > preset.px_budget:
-        composite, mask = _shrunk(composite, mask, preset.px_budget)
-        filled = _quantised(composite, image, white)
+        source, mask = _shrunk(_to_float(image), mask, preset.px_budget)
+        filled = _quantised(source, image, white)
     runner = network.fast() if preset.fast else network
     ways = economies(preset, runner)
     how, planned = _first_fitting(ways, mask, runner, memory_budget_bytes or free_memory(device))
@@ -140,9 +151,9 @@ def inpaint(
     runs: list[WindowRun] = []
     while len(runs) < len(planned.windows):
         window, window_started = planned.windows[len(runs)], time.perf_counter()
-        rows, columns = window.box.slices
-        hole = mask[rows, columns]
-        pixels = torch.from_numpy(composite[rows, columns]).to(device).permute(2, 0, 1)[None].contiguous()
+        part = window.box.slices
+        hole = mask[part]
+        pixels = torch.from_numpy(_to_float(source[part])).to(device).permute(2, 0, 1)[None].contiguous()
         holes = torch.from_numpy(hole).to(device)[None, None].to(pixels.dtype)
         try:
             with heap.reused():
@@ -153,13 +164,12 @@ def inpaint(
             how, planned = _next_leaner(ways, mask, runner, error)
             progress.replan(planned, len(runs))
             continue
-        patch = out[0].permute(1, 2, 0).cpu().numpy()
-        composite[rows, columns][hole] = patch[hole]
-        filled[rows, columns][hole] = _quantised(patch[hole], image, white)
-        runs.append(WindowRun(window.box, scales, time.perf_counter() - window_started))
+        filling = out[0].permute(1, 2, 0).cpu().numpy()[hole]
+        filled[part][hole] = _quantised(filling, image, white)
+        runs.append(WindowRun(window.box, hole, filling, scales, time.perf_counter() - window_started))
     return Result(
         filled,
-        composite,
+        source,
         network.name,
         str(device),
         how.preset,
@@ -191,6 +201,16 @@ def foresee(
     }
 
 
+WHITE = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+
+
+def _to_float(image: NDArray[Any]) -> NDArray[np.float32]:
+    """HxWx3 float32 in [0, 1], a copy."""
+    values = image[..., :3].astype(np.float32)
+    values /= np.float32(WHITE[image.dtype.name])
+    return values
+
+
 def _white(image: NDArray[Any], mask: NDArray[np.bool_]) -> float:
     """The value of full intensity in `image`, after checking both arrays."""
     if image.ndim != 3 or image.shape[2] not in (3, 4):
@@ -199,10 +219,9 @@ def _white(image: NDArray[Any], mask: NDArray[np.bool_]) -> float:
         raise ValueError(
             f"mask must be a bool array of the image's size {image.shape[:2]}, not {mask.dtype} {mask.shape}"
         )
-    whites = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
-    if image.dtype.name not in whites:
+    if image.dtype.name not in WHITE:
         raise ValueError(f"image must be uint8, uint16 or float32, not {image.dtype}")
-    return whites[image.dtype.name]
+    return WHITE[image.dtype.name]
 
 
 def _planned(how: Economy, mask: NDArray[np.bool_], network: Network) -> Plan:

@@ -172,7 +172,7 @@ class Lama(nn.Module):
     """
 
     native_size = 512
-    optimised = (0, 1)
+    optimised: tuple[int, ...] = (0, 1)
     bytes_per_pixel = (11_500, 5_200)
 
     def __init__(self, config: LamaConfig, *, name: str = "big-lama") -> None:

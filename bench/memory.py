@@ -1,0 +1,90 @@
+"""`python -m bench.memory`: peak memory of refining, reference against default, each case in a process of its own."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import common
+from models import inpaint, resolve_preset
+from models.network import device_of
+
+# name, preset, overrides, height, width, part of the picture that is hole, blobs, memory budget
+CASES: dict[str, tuple[str, dict[str, Any], int, int, float, int, int | None]] = {
+    "whole image 512, reference": ("reference", {"min_side": 256}, 512, 512, 0.1, 1, None),
+    "whole image 512, fast": ("reference", {"min_side": 256, "fast": True}, 512, 512, 0.1, 1, None),
+    "whole image 1024, reference": ("reference", {}, 1024, 1024, 0.1, 1, None),
+    "whole image 1024, fast": ("reference", {"fast": True}, 1024, 1024, 0.1, 1, None),
+    "whole image 1024, 2 GiB budget": ("reference", {"fast": True}, 1024, 1024, 0.1, 1, 2 * 2**30),
+    "1024, default": ("default", {}, 1024, 1024, 0.1, 1, None),
+    "1024, default, 2 GiB budget": ("default", {}, 1024, 1024, 0.1, 1, 2 * 2**30),
+    "24 MP, quarter hole, 4 GiB budget": ("default", {}, 4000, 6000, 0.25, 1, 4 * 2**30),
+    "24 MP, small hole": ("default", {}, 4000, 6000, 0.002, 1, None),
+    "100 MP, small hole": ("default", {}, 8700, 11500, 0.0005, 1, None),
+}
+QUICK = [name for name in CASES if "24 MP, quarter" not in name]
+
+
+def measure(name: str, network_name: str, device: str) -> dict[str, Any]:
+    """One case in this process: bytes above what was there with the network and the picture loaded.
+
+    Two passes per scale are run: the second step has everything allocated that later ones have.
+    """
+    preset_name, overrides, height, width, fraction, blobs, budget = CASES[name]
+    preset = resolve_preset(preset_name, {**overrides, "iterations": 2})
+    network = common.network_called(network_name, device)
+    image, mask = common.scene(height, width, fraction, blobs)
+    if preset.fast:
+        network.fast()
+    gc.collect()
+    on_gpu = device_of(network).type == "cuda"
+    if not on_gpu:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = torch.cuda.memory_allocated() if on_gpu else _status("VmRSS")
+    result = inpaint(image, mask, network=network, preset=preset, memory_budget_bytes=budget)
+    peak = result.peak_memory_bytes if on_gpu else _status("VmHWM")
+    largest = max((run.box.height * run.box.width for run in result.runs), default=0)
+    return {
+        "case": name,
+        "GiB above the network": round((peak - before) / 2**30, 3),
+        "tile side": result.preset.tile_side,
+        "largest window, MP": round(largest / 1e6, 2),
+    }
+
+
+def _status(what: str) -> int:
+    """Bytes of this process's memory, now (VmRSS) or at most (VmHWM). Linux."""
+    return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0]) * 1024
+
+
+def main() -> None:
+    """Run the cases and print the table."""
+    parser = argparse.ArgumentParser(prog="python -m bench.memory", description=__doc__)
+    parser.add_argument("--network", default="random-big-lama", help="random-big-lama (default) or builtin")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--case", action="append", choices=list(CASES), help="only these")
+    parser.add_argument("--all", action="store_true", help="the slow ones too")
+    parser.add_argument("--out", type=Path, help="write JSON here")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        print(json.dumps(measure(args.child, args.network, args.device)))
+        return
+    rows = []
+    for name in args.case or (CASES if args.all else QUICK):
+        command = [sys.executable, "-m", "bench.memory", "--child", name, "--network", args.network]
+        done = subprocess.run([*command, "--device", args.device], capture_output=True, text=True, cwd=common.ROOT)
+        rows.append(json.loads(done.stdout) if done.returncode == 0 else {"case": name, "failed": done.stderr[-200:]})
+        print(rows[-1], file=sys.stderr)
+    common.show(f"Peak memory, {args.network}", rows, args.out)
+
+
+if __name__ == "__main__":
+    main()
