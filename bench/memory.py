@@ -16,12 +16,13 @@ from bench import common
 from models import inpaint, resolve_preset
 from models.network import device_of
 
+UNBOUNDED = 2**50  # a budget that changes nothing
 # name, preset, overrides, height, width, part of the picture that is hole, blobs, memory budget
 CASES: dict[str, tuple[str, dict[str, Any], int, int, float, int, int | None]] = {
-    "whole image 512, reference": ("reference", {"min_side": 256}, 512, 512, 0.1, 1, None),
-    "whole image 512, fast": ("reference", {"min_side": 256, "fast": True}, 512, 512, 0.1, 1, None),
-    "whole image 1024, reference": ("reference", {}, 1024, 1024, 0.1, 1, None),
-    "whole image 1024, fast": ("reference", {"fast": True}, 1024, 1024, 0.1, 1, None),
+    "whole image 512, reference": ("reference", {"min_side": 256}, 512, 512, 0.1, 1, UNBOUNDED),
+    "whole image 512, fast": ("reference", {"min_side": 256, "fast": True}, 512, 512, 0.1, 1, UNBOUNDED),
+    "whole image 1024, reference": ("reference", {}, 1024, 1024, 0.1, 1, UNBOUNDED),
+    "whole image 1024, fast": ("reference", {"fast": True}, 1024, 1024, 0.1, 1, UNBOUNDED),
     "whole image 1024, 2 GiB budget": ("reference", {"fast": True}, 1024, 1024, 0.1, 1, 2 * 2**30),
     "1024, default": ("default", {}, 1024, 1024, 0.1, 1, None),
     "1024, default, 2 GiB budget": ("default", {}, 1024, 1024, 0.1, 1, 2 * 2**30),
