@@ -79,7 +79,7 @@ def pyramid_scales(side: int, network: Network) -> int:
 
 def to_tensor(image: NDArray[Any]) -> torch.Tensor:
     """1x3xHxW float in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float() / 255
+    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None].contiguous() / 255
 
 
 def paste(image: Picture, mask: Hole, values: NDArray[np.float32]) -> Picture:

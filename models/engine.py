@@ -154,7 +154,7 @@ def inpaint(
         part = window.box.slices
         hole = mask[part]
         pixels = torch.from_numpy(_to_float(source[part])).to(device).permute(2, 0, 1)[None].contiguous()
-        holes = torch.from_numpy(hole).to(device)[None, None].to(pixels.dtype)
+        holes = torch.from_numpy(hole.astype(np.float32)).to(device)[None, None]
         try:
             with heap.reused():
                 out, scales = refine(runner, pixels, holes, how, window.levels, partial(progress.tick, len(runs) + 1))

@@ -5,6 +5,7 @@ Arithmetic on the mask alone; nothing here needs torch, so that a machine withou
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,6 +89,16 @@ class Plan:
             "work_pixels": round(self.work),
             "largest_refined_pixels": self.largest_refined,
         }
+
+
+def shrunk_mask(mask: NDArray[np.bool_], px_budget: int | None) -> NDArray[np.bool_]:
+    """The hole (HxW bool) at the size that is worked on under a budget of pixels; as it is within one. Rounded up."""
+    if not px_budget or mask.size <= px_budget:
+        return mask
+    ratio = math.sqrt(px_budget / mask.size)
+    rows, columns = (np.arange(int(side * ratio)) * side // int(side * ratio) for side in mask.shape)
+    small: NDArray[np.bool_] = np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)
+    return small
 
 
 def plan(mask: NDArray[np.bool_], preset: Preset, *, stride: int, native_size: int) -> Plan:

@@ -1,0 +1,83 @@
+"""The quality bench's own arithmetic, and one small run of its methods."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench import masks, quality
+from bench.perception import kid
+from models import load_network
+
+
+@pytest.mark.parametrize("kind", list(masks.RECIPES))
+def test_masks_are_reproducible_and_scale_with_the_picture(kind):
+    a, b = masks.draw(kind, 256, 3), masks.draw(kind, 256, 3)
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, masks.draw(kind, 256, 4))
+    assert 0 < a.mean() <= masks.MOST
+
+
+def test_thick_holes_are_thicker_than_thin_ones():
+    def thickness(kind):
+        found = []
+        for seed in range(8):
+            hole = torch.from_numpy(masks.draw(kind, 256, seed)).float()[None, None]
+            inner = -torch.nn.functional.max_pool2d(-hole, 15, 1, 7)
+            found.append(float(inner.sum() / hole.sum()))
+        return np.mean(found)
+
+    assert thickness("thin") < thickness("medium") < thickness("thick")
+
+
+def square(side=64):
+    hole = torch.zeros(1, 1, side, side)
+    hole[..., 16:48, 16:48] = 1
+    return hole
+
+
+def test_figures_of_a_perfect_result_are_perfect():
+    truth = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    told = quality.measures(truth, truth, square()[0, 0].numpy() > 0, {})
+    assert told["psnr"] == 100
+    assert told["l1"] == 0
+    assert told["ssim"] == pytest.approx(1, abs=1e-4)
+    assert told["detail"] == told["seam"] == 1
+
+
+def test_blur_loses_detail_and_a_shift_makes_a_seam():
+    truth = torch.rand(1, 3, 64, 64)
+    hole = square()
+    blurred = torch.where(hole > 0, quality.pyramid.blur(truth), truth)
+    assert quality.energy(blurred, hole) < 0.5 * quality.energy(truth, hole)
+    flat = torch.full((1, 3, 64, 64), 0.5)
+    assert quality.seam(torch.where(hole > 0, flat + 0.2, flat), hole) == pytest.approx(0.04, rel=1e-4)
+    assert quality.seam(flat, hole) == 0
+
+
+def test_intervals_hold_the_mean_and_narrow_with_more_data():
+    few, many = [0.0, 1.0] * 3, [0.0, 1.0] * 60
+    for values in (few, many):
+        mean, low, high = quality.interval(values)
+        assert low < mean == 0.5 < high
+    assert np.ptp(quality.interval(many)[1:]) < np.ptp(quality.interval(few)[1:])
+
+
+def test_kid_tells_sets_apart():
+    torch.manual_seed(0)
+    unit = torch.nn.functional.normalize
+    a, b = (unit(torch.randn(60, 8)) for _ in range(2))
+    c = unit(torch.randn(60, 8) + 2)
+    assert abs(kid(a, b)) < 0.2 * kid(a, c)
+
+
+@pytest.mark.parametrize("name", ["single-pass", "single-pass, enlarged", "reference", "default"])
+def test_every_method_keeps_what_is_known(name):
+    network = load_network("builtin", device="cpu")
+    image = np.asarray(Image.effect_noise((256, 256), 60).convert("RGB"))
+    mask = np.zeros((256, 256), bool)
+    mask[100:140, 90:150] = True
+    result = quality.METHODS[name](network, image, mask)
+    assert result.shape == image.shape
+    assert np.array_equal(result[~mask], image[~mask])
+    assert not np.array_equal(result[mask], image[mask])
