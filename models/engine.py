@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from models import heap, pyramid
-from models.economy import Economy, economies, free_memory, is_out_of_memory
+from models.economy import (
+    Economy,
+    economies,
+    forget_peak,
+    free_memory,
+    is_out_of_memory,
+    peak_memory,
+)
 from models.errors import NotEnoughMemory
 from models.network import Network, device_of
 from models.planning import Plan, plan
@@ -138,8 +143,7 @@ def inpaint(
     white = _white(image, mask)
     started = time.perf_counter()
     device = device_of(network)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak(device)
     source, filled = image, image.copy()
     if preset.px_budget and mask.size > preset.px_budget:
         source, mask = _shrunk(_to_float(image), mask, preset.px_budget)
@@ -175,7 +179,7 @@ def inpaint(
         how.preset,
         runs,
         time.perf_counter() - started,
-        _peak_memory(device),
+        peak_memory(device),
     )
 
 
@@ -302,11 +306,3 @@ def _quantised(values: NDArray[np.float32], like: NDArray[Any], white: float) ->
     if like.shape[2] == 3:
         return colour
     return np.concatenate([colour, np.full((*colour.shape[:-1], 1), white, like.dtype)], axis=-1)
-
-
-def _peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA, this call's peak of allocated memory; elsewhere the process's peak resident size so far."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -101,10 +101,15 @@ def plan(mask: NDArray[np.bool_], sizing: Sizing) -> list[Window]:
 
 
 def _around(part: Box, shape: tuple[int, ...], sizing: Sizing) -> Window:
-    """The window of one part of the hole: margin, then native size, then whole strides at every scale."""
+    """The window of one part of the hole: margin, then the least size, then whole strides at every scale.
+
+    Even a small hole is looked at from one scale further away, where there is one: at the resolution of a large photo
+    there is too little to go by next to it, and networks make debris up.
+    """
+    least = sizing.min_side * min(2, sizing.max_scales)
     margin = math.ceil(max(MIN_MARGIN, sizing.context * math.sqrt(part.height * part.width)))
-    height = min(max(sizing.min_side, part.height + 2 * margin), shape[0])
-    width = min(max(sizing.min_side, part.width + 2 * margin), shape[1])
+    height = min(max(least, part.height + 2 * margin), shape[0])
+    width = min(max(least, part.width + 2 * margin), shape[1])
     scales = scale_count(height, width, sizing.min_side, sizing.max_scales)
     unit = sizing.stride * 2 ** (scales - 1)
     top, bottom = _interval(part.top, part.bottom, -(-height // unit) * unit, shape[0])
