@@ -1,0 +1,8 @@
+"""`python -m lama_refinery_client`: the same as `lama-refinery`."""
+
+import sys
+
+from lama_refinery_client.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

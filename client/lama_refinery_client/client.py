@@ -1,0 +1,229 @@
+"""The client for code that waits: `Client`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, Unpack
+
+import httpx2
+
+from lama_refinery_client import flows
+from lama_refinery_client.calls import Reply
+from lama_refinery_client.flows import Effect, Flow, Hear, Listen, Pause, Send, Tell
+from lama_refinery_client.models import Job, JobPage
+from lama_refinery_client.parameters import Parameters
+from lama_refinery_client.retries import Retries
+from lama_refinery_client.sources import Source
+from lama_refinery_client.target import Target
+
+T = TypeVar("T")
+OnChange = Callable[[Job], object]
+
+
+class Client:
+    """A lama-refinery service. Use it in a `with` block, or `close()` it; threads may share it.
+
+    url: default REFINERY_URL, else http://127.0.0.1:8000. api_key: default REFINERY_API_KEY, else none.
+    timeout: seconds that the service may be silent within one request. retries: how often and how patiently requests
+    are repeated. http_client: one of your own (proxies, certificates, limits), which stays open.
+
+    All methods raise RefineryError: with the service's problem document, or as ServiceUnreachable or UnexpectedAnswer.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        api_key: str | None = None,
+        *,
+        timeout: float = 60.0,
+        retries: Retries | None = None,
+        http_client: httpx2.Client | None = None,
+    ) -> None:
+        self._target = Target.of(url, api_key, timeout)
+        self._retries = retries or Retries()
+        self._own = http_client is None
+        self._http = http_client or httpx2.Client()
+
+    @property
+    def url(self) -> str:
+        """The service's URL."""
+        return self._target.url
+
+    def inpaint(
+        self,
+        image: Source,
+        mask: Source | None = None,
+        *,
+        timeout: float | None = None,
+        on_change: OnChange | None = None,
+        idempotency_key: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> bytes:
+        """The image with its hole filled, as the bytes of a file: submit, wait, fetch.
+
+        image, mask: paths, bytes or binary files. White in the mask is the hole; without a mask, the transparent part
+        of the image. timeout: as of `wait`. Raises as `submit` and `wait`; WaitTimeout has the job, which goes on.
+        """
+        return self._run(flows.inpaint(image, mask, parameters, idempotency_key, self._retries, timeout), on_change)
+
+    def submit(
+        self,
+        image: Source,
+        mask: Source | None = None,
+        *,
+        idempotency_key: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> Job:
+        """A new job. However often the request has to be repeated, it is one job: it carries an Idempotency-Key.
+
+        idempotency_key: one of your own (ASCII, up to 253 characters), so that also another process that submits the
+        same again gets this job. Raises OSError for files that cannot be read.
+        """
+        return self._run(flows.submit(image, mask, parameters, idempotency_key, self._retries))
+
+    def get(self, job: Job | str) -> Job:
+        """The job as it is now. job: a Job or its id, here and below."""
+        return self._run(flows.show(job, self._retries))
+
+    def wait(self, job: Job | str, *, timeout: float | None = None, on_change: OnChange | None = None) -> Job:
+        """The job once it has succeeded; `on_change` is called with it whenever it has changed.
+
+        timeout: seconds, None for no limit. Raises JobFailed, JobCanceled, WaitTimeout; when the service cannot be
+        reached at the end of that time, that error.
+        """
+        return self._run(flows.wait(job, self._retries, timeout), on_change)
+
+    def follow(self, job: Job | str, *, timeout: float | None = None) -> Iterator[Job]:
+        """The job now and after each change, until it is final, whatever the end. Raises WaitTimeout."""
+        with closing(_Drive(self._http, self._target, flows.follow(job, self._retries, timeout))) as drive:
+            yield from drive
+
+    def result(self, job: Job | str) -> bytes:
+        """The result's bytes. Raises JobFailed and JobCanceled for a Job that shows it, otherwise RefineryError."""
+        return self._run(flows.result(job, self._retries))
+
+    def cancel(self, job: Job | str) -> Job:
+        """Cancel it: a queued job at once, a running one at its next step. RefineryError (409) when it is final."""
+        return self._run(flows.cancel(job, self._retries))
+
+    def delete(self, job: Job | str) -> None:
+        """Delete image, mask and result, whatever the job's state. Deleting again does no harm."""
+        return self._run(flows.delete(job, self._retries))
+
+    def list(
+        self, *, status: str | Sequence[str] | None = None, limit: int | None = None, cursor: str | None = None
+    ) -> JobPage:
+        """A page of your jobs, newest first. status: only these. cursor: `next_cursor` of the page before."""
+        return self._run(flows.page(status, limit, cursor, self._retries))
+
+    def list_all(self, *, status: str | Sequence[str] | None = None) -> Iterator[Job]:
+        """All your jobs, newest first, fetched page by page."""
+        cursor = None
+        while True:
+            page = self.list(status=status, cursor=cursor)
+            yield from page.jobs
+            if not (cursor := page.next_cursor):
+                return
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        if self._own:
+            self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, flow: Flow[T], on_change: OnChange | None = None) -> T:
+        with closing(_Drive(self._http, self._target, flow)) as drive:
+            for job in drive:
+                if on_change:
+                    on_change(job)
+            return drive.answer
+
+
+class _Drive(Generic[T]):
+    """Performs a flow. Iterated to its end, it gives what the flow tells; `answer` is what it returned."""
+
+    answer: T
+
+    def __init__(self, http: httpx2.Client, target: Target, flow: Flow[T]) -> None:
+        self._http = http
+        self._target = target
+        self._flow = flow
+        self._stream = ExitStack()
+        self._events: Iterator[httpx2.ServerSentEvent] = iter(())
+
+    def __iter__(self) -> Iterator[Job]:
+        outcome: Any = None
+        while True:
+            try:
+                effect = self._flow.send(outcome)
+            except StopIteration as end:
+                self.answer = end.value
+                return
+            if isinstance(effect, Tell):
+                outcome = None
+                yield effect.job
+            else:
+                outcome = self._perform(effect)
+
+    def close(self) -> None:
+        self._stream.close()
+        self._flow.close()
+
+    def _perform(self, effect: Effect) -> Any:
+        try:
+            if isinstance(effect, Hear):
+                return next(self._events, None)
+            self._stream.close()
+            if isinstance(effect, Pause):
+                return time.sleep(effect.seconds)
+            if isinstance(effect, Listen):
+                return self._listen(effect)
+            assert isinstance(effect, Send)
+            request = self._http.build_request(**self._target.request(effect.call))
+            return _reply(self._http.send(request))
+        except httpx2.RequestError as error:
+            return error
+
+    def _listen(self, effect: Listen) -> Reply:
+        silence = effect.silence_seconds
+        request = self._http.build_request(**self._target.request(effect.call, read_seconds=silence))
+        response = self._http.send(request, stream=True)
+        self._stream.callback(response.close)
+        if response.status_code != 200:
+            response.read()
+            return _reply(response)
+        assert isinstance(response.stream, httpx2.SyncByteStream)
+        response.stream = _Until(response.stream, effect.until)
+        self._events = iter(httpx2.EventSource(response))
+        return Reply(200, response.reason_phrase, response.headers, b"")
+
+
+def _reply(response: httpx2.Response) -> Reply:
+    return Reply(response.status_code, response.reason_phrase, response.headers, response.content)
+
+
+class _Until(httpx2.SyncByteStream):
+    """A stream that ends with the first piece that arrives after a time."""
+
+    def __init__(self, stream: httpx2.SyncByteStream, until: float) -> None:
+        self._stream = stream
+        self._until = until
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            yield piece
+            if time.monotonic() >= self._until:
+                return
+
+    def close(self) -> None:
+        self._stream.close()

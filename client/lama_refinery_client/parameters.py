@@ -1,0 +1,56 @@
+"""What can be asked for beside the image and the mask, and how it is written into the form."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypedDict
+
+WebhookEventName = Literal["job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled"]
+
+
+class Parameters(TypedDict, total=False):
+    """The service's fields; it checks the values and has the defaults. None is the same as leaving a field out."""
+
+    preset: Literal["default", "reference", "single-pass"] | None
+    network: Literal["auto", "big-lama", "builtin"] | None
+    mask_threshold: int | None  # of 255: the mask's luminance from which on it is hole
+    mask_invert: bool | None  # the dark part of the mask is the hole
+    mask_dilate_pixels: int | None  # grow the hole by a disc of this radius; negative shrinks it
+    format: Literal["same", "png", "jpeg", "webp", "tiff"] | None
+    quality: int | None  # of a JPEG, 1 to 100
+    priority: Literal["high", "normal", "low"] | None
+    expires_in_seconds: int | None  # how long the result is kept
+    start_deadline_seconds: float | None  # fail when no worker has begun by then
+    run_deadline_seconds: float | None  # fail when an attempt takes longer
+    webhook_url: str | None
+    webhook_events: Sequence[WebhookEventName] | None
+    metadata: Mapping[str, str] | None  # echoed back in `job.parameters`
+    # The preset's own values, overridden one by one.
+    iterations: int | None
+    learning_rate: float | None
+    min_side: int | None
+    max_scales: int | None
+    px_budget: int | None
+    erosion: int | None
+    known_loss: bool | None
+    windows: bool | None
+    context: float | None
+    tile_side: int | None
+    fast: bool | None
+    anchored: bool | None
+
+
+def form_fields(parameters: Mapping[str, Any]) -> dict[str, str]:
+    """The text fields of the form. Names that this client does not know are sent too: the service may."""
+    return {name: _text(value) for name, value in parameters.items() if value is not None}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return json.dumps(dict(value))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ",".join(map(str, value))
+    return str(value)
