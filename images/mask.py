@@ -36,8 +36,9 @@ def luminance(pixels: NDArray[Any]) -> NDArray[Any]:
     return grey
 
 
-def mask_from_alpha(photo: Photo) -> NDArray[np.bool_]:
-    """The hole that the photo's transparency draws: bool HxW, True where alpha < 128 of 255 (32768 of 65535).
+def mask_from_alpha(photo: Photo, threshold: int = 128) -> NDArray[np.bool_]:
+    """The hole that the photo's transparency draws: bool HxW, True where alpha < threshold (1..255) of 255, or
+    < 256 times the threshold of 65535.
 
     Raises MissingMask if the photo has no alpha channel.
     """
@@ -46,7 +47,7 @@ def mask_from_alpha(photo: Photo) -> NDArray[np.bool_]:
             "There is no mask, and the image has no alpha channel to take one from. Send a mask of the "
             "image's size, white where it is to be filled, or an image that is transparent there."
         )
-    return np.asarray(photo.pixels[..., 3] < (1 << (photo.bits - 1)))
+    return np.asarray(photo.pixels[..., 3] < (threshold << (photo.bits - 8)))
 
 
 def check_pair(width: int, height: int, mask: NDArray[np.bool_]) -> float:

@@ -113,22 +113,23 @@ def read_image(source: Source, *, max_pixels: int | None = None, name: str = "im
 
 
 def read_mask(
-    source: Source, *, invert: bool = False, max_pixels: int | None = None, name: str = "mask"
+    source: Source, *, threshold: int = 128, invert: bool = False, max_pixels: int | None = None, name: str = "mask"
 ) -> NDArray[np.bool_]:
     """The hole `source` draws: bool HxW, True = hole, EXIF orientation applied.
 
-    Hole is where the luminance (ITU-R 601) is at least half: 128 of 255, 32768 of 65535. White on black is
+    Hole is where the luminance (ITU-R 601) is at least `threshold` (1..255) of 255; of 65535, at least 256 times it:
+    half, unless another one is given. White on black is
     the convention, so a mask with an alpha channel is taken as lying on black: white strokes on a transparent
     layer are the hole, and what is transparent is not, whatever colour hides there. Soft edges, of a brush or
-    of JPEG, are cut at half. `invert` swaps hole and kept, after all that. Raises like `read_image`.
+    of JPEG, are cut there. `invert` swaps hole and kept, after all that. Raises like `read_image`.
     """
     facts = _survey(source, max_pixels, name)
     with decode.decoded(source, facts, name) as stored:
         width, height = _upright(stored.width, stored.height, stored.orientation)
         mask = np.empty((height, width), np.bool_)
-        half = 1 << (8 * stored.dtype.itemsize - 1)
+        least = threshold << (8 * stored.dtype.itemsize - 8)
         for target, band in _paired(stored_view(mask, stored.orientation), stored):
-            np.greater_equal(luminance(band), half, out=target)
+            np.greater_equal(luminance(band), least, out=target)
         if invert:
             np.logical_not(mask, out=mask)
         return mask
