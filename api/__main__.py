@@ -10,16 +10,26 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from jobs.logs import set_up_logging
-from jobs.settings import Settings, default_data_dir
+from jobs.settings import Settings, default_data_dir, explained
 
 DESCRIPTION = """Serves the HTTP api of lama-refinery. With --embedded it starts everything that the service
 needs on this machine: a private Valkey, one worker, and a directory for the images. Without it, a Redis or
 Valkey (REFINERY_REDIS_URL) and workers (python -m worker) run elsewhere."""
-EPILOG = "All settings are REFINERY_* environment variables, see docs/settings.md."
+EPILOG = """API keys: python -m api keys --help. All settings are REFINERY_* environment variables, see
+docs/settings.md."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; the exit code: 0 after that, 1 when it could not serve, 2 for usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["keys"]:
+        from api import keys
+
+        return keys.main(arguments[1:])
+    if arguments[:1] == ["openapi"]:
+        from api import openapi
+
+        return openapi.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m api", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--embedded", action="store_true", help="start Valkey and a worker too")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -38,7 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        return _complain(error)
+        return _complain(ValueError(explained(error)))
     set_up_logging(settings.log_level)
     if options.embedded:
         return _embedded(options.host, options.port, (options.data or Path(default_data_dir())).resolve())
@@ -46,17 +56,19 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _embedded(host: str, port: int, directory: Path) -> int:
+    from api.access import AccessError
     from api.embedded import DirectoryInUse, Embedded
     from api.server import AddressError
     from api.valkey import ValkeyError
 
     try:
         return Embedded(host, port, directory).run()
-    except (AddressError, DirectoryInUse, ValkeyError, OSError) as error:
+    except (AccessError, AddressError, DirectoryInUse, ValkeyError, OSError) as error:
         return _complain(error)
 
 
 def _api_only(settings: Settings, host: str, port: int) -> int:
+    from api.access import AccessError, access_for
     from api.app import create_app
     from api.server import AddressError, listen, make_server, url_of
 
@@ -65,8 +77,14 @@ def _api_only(settings: Settings, host: str, port: int) -> int:
     except AddressError as error:
         return _complain(error)
     with listener:
-        print(f"lama-refinery's api is at {url_of(listener)}", flush=True)
-        server = make_server(create_app(settings))
+        app = create_app(settings)
+        try:
+            access = access_for(app.state.service, host)
+        except AccessError as error:
+            app.state.service.close()
+            return _complain(error)
+        print(f"lama-refinery's api is at {url_of(listener)}. {access}", flush=True)
+        server = make_server(app)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes it on after it has stopped
             server.run(sockets=[listener])
         return 0 if server.started else 1

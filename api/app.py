@@ -10,8 +10,11 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import health, jobs, problems
+from api import auth, deliveries, events, health, jobs, limits, networks, plans, problems, results, submit
 from api.body_limit import BodyLimit
+from api.cors import Cors
+from api.envelope import Envelope
+from api.schemas import JobEvent
 from api.service import Service
 from jobs.errors import Problem
 from jobs.settings import Settings
@@ -30,6 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.janitor.start()
         yield
         service.janitor.stop()
+        await service.followed.aclose()
         service.close()
 
     # Without the interactive pages: they load their scripts from another site.
@@ -44,8 +48,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     problems.install(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_upload_bytes)
-    app.include_router(jobs.router)
+    # From the inside out; the envelope is around even the layer that answers 500.
+    app.add_middleware(auth.Gate, service=service)
+    app.add_middleware(BodyLimit, settings=settings)
+    if settings.cors_origins:
+        app.add_middleware(Cors, origins=settings.cors_origins)
+    build = app.build_middleware_stack
+    app.build_middleware_stack = lambda: Envelope(build())  # type: ignore[method-assign]
+    for module in (submit, jobs, results, events, networks, plans):
+        app.include_router(module.router)
+    app.include_router(limits.router)
+    app.include_router(deliveries.router)
     app.include_router(health.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
@@ -63,8 +76,11 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 declared = operation["responses"].get("422", {}).get("content", {})
                 if declared and problems.MEDIA_TYPE not in declared:
                     del operation["responses"]["422"]
-        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        schemas.update(problem.pop("$defs", {}))
-        schemas["Problem"] = problem
+        for model in (Problem, JobEvent):  # those that no route answers as its model
+            made = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+            for name, part in made.pop("$defs", {}).items():
+                schemas.setdefault(name, part)
+            schemas[model.__name__] = made
+        auth.describe(schema)
         app.openapi_schema = schema
     return app.openapi_schema

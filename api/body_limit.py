@@ -1,4 +1,4 @@
-"""Request bodies: no more bytes than allowed, and a client that sends too many still gets to read why.
+"""Request bodies: no more bytes and no slower than allowed, and a client that goes too far still gets to read why.
 
 FastAPI's own `max_body_size` answers in text/plain, and closes the connection on a client that is sending,
 which then sees a reset instead of the answer.
@@ -7,45 +7,50 @@ which then sees a reset instead of the answer.
 from __future__ import annotations
 
 import asyncio
+import time
 
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import answer
-from jobs.errors import UploadTooLarge, problem_of
+from jobs.errors import UploadStalled, UploadTooLarge, problem_of
+from jobs.settings import Settings
 
 LINGER_SECONDS = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
 
 
 class BodyLimit:
-    """Answers 413 to larger bodies: from Content-Length at once, otherwise when they have grown too large.
+    """Answers 413 to larger bodies: from Content-Length at once, otherwise when they have grown too large; and
+    408 to bodies of which nothing comes, or that take too long.
 
     When an error is answered while the body is still coming, the rest is read and dropped for a while before
     the connection closes.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int):
-        self._app, self._max_bytes = app, max_bytes
+    def __init__(self, app: ASGIApp, settings: Settings):
+        self._app, self._settings = app, settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Exchange(self._max_bytes, scope, receive, send).run(self._app)
+        await _Exchange(self._settings, scope, receive, send).run(self._app)
 
 
 class _Exchange:
-    def __init__(self, max_bytes: int, scope: Scope, receive: Receive, send: Send):
-        self._max_bytes, self._scope, self._receive_more, self._send_on = max_bytes, scope, receive, send
+    def __init__(self, settings: Settings, scope: Scope, receive: Receive, send: Send):
+        self._settings, self._max_bytes = settings, settings.max_upload_bytes
+        self._scope, self._receive_more, self._send_on = scope, receive, send
         headers = Headers(scope=scope)
         length = headers.get("content-length", "")
         self._declared = int(length) if length.isdigit() else None
         # A client that waits for "100 Continue" has not begun to send.
-        sends = bool(self._declared) or "transfer-encoding" in headers
-        self._incoming = sends and headers.get("expect", "").lower() != "100-continue"
+        self._has_body = bool(self._declared) or "transfer-encoding" in headers
+        self._incoming = self._has_body and headers.get("expect", "").lower() != "100-continue"
         self._seen, self._status = 0, 200
+        self._deadline = time.monotonic() + settings.upload_seconds
 
     async def run(self, app: ASGIApp) -> None:
         if self._declared is not None and self._declared > self._max_bytes:
@@ -63,7 +68,18 @@ class _Exchange:
         )
 
     async def _receive(self) -> Message:
-        message = await self._receive_more()
+        if not self._has_body:  # or all of it is here: what comes next is the end of the connection
+            return await self._receive_more()
+        left = self._deadline - time.monotonic()
+        try:
+            async with asyncio.timeout(max(0.0, min(left, self._settings.upload_stall_seconds))):
+                message = await self._receive_more()
+        except TimeoutError:
+            self._incoming = False  # nothing to wait for
+            raise UploadStalled(
+                f"Nothing came for {self._settings.upload_stall_seconds:g} s, or the upload took more than "
+                f"{self._settings.upload_seconds:g} s in all, after {self._seen:,} bytes. Send it again."
+            ) from None
         self._note(message)
         if self._seen > self._max_bytes:
             raise self._too_large()
@@ -71,14 +87,16 @@ class _Exchange:
 
     def _note(self, message: Message) -> None:
         if message["type"] == "http.request":
-            self._incoming = bool(message.get("more_body"))
+            self._incoming = self._has_body = bool(message.get("more_body"))
             self._seen += len(message.get("body", b""))
         else:
-            self._incoming = False
+            self._incoming = self._has_body = False
 
     async def _send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
+            if self._status == 408:
+                MutableHeaders(scope=message)["Connection"] = "close"
         last = message["type"] == "http.response.body" and not message.get("more_body")
         if last and self._incoming and self._status >= 400:
             await self._send_on({**message, "more_body": True})

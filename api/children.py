@@ -98,13 +98,16 @@ class Child:
 
 
 class Supervisor:
-    """Tends children in a thread, from `start` to `stop`."""
+    """Tends children in a thread, from `start` to `stop`.
+
+    The thread stays until `release`: the children that it started again die with it.
+    """
 
     def __init__(self, on_hopeless: Callable[[], None]):
         """on_hopeless: called, in the thread, when a child is beyond help."""
         self._children: list[Child] = []
         self._on_hopeless = on_hopeless
-        self._stopping = threading.Event()
+        self._stopping, self._quiet, self._released = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -119,7 +122,11 @@ class Supervisor:
         """Start nothing any more; the children themselves stay as they are."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._quiet.wait()
+
+    def release(self) -> None:
+        """Let the thread end, when the children have."""
+        self._released.set()
 
     def _run(self) -> None:
         while not self._stopping.wait(POLL_SECONDS):
@@ -131,6 +138,8 @@ class Supervisor:
                 except OSError as error:
                     log.error("%s cannot be started: %s", child.name, error)
                     time.sleep(1)
+        self._quiet.set()
+        self._released.wait()
 
 
 def _how(code: int) -> str:

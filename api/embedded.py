@@ -20,6 +20,7 @@ from typing import IO
 import redis
 import uvicorn
 
+from api.access import access_for
 from api.app import create_app
 from api.children import Child, Supervisor
 from api.server import listen, make_server, url_of
@@ -72,12 +73,15 @@ class Embedded:
             signal.signal(signum, self._leave)
         with ExitStack() as undo:
             undo.callback(_ignore_signals)  # runs last of all
+            undo.callback(self._supervisor.release)
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             undo.enter_context(lock(self._directory))
             listener = undo.enter_context(listen(self._host, self._port))
             settings = self._start_parts(undo)
-            self._server = make_server(create_app(settings))
-            print(_greeting(url_of(listener), self._directory), flush=True)
+            app = create_app(settings)
+            access = access_for(app.state.service, self._host)
+            self._server = make_server(app)
+            print(_greeting(url_of(listener), self._directory, access), flush=True)
             undo.callback(_ignore_signals)  # runs before anything is taken down
             self._server.run(sockets=[listener])
         return self._code
@@ -141,9 +145,9 @@ def _take_back(settings: Settings, *, as_lost: bool) -> None:
         service.close()
 
 
-def _greeting(url: str, directory: Path) -> str:
+def _greeting(url: str, directory: Path, access: str) -> str:
     """What a person who started the service wants to read."""
-    lines = [f"lama-refinery is at {url} (data in {directory}). Stop it with Ctrl-C."]
+    lines = [f"lama-refinery is at {url} (data in {directory}). Stop it with Ctrl-C.", access]
     photo, mask = DEMO / "photo.jpg", DEMO / "mask.png"
     if photo.exists() and mask.exists():
         files = " ".join(f"-F {shlex.quote(f'{name}=@{path}')}" for name, path in (("image", photo), ("mask", mask)))

@@ -1,65 +1,62 @@
-"""The routes of jobs."""
+"""The routes of jobs, but for their results and events."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import Annotated, Any
-from urllib.parse import quote
+from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Path, Request, Response
-from fastapi.responses import StreamingResponse
+from fastapi import APIRouter, Query, Request, Response
 
-from api.form_schema import REQUEST_BODY
+from api.described import LOCATION, MAYBE_RETRY, RETRY, JobId, header
 from api.problems import problems
-from api.schemas import JobView
-from api.service import Service, service_of
-from api.uploads import accept, inspect, read_form
-from images.write import FORMATS
-from jobs.blobs import BlobMissing
-from jobs.errors import JobExpired, JobFinished, ResultNotReady
+from api.schemas import JobPage, JobView
+from api.service import Service, job_of, owner_of, service_of
+from api.uploads import enqueue
+from api.waiting import look
+from jobs.errors import JobExpired, JobFinished, NotRetryable
 from jobs.job import IllegalChange, Job, Status
-from jobs.store import JobStore
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-
-JobId = Annotated[str, Path(description="The job's id.", examples=["019ac0ffee0012ab34cd56ef7890ab12"])]
-POLL_SECONDS = 1
-NO_STORE = {"Cache-Control": "no-store"}
+SHOWN = [status for status in Status if status is not Status.EXPIRED]
 
 
-def _header(description: str, **schema: str) -> dict[str, Any]:
-    return {"description": description, "schema": schema or {"type": "string"}}
-
-
-RETRY = {"Retry-After": _header("Seconds to wait before looking at the job.", type="integer")}
-ETAG = {"ETag": _header("Strong: the SHA-256 of the file, quoted.")}
-
-
-@router.post(
+@router.get(
     "",
-    status_code=202,
-    response_model=JobView,
-    summary="Submit a photo and its mask",
-    openapi_extra={"requestBody": REQUEST_BODY},
+    response_model=JobPage,
+    summary="List jobs",
     responses={
-        202: {
-            "description": "Accepted; the job is queued.",
-            "headers": {"Location": _header("The job."), **RETRY},
+        200: {
+            "description": "A page of the caller's jobs, newest first.",
+            "headers": {"Link": header('The next page, as `<…>; rel="next"`, if there is one.', required=False)},
         },
-        **problems(400, 413, 415, 422),
+        **problems(422),
     },
 )
-async def submit(request: Request, response: Response) -> JobView:
-    """Send the photo as the file `image` and the mask, which is white where the hole is, as the file `mask`.
-
-    Without a mask, the transparent part of the image is the hole. PNG, JPEG, WebP and TIFF are accepted.
-    """
-    service = service_of(request)
-    async with read_form(request) as upload:
-        info = await service.validate(inspect, upload, service.settings)
-        job = await service.call(accept, service, upload, info)
-    response.headers.update({"Location": f"/v1/jobs/{job.id}", "Retry-After": str(POLL_SECONDS), **NO_STORE})
-    return JobView.of(job)
+async def index(
+    request: Request,
+    response: Response,
+    status: Annotated[
+        list[Status] | None, Query(description="Only jobs with this status; may be there several times.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100, description="Jobs per page.")] = 20,
+    cursor: Annotated[
+        str | None, Query(pattern=r"^[0-9a-f]{32}$", description="`next_cursor` of the page before.")
+    ] = None,
+) -> JobPage:
+    """Jobs that are made while pages are read come before the first page, never between."""
+    service, owner = service_of(request), owner_of(request)
+    statuses = [s for s in SHOWN if status is None or s in status]
+    jobs = await service.call(lambda: service.store.page(owner, statuses, before=cursor, limit=limit + 1))
+    more, jobs = len(jobs) > limit, jobs[:limit]
+    ahead = await service.call(service.store.jobs_ahead, [job.id for job in jobs])
+    if more:
+        query = [("status", s.value) for s in status or ()] + [("limit", limit), ("cursor", jobs[-1].id)]
+        response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
+    return JobPage(
+        jobs=[JobView.of(job, before) for job, before in zip(jobs, ahead, strict=True)],
+        next_cursor=jobs[-1].id if more else None,
+    )
 
 
 @router.get(
@@ -67,52 +64,13 @@ async def submit(request: Request, response: Response) -> JobView:
     response_model=JobView,
     summary="Look at a job",
     responses={
-        200: {"description": "The job. Retry-After is there while it is not final.", "headers": RETRY},
+        200: {"description": "The job. Retry-After is there while it is not final.", "headers": MAYBE_RETRY},
         **problems(404, 410),
     },
 )
 async def show(request: Request, response: Response, job_id: JobId) -> JobView:
-    """State, progress, timings, and the error of a job that failed."""
-    service = service_of(request)
-    job = await service.call(service.store.get, job_id)
-    response.headers.update(NO_STORE)
-    if not job.status.final:
-        response.headers["Retry-After"] = str(POLL_SECONDS)
-    return JobView.of(job)
-
-
-@router.get(
-    "/{job_id}/result",
-    summary="Fetch the result",
-    response_class=Response,
-    responses={
-        200: {
-            "description": "The image, in the format that was asked for.",
-            "content": {
-                media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in FORMATS.values()
-            },
-            "headers": {**ETAG, "Content-Disposition": _header("A name for the file.")},
-        },
-        304: {"description": "Unchanged: If-None-Match names its ETag.", "headers": ETAG},
-        **problems(404, 409, 410),
-    },
-)
-async def result(request: Request, job_id: JobId) -> Response:
-    """The image bytes of a job that succeeded; 409 with the job's state before that."""
-    service = service_of(request)
-    job = await service.call(service.store.get, job_id)
-    if job.status is not Status.SUCCEEDED or job.result is None:
-        raise _no_result(job)
-    headers = {"ETag": f'"{job.result.sha256}"', "Cache-Control": "private, no-cache"}
-    if _matches(request.headers.get("if-none-match"), headers["ETag"]):
-        return Response(status_code=304, headers=headers)
-    try:
-        pieces = await service.blobs.stream(job.id, job.result_blob)
-    except BlobMissing:
-        raise JobExpired("The images of this job have just been deleted. Send them again.") from None
-    headers["Content-Length"] = str(job.result.bytes)
-    headers["Content-Disposition"] = _disposition(job)
-    return StreamingResponse(pieces, media_type=job.result.media_type, headers=headers)
+    """State, place in the queue, progress, timings, and the error of a job that failed."""
+    return await shown(service_of(request), await job_of(request, job_id), response)
 
 
 @router.post(
@@ -131,11 +89,32 @@ async def result(request: Request, job_id: JobId) -> Response:
 )
 async def cancel(request: Request, response: Response, job_id: JobId) -> JobView:
     """A queued job is canceled at once, a running one within two steps. Asking again does no harm."""
-    job = await _call(service_of(request), _cancel, job_id)
+    service = service_of(request)
+    await job_of(request, job_id)  # it may be somebody else's, or expired
+    job = await service.call(_cancel, service, job_id)
     if job.status is not Status.CANCELED:
         response.status_code = 202
-        response.headers["Retry-After"] = str(POLL_SECONDS)
+        response.headers["Retry-After"] = "1"
     return JobView.of(job)
+
+
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    response_model=JobView,
+    summary="Try a failed job again",
+    responses={
+        202: {"description": "The job is queued again.", "headers": {**LOCATION, **RETRY}},
+        **problems(404, 409, 410),
+    },
+)
+async def retry(request: Request, response: Response, job_id: JobId) -> JobView:
+    """With the same image, mask and parameters; deadlines begin anew. Only a job that has failed can be retried."""
+    service = service_of(request)
+    await job_of(request, job_id)
+    job = await service.call(_retry, service, job_id)
+    response.headers["Location"] = f"/v1/jobs/{job.id}"
+    return await shown(service, job, response)
 
 
 @router.delete(
@@ -148,17 +127,22 @@ async def cancel(request: Request, response: Response, job_id: JobId) -> JobView
 async def delete(request: Request, job_id: JobId) -> Response:
     """Deletes image, mask and result, whatever the job's state; a running job is stopped."""
     service = service_of(request)
-    await service.call(_delete, service, job_id)
+    job = await job_of(request, job_id)
+    await service.call(_delete, service, job)
     return Response(status_code=204)
 
 
-async def _call(service: Service, change: Any, job_id: str) -> Job:
-    job: Job = await service.call(change, service.store, job_id)
-    return job
+async def shown(service: Service, job: Job, response: Response) -> JobView:
+    """The job as it is shown, with its Retry-After."""
+    view, retry_after = await service.call(look, service, job)
+    response.headers["Cache-Control"] = "no-store"
+    if retry_after is not None:
+        response.headers["Retry-After"] = str(retry_after)
+    return view
 
 
-def _cancel(store: JobStore, job_id: str) -> Job:
-    store.get(job_id)  # 410 for an expired one
+def _cancel(service: Service, job_id: str) -> Job:
+    store = service.store
     try:
         return store.update(job_id, lambda job, now: job.request_cancel(now, store.expires_at(now)))
     except IllegalChange as error:
@@ -168,45 +152,25 @@ def _cancel(store: JobStore, job_id: str) -> Job:
         ) from error
 
 
-def _delete(service: Service, job_id: str) -> None:
+def _retry(service: Service, job_id: str) -> Job:
+    try:
+        job = service.store.retry(job_id)
+    except IllegalChange as error:
+        raise NotRetryable(
+            f"The job is {error.status}; only one that has failed can be retried.", job_status=error.status
+        ) from error
+    enqueue(service, job)
+    return job
+
+
+def _delete(service: Service, job: Job) -> None:
     store = service.store
-    job = store.get(job_id)
     if not job.status.final:
         with contextlib.suppress(IllegalChange):  # it became final meanwhile
-            store.update(job_id, lambda job, now: job.cancel(now, store.expires_at(now)))
+            store.update(job.id, lambda job, now: job.cancel(now, store.expires_at(now)))
     try:
-        store.update(job_id, lambda job, now: job.expire(now))
+        store.update(job.id, lambda job, now: job.expire(now))
     except IllegalChange:
         raise JobExpired("The images of this job have been deleted already.") from None
-    service.blobs.delete(job_id)
-    store.deleted(job_id)
-
-
-def _no_result(job: Job) -> ResultNotReady:
-    why = {
-        Status.FAILED: "The job has failed; its `error` says why.",
-        Status.CANCELED: "The job was canceled.",
-    }
-    return ResultNotReady(
-        why.get(job.status, f"The job is {job.status}. Look at it until its status is `succeeded`."),
-        job_status=job.status,
-    )
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    """RFC 9110's weak comparison of If-None-Match."""
-    if if_none_match is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in tags or etag in tags
-
-
-def _disposition(job: Job) -> str:
-    """A file name made of the upload's, in ASCII and, where that loses something, in UTF-8 (RFC 6266)."""
-    assert job.result is not None
-    ending = {"image/jpeg": "jpg"}.get(job.result.media_type, job.result.media_type.removeprefix("image/"))
-    stem = (job.input.name or "photo").rsplit(".", 1)[0] or "photo"
-    name = f"{stem}-refined.{ending}"
-    plain = "".join(c if c.isascii() and c not in '"\\' else "_" for c in name)
-    extended = "" if plain == name else f"; filename*=UTF-8''{quote(name, safe='')}"
-    return f'inline; filename="{plain}"{extended}'
+    service.blobs.delete(job.id)
+    store.deleted(job.id)

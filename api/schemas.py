@@ -21,6 +21,8 @@ class Links(BaseModel):
     self_: str = Field(alias="self", description="The job.")
     result: str = Field(description="Its result, once it has succeeded.")
     cancel: str = Field(description="POST here to cancel it.")
+    retry: str = Field(description="POST here to try it again, once it has failed.")
+    events: str = Field(description="What happens to it, as server-sent events.")
 
 
 class JobView(BaseModel):
@@ -29,6 +31,7 @@ class JobView(BaseModel):
     id: str = Field(description="The job's id.", examples=["019ac0ffee0012ab34cd56ef7890ab12"])
     status: Status = Field(description="`queued`, `running`, then `succeeded`, `failed` or `canceled`.")
     seq: int = Field(description="Grows with every change of the job: of two answers, the larger is newer.")
+    queue_position: int | None = Field(description="While it is queued: 1 is the next to start.")
     created_at: datetime = Field(description="When the upload was accepted.")
     started_at: datetime | None = Field(description="When the present or last attempt began.")
     completed_at: datetime | None = Field(description="When it became final.")
@@ -47,15 +50,37 @@ class JobView(BaseModel):
     links: Links = Field(description="Where to go on.")
 
     @classmethod
-    def of(cls, job: Job) -> JobView:
-        """The view of a job."""
+    def of(cls, job: Job, jobs_ahead: int | None = None) -> JobView:
+        """The view of a job, before which so many others will start."""
         here = f"/v1/jobs/{job.id}"
-        shown = {name: getattr(job, name) for name in cls.model_fields if name not in ("attempts", "links")}
+        others = {"attempts", "links", "queue_position"}
         return cls(
             attempts=job.attempt,
-            links=Links(self=here, result=f"{here}/result", cancel=f"{here}/cancel"),
-            **shown,
+            queue_position=jobs_ahead + 1 if job.status is Status.QUEUED and jobs_ahead is not None else None,
+            links=Links(
+                self=here,
+                result=f"{here}/result",
+                cancel=f"{here}/cancel",
+                retry=f"{here}/retry",
+                events=f"{here}/events",
+            ),
+            **{name: getattr(job, name) for name in cls.model_fields if name not in others},
         )
+
+
+class JobPage(BaseModel):
+    """Some of the caller's jobs, newest first."""
+
+    jobs: list[JobView] = Field(description="The jobs.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
+
+
+class JobEvent(BaseModel):
+    """The data of a server-sent event."""
+
+    seq: int = Field(description="The job's `seq` after this change.")
+    status: Status = Field(description="Its status after this change.")
+    progress: Progress | None = Field(description="How far it is, in events named `progress`.")
 
 
 class Liveness(BaseModel):

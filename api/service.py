@@ -13,11 +13,16 @@ from fastapi import Request
 
 from jobs import queue
 from jobs.blobs import Blobs
+from jobs.idempotency import IdempotencyKeys
 from jobs.janitor import Janitor
+from jobs.job import Job
+from jobs.limits import Turnstile
 from jobs.settings import Settings
-from jobs.store import JobStore, connect
+from jobs.store import JobStore, connect, connect_async
 
 T = TypeVar("T")
+FOLLOW_SECONDS = 10.0  # the longest single wait for a job's next event
+FETCH_THREADS = 16
 
 
 class Service:
@@ -27,10 +32,14 @@ class Service:
         self.settings = settings
         self.redis: redis.Redis = connect(settings)
         self.store = JobStore(self.redis, settings)
+        self.turnstile = Turnstile(self.redis)
         self.blobs = Blobs(settings.blobs_url)
+        self.idempotency = IdempotencyKeys(self.redis, settings)
         self.queue: Celery = queue.make_app(settings)
         self.janitor = Janitor(self.redis, self.store, self.blobs, self.queue, settings)
+        self.followed = connect_async(settings, longest_wait_seconds=FOLLOW_SECONDS)
         self._validations = anyio.CapacityLimiter(settings.validation_threads)
+        self._fetches = anyio.CapacityLimiter(FETCH_THREADS)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """`function(*arguments)` in a thread: everything that waits for Redis or the blob store."""
@@ -40,10 +49,25 @@ class Service:
         """As `call`, for work that needs much memory: so many at a time as the settings say."""
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._validations)
 
+    async def fetch(self, function: Callable[..., T], *arguments: Any) -> T:
+        """As `call`, for work that waits for somebody else's server."""
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._fetches)
+
     def close(self) -> None:
         """Let go of all connections."""
         self.queue.close()
         self.redis.close()
+
+
+def owner_of(request: Request) -> str | None:
+    """The id of the API key that this request came with; None when the service has no keys."""
+    return cast("str | None", getattr(request.state, "owner", None))
+
+
+async def job_of(request: Request, job_id: str) -> Job:
+    """The job with this id, if it is the caller's. Raises UnknownJob, JobExpired."""
+    service, owner = service_of(request), owner_of(request)
+    return await service.call(lambda: service.store.get(job_id, owner=owner))
 
 
 def service_of(request: Request) -> Service:

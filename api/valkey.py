@@ -40,6 +40,11 @@ def find_binary() -> str:
     )
 
 
+def running_url(directory: Path) -> str:
+    """The URL of the server that another process runs on a directory. Raises OSError when there is none."""
+    return f"unix://{(directory / 'socket').read_text()}"
+
+
 class Valkey:
     """A server with its data in one directory, on a unix socket that only this user can open."""
 
@@ -52,6 +57,7 @@ class Valkey:
         if len(os.fsencode(self.socket)) > SOCKET_PATH_BYTES:
             self._temporary = Path(tempfile.mkdtemp(prefix="refinery-"))  # mode 0700
             self.socket = self._temporary / "valkey.sock"
+        self._pointer = directory / "socket"  # where the socket is, for others on this machine
         self.url = f"unix://{self.socket}"
         arguments = {
             "port": "0",
@@ -74,6 +80,7 @@ class Valkey:
     def start(self) -> None:
         """Start it and wait until it answers. Raises ValkeyError with the end of its log."""
         self._log.unlink(missing_ok=True)
+        self._pointer.write_text(str(self.socket))
         self.child.start()
         deadline = time.monotonic() + START_SECONDS
         with redis.Redis.from_url(self.url) as client:
@@ -90,6 +97,7 @@ class Valkey:
     def stop(self) -> None:
         """End it; its data stays."""
         self.child.stop(10)
+        self._pointer.unlink(missing_ok=True)
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -56,22 +56,37 @@ class Blobs:
         with _translated():
             return bytes(obstore.get(self._store, f"{job_id}/{name}").bytes())
 
-    async def stream(self, job_id: str, name: str) -> AsyncIterator[bytes]:
-        """The bytes of a blob piece by piece. Raises BlobMissing, ServiceUnavailable before the first one."""
+    async def stream(self, job_id: str, name: str, part: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
+        """The bytes of a blob piece by piece, or those of a part: first and last plus one.
+
+        Raises BlobMissing, ServiceUnavailable before the first one.
+        """
         with _translated():
-            answer = await obstore.get_async(self._store, f"{job_id}/{name}")
+            answer = await obstore.get_async(self._store, f"{job_id}/{name}", options={"range": part} if part else None)
         return _pieces(answer.stream(min_chunk_size=READ_BYTES))
 
-    def delete(self, job_id: str) -> None:
-        """Delete everything of a job; nothing there is fine too."""
+    def delete(self, job_id: str, *, keep: str | None = None) -> None:
+        """Delete everything of a job, but for the blob `keep`; nothing there is fine too."""
         with _translated():
+            if self._directory is not None and keep is not None:
+                with suppress(FileNotFoundError):
+                    for entry in (self._directory / job_id).iterdir():
+                        if entry.name != keep:
+                            entry.unlink(missing_ok=True)
+                return
             if self._directory is not None:
                 # Also what a killed process left half written, which obstore does not list.
                 shutil.rmtree(self._directory / job_id, ignore_errors=True)
                 return
             names = [item["path"] for page in obstore.list(self._store, prefix=job_id) for item in page]
+            names = [name for name in names if keep is None or name != f"{job_id}/{keep}"]
             if names:
                 obstore.delete(self._store, names)
+
+    def delete_one(self, job_id: str, name: str) -> None:
+        """Delete one blob; not there is fine too."""
+        with _translated(), suppress(FileNotFoundError):
+            obstore.delete(self._store, f"{job_id}/{name}")
 
     def job_ids(self) -> Iterator[str]:
         """The ids that have blobs, in no order."""

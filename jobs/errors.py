@@ -37,6 +37,7 @@ class Problem(BaseModel):
     code: str = Field(description="The kind of problem as a stable word.", examples=["size-mismatch"])
     errors: list[FieldError] | None = Field(default=None, description="The wrong fields, when fields were wrong.")
     job_status: str | None = Field(default=None, description="The job's status, when that is what stands in the way.")
+    request_id: str | None = Field(default=None, description="The request's id, as in X-Request-ID and in the log.")
 
     @model_serializer(mode="wrap")
     def _without_absent_members(self, serialize: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
@@ -54,7 +55,7 @@ class RefineryError(Exception):
     code: ClassVar[str] = "internal-error"
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Something went wrong inside the service"
-    retry_after_seconds: ClassVar[int | None] = None
+    retry_after_seconds: int | None = None
 
     def __init__(self, detail: str, *, errors: list[FieldError] | None = None, job_status: str | None = None):
         super().__init__(detail)
@@ -82,16 +83,17 @@ class NetworkUnavailable(RefineryError):
     """The worker does not have the network that the job asks for."""
 
     code, status, title = "network-unavailable", 503, "The network is not available"
+    retry_after_seconds = 30
 
 
 class MalformedRequest(RefineryError):
-    """The body is not the form it claims to be."""
+    """The body is not the form or the JSON that it claims to be."""
 
     code, status, title = "malformed-request", 400, "The request cannot be read"
 
 
 class UnsupportedMediaType(RefineryError):
-    """The request body is not multipart/form-data."""
+    """The request body is neither multipart/form-data nor JSON."""
 
     code, status, title = "unsupported-media-type", 415, "The request body is of another type"
 
@@ -155,6 +157,134 @@ class ServiceUnavailable(RefineryError):
 
     code, status, title = "service-unavailable", 503, "The service is not available"
     retry_after_seconds = 5
+
+
+class StartDeadlineExceeded(RefineryError):
+    """No worker began with the job within its `start_deadline_seconds`."""
+
+    code, status, title = "start-deadline-exceeded", 504, "The job did not start in time"
+
+
+class RunDeadlineExceeded(RefineryError):
+    """The job was not done within its `run_deadline_seconds`."""
+
+    code, status, title = "run-deadline-exceeded", 504, "The job did not end in time"
+
+
+class NotRetryable(RefineryError):
+    """Only a job that has failed can be retried."""
+
+    code, status, title = "not-retryable", 409, "The job cannot be retried"
+
+
+class RangeNotSatisfiable(RefineryError):
+    """The result is shorter than the range that was asked for."""
+
+    code, status, title = "range-not-satisfiable", 416, "The range is outside of the result"
+
+    def __init__(self, detail: str, *, size: int = 0):
+        """size: bytes of the result."""
+        super().__init__(detail)
+        self.headers = {"Content-Range": f"bytes */{size}"}
+
+
+class BadIdempotencyKey(RefineryError):
+    """The Idempotency-Key is no key."""
+
+    code, status, title = "bad-idempotency-key", 400, "The Idempotency-Key cannot be used"
+
+
+class IdempotencyKeyInUse(RefineryError):
+    """The first request with this Idempotency-Key is still being received."""
+
+    code, status, title = "idempotency-key-in-use", 409, "A request with this Idempotency-Key is being received"
+    retry_after_seconds = 2
+
+
+class IdempotencyKeyReused(RefineryError):
+    """The Idempotency-Key was used before, with other content."""
+
+    code, status, title = "idempotency-key-reused", 422, "The Idempotency-Key belongs to another request"
+
+
+class UrlNotAllowed(RefineryError):
+    """A URL whose scheme, port or address this service does not request."""
+
+    code, status, title = "url-not-allowed", 422, "The URL is not allowed"
+
+
+class FetchFailed(RefineryError):
+    """A URL that could not be fetched."""
+
+    code, status, title = "fetch-failed", 422, "The URL could not be fetched"
+
+
+class UnknownDelivery(RefineryError):
+    """The job has no webhook delivery with this id."""
+
+    code, status, title = "unknown-delivery", 404, "There is no such delivery"
+
+
+class SecretsFromSettings(RefineryError):
+    """The webhook secrets are the operator's and cannot be rotated here."""
+
+    code, status, title = "secrets-from-settings", 409, "The secrets are set by the operator"
+
+
+class Unauthorized(RefineryError):
+    """The request has no valid API key, and needs one."""
+
+    code, status, title = "unauthorized", 401, "An API key is needed"
+
+
+class ForeignOrigin(RefineryError):
+    """A web page of another site is behind the request."""
+
+    code, status, title = "foreign-origin", 403, "Other sites may not use this service"
+
+
+class PriorityNotAllowed(RefineryError):
+    """The priority is above the ceiling of the API key."""
+
+    code, status, title = "priority-not-allowed", 403, "The priority is not allowed"
+
+
+class UploadStalled(RefineryError):
+    """The request body came too slowly."""
+
+    code, status, title = "upload-stalled", 408, "The upload came too slowly"
+
+
+class Throttled(RefineryError):
+    """Base of the errors that go away by waiting."""
+
+    def __init__(self, detail: str, *, retry_after_seconds: int = 1):
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TooManyRequests(Throttled):
+    """More requests per minute than the API key may make."""
+
+    code, status, title = "too-many-requests", 429, "Too many requests"
+
+
+class TooManyJobs(Throttled):
+    """More queued jobs than the API key may have."""
+
+    code, status, title = "too-many-jobs", 429, "Too many jobs are queued"
+
+
+class QuotaExceeded(Throttled):
+    """More megapixels per hour than the API key may submit."""
+
+    code, status, title = "quota-exceeded", 429, "The hour's megapixels are used up"
+
+
+class QueueFull(Throttled):
+    """As many jobs are queued as the service holds."""
+
+    code, status, title = "queue-full", 503, "The queue is full"
 
 
 def problem_of(error: Exception, *, instance: str | None = None) -> Problem:

@@ -6,9 +6,11 @@ reading on from the last id that was seen misses nothing, as long as it is among
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import redis
+import redis.asyncio
 from pydantic import BaseModel, ConfigDict
 
 from jobs.job import Progress
@@ -33,8 +35,21 @@ def read(client: redis.Redis, job_id: str, *, after: str = START, wait_seconds: 
 
     The client's own socket timeout must be longer than the wait. [] when nothing happened.
     """
-    block = int(wait_seconds * 1000) or None
-    answer: Any = client.xread({events_key(job_id): after}, count=1000, block=block)
+    return _events(client.xread({events_key(job_id): after}, count=1000, block=_block(wait_seconds)))
+
+
+async def read_async(
+    client: redis.asyncio.Redis, job_id: str, *, after: str = START, wait_seconds: float = 0.0
+) -> list[Event]:
+    """As `read`, without holding a thread."""
+    return _events(await client.xread({events_key(job_id): after}, count=1000, block=_block(wait_seconds)))
+
+
+def _block(wait_seconds: float) -> int | None:
+    return int(wait_seconds * 1000) or None
+
+
+def _events(answer: Any) -> list[Event]:
     streams = answer.values() if isinstance(answer, dict) else [items for _, items in answer or []]
     found: list[Event] = []
     for items in streams:
@@ -51,3 +66,8 @@ def _event(entry_id: str, fields: dict[str, str]) -> Event:
         kind=fields["kind"],
         progress=Progress.model_validate_json(progress) if progress else None,
     )
+
+
+def is_id(text: str) -> bool:
+    """Whether this can be the id of an event."""
+    return re.fullmatch(r"\d{1,15}-\d{1,15}", text, re.ASCII) is not None

@@ -20,7 +20,7 @@ from jobs.blobs import BlobMissing, Blobs
 from jobs.errors import RefineryError
 from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
 from jobs.settings import Settings
-from jobs.store import DELETIONS, EXPIRY, LEASES, QUEUED, SPACE, JobStore
+from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, SPACE, STARTS, JobStore
 
 log = logging.getLogger(__name__)
 LOCK = SPACE + "janitor"
@@ -48,7 +48,10 @@ class Janitor:
     def tick(self) -> None:
         """One round: lost workers, lost messages, expired jobs, now and then orphaned blobs."""
         self.requeue_lost()
+        self.fail_late()
+        self.release()
         self.resend_messages()
+        self.tidy()
         self.expire()
         self.delete()
         if self._rounds % ORPHAN_EVERY == 0:
@@ -68,7 +71,7 @@ class Janitor:
                 continue
             log.warning("job %s lost its worker (%d): %s", job_id, job.losses, job.status)
             if job.status is Status.QUEUED:
-                self._send(job_id)
+                self._send(job)
             changed.append(job)
         return changed
 
@@ -84,7 +87,7 @@ class Janitor:
             except (IllegalChange, RefineryError):
                 continue
             if job.status is Status.QUEUED:
-                self._send(job_id)
+                self._send(job)
 
     def resend_messages(self) -> list[str]:
         """New messages for jobs that are queued, but not in the queue; their ids.
@@ -96,12 +99,40 @@ class Janitor:
         if not old or queue.waiting(self._redis) >= self._store.count(QUEUED):
             return []
         waiting = queue.waiting_ids(self._redis)
-        lost = [job_id for job_id in old if job_id not in waiting]
-        for job_id in lost:
+        lost: list[str] = []
+        for job_id in (job_id for job_id in old if job_id not in waiting):
+            job = self._store.find(job_id)
+            if job and self._store.held(job):
+                continue
+            lost.append(job_id)
             log.warning("job %s is queued but has no message: sent again", job_id)
-            self._send(job_id)
+            if job:
+                self._send(job)
             self._store.requeued(job_id)
         return lost
+
+    def release(self) -> None:
+        """Messages for jobs that waited for others of their owner to end; workers call this after every job."""
+        while job := self._store.released():
+            self._send(job)
+
+    def fail_late(self) -> None:
+        """Jobs that no worker began with by the time their owners set fail."""
+        for job_id in self._store.due(STARTS):
+            try:
+                job = self._store.miss_start(job_id)
+            except RefineryError:
+                self._redis.zrem(STARTS, job_id)
+                continue
+            log.info("job %s did not start in time: %s", job_id, job.status)
+
+    def tidy(self) -> None:
+        """Delete all but the result of jobs that have succeeded, and everything of those that were canceled."""
+        for job_id in self._store.due(INPUTS):
+            job = self._store.find(job_id)
+            if job is not None and job.status.final:
+                self._blobs.delete(job_id, keep=job.result_blob if job.status is Status.SUCCEEDED else None)
+            self._store.tidied(job_id)
 
     def expire(self) -> None:
         """Jobs whose time is over lose their data; from here on they answer 410."""
@@ -143,11 +174,11 @@ class Janitor:
     def _hand_back(self, job: Job, now: datetime) -> Job:
         return job.hand_back(now, self._store.expires_at(now))
 
-    def _send(self, job_id: str) -> None:
+    def _send(self, job: Job) -> None:
         try:
-            queue.send(self._app, job_id)
+            queue.send(self._app, job.id, job.parameters.priority)
         except OperationalError:
-            log.warning("the message of job %s could not be sent; it will be tried again", job_id)
+            log.warning("the message of job %s could not be sent; it will be tried again", job.id)
 
     def _run(self) -> None:
         interval = self._settings.janitor_interval_seconds

@@ -1,7 +1,7 @@
 """The Job record and its state machine. Pure: no clock, no Redis, nothing here waits or writes.
 
     queued → running → succeeded | failed | canceled → expired
-       ↑________|  (worker lost, or job handed back)
+       ↑________|  (worker lost, or job handed back)      failed → queued (retried by its owner)
 
 Every change is a method that returns a new Job or raises IllegalChange; jobs.store makes it atomic.
 """
@@ -9,13 +9,13 @@ Every change is a method that returns a new Job or raises IllegalChange; jobs.st
 from __future__ import annotations
 
 import secrets
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.errors import Problem, WorkerLost, problem_of
+from jobs.errors import Problem, StartDeadlineExceeded, WorkerLost, problem_of
 from jobs.parameters import Parameters
 
 
@@ -36,10 +36,10 @@ class Status(StrEnum):
 
 
 ALLOWED: dict[Status, tuple[Status, ...]] = {
-    Status.QUEUED: (Status.RUNNING, Status.CANCELED),
+    Status.QUEUED: (Status.RUNNING, Status.FAILED, Status.CANCELED),
     Status.RUNNING: (Status.QUEUED, Status.SUCCEEDED, Status.FAILED, Status.CANCELED),
     Status.SUCCEEDED: (Status.EXPIRED,),
-    Status.FAILED: (Status.EXPIRED,),
+    Status.FAILED: (Status.QUEUED, Status.EXPIRED),
     Status.CANCELED: (Status.EXPIRED,),
     Status.EXPIRED: (),
 }
@@ -111,9 +111,12 @@ class Job(Frozen):
     id: str
     seq: int = 0  # grows with every change of any kind; the store counts it
     status: Status = Status.QUEUED
+    owner: str | None = None  # the id of the API key that made it
     parameters: Parameters
     input: InputInfo
     created_at: datetime
+    queued_at: datetime | None = None  # of the last time it was queued by its owner: made, or retried
+    start_by: datetime | None = None  # until a worker has begun with it: when it fails if none does
     started_at: datetime | None = None  # of the present or last attempt
     completed_at: datetime | None = None
     expires_at: datetime | None = None  # known once the job is final
@@ -142,23 +145,53 @@ class Job(Frozen):
             attempt=self.attempt + 1,
             worker=worker,
             progress=Progress(stage="decode", fraction=0.0),
+            start_by=None,
+        )
+
+    def late(self, now: datetime) -> bool:
+        """Whether no worker has begun with the job by the time its owner set."""
+        return self.status is Status.QUEUED and self.start_by is not None and now >= self.start_by
+
+    def miss_start(self, now: datetime, expires_at: datetime) -> Job:
+        """No worker has begun with the job in time; final."""
+        error = StartDeadlineExceeded(
+            f"No worker was free within the {self.parameters.start_deadline_seconds:g} seconds of "
+            "start_deadline_seconds. Retry the job, or submit it with more time or a higher priority."
+        )
+        return self.fail(now, expires_at, problem_of(error, instance=f"/v1/jobs/{self.id}"))
+
+    def retry(self, now: datetime) -> Job:
+        """The owner wants a failed job to be tried again, as if it had just been submitted."""
+        if self.status is not Status.FAILED:
+            raise IllegalChange(self, Status.QUEUED)
+        return self._to(
+            Status.QUEUED,
+            queued_at=now,
+            start_by=start_by(now, self.parameters),
+            started_at=None,
+            completed_at=None,
+            expires_at=None,
+            losses=0,
+            worker=None,
+            error=None,
+            timings_seconds={},
         )
 
     def succeed(self, now: datetime, expires_at: datetime, **record: Any) -> Job:
         """The result is stored. A cancel that was accepted before stays a cancel."""
         if self.cancel_requested:
             return self.cancel(now, expires_at)
-        return self._to(Status.SUCCEEDED, completed_at=now, expires_at=expires_at, progress=None, **record)
+        return self._end(Status.SUCCEEDED, now, expires_at, **record)
 
     def fail(self, now: datetime, expires_at: datetime, error: Problem, **record: Any) -> Job:
         """The job cannot be done, for the reason in `error`."""
         if self.cancel_requested:
             return self.cancel(now, expires_at)
-        return self._to(Status.FAILED, completed_at=now, expires_at=expires_at, progress=None, error=error, **record)
+        return self._end(Status.FAILED, now, expires_at, error=error, **record)
 
     def cancel(self, now: datetime, expires_at: datetime) -> Job:
         """Nobody wants the result any more; final."""
-        return self._to(Status.CANCELED, completed_at=now, expires_at=expires_at, progress=None, cancel_requested=True)
+        return self._end(Status.CANCELED, now, expires_at, cancel_requested=True)
 
     def request_cancel(self, now: datetime, expires_at: datetime) -> Job:
         """A queued job is canceled at once, a running one when its worker sees the wish. Idempotent."""
@@ -172,12 +205,16 @@ class Job(Frozen):
 
     def hand_back(self, now: datetime, expires_at: datetime) -> Job:
         """A stopping worker returns the job unfinished; it is nobody's fault and counts as no loss."""
+        if self.status is not Status.RUNNING:
+            raise IllegalChange(self, Status.QUEUED)
         if self.cancel_requested:
             return self.cancel(now, expires_at)
         return self._to(Status.QUEUED, worker=None, progress=None, started_at=None)
 
     def lose(self, now: datetime, expires_at: datetime, max_losses: int) -> Job:
         """The lease ran out. The job is queued again, or fails when that happened `max_losses` times."""
+        if self.status is not Status.RUNNING:
+            raise IllegalChange(self, Status.QUEUED)
         if self.cancel_requested:
             return self.cancel(now, expires_at)
         losses = self.losses + 1
@@ -202,10 +239,35 @@ class Job(Frozen):
             error=None,
         )
 
+    def _end(self, status: Status, now: datetime, expires_at: datetime, **changes: Any) -> Job:
+        """Become final. expires_at is the service's; the owner may have asked for another time."""
+        if self.parameters.expires_in_seconds is not None:
+            expires_at = now + timedelta(seconds=self.parameters.expires_in_seconds)
+        return self._to(status, completed_at=now, expires_at=expires_at, progress=None, start_by=None, **changes)
+
     def _to(self, status: Status, **changes: Any) -> Job:
         if status not in ALLOWED[self.status]:
             raise IllegalChange(self, status)
         return self.model_copy(update={"status": status, **changes})
+
+
+def new_job(now: datetime, parameters: Parameters, info: InputInfo, *, owner: str | None = None) -> Job:
+    """A queued job with an id of its own, not yet stored."""
+    return Job(
+        id=new_id(now),
+        owner=owner,
+        parameters=parameters,
+        input=info,
+        created_at=now,
+        queued_at=now,
+        start_by=start_by(now, parameters),
+    )
+
+
+def start_by(now: datetime, parameters: Parameters) -> datetime | None:
+    """When a job that is queued now fails if no worker has begun with it; None: never."""
+    seconds = parameters.start_deadline_seconds
+    return None if seconds is None else now + timedelta(seconds=seconds)
 
 
 def new_id(now: datetime) -> str:

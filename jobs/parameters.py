@@ -6,11 +6,22 @@ here because an api machine has no engine; a test compares the two.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import contextlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
 from jobs.errors import FieldError, InvalidParameters
+
+MAX_DILATION = 200  # pixels
+MAX_METADATA = 16  # entries
+
+Priority = Literal["high", "normal", "low"]
+WebhookEvent = Literal["job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled"]
+MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+MetadataValue = Annotated[str, StringConstraints(max_length=256)]
 
 
 class Parameters(BaseModel):
@@ -26,11 +37,68 @@ class Parameters(BaseModel):
     network: Literal["auto", "big-lama", "builtin"] = Field(
         default="auto", description="`auto` takes the network that the worker holds."
     )
+    mask_threshold: int = Field(
+        default=128,
+        ge=1,
+        le=255,
+        description="Of 255: the hole is where the mask's luminance is at least this; without a mask, where the "
+        "image's alpha is less.",
+    )
     mask_invert: bool = Field(default=False, description="The dark part of the mask is the hole.")
+    mask_dilate_pixels: int = Field(
+        default=0,
+        ge=-MAX_DILATION,
+        le=MAX_DILATION,
+        description="The hole grows by a disc of this radius before anything else is done with it; a negative number "
+        "shrinks it.",
+    )
     format: Literal["same", "png", "jpeg", "webp", "tiff"] = Field(
         default="png",
         description="Format of the result. `png` keeps every pixel outside the hole as it was; `same` is the image's "
         "own format, and a JPEG is compressed anew.",
+    )
+    quality: int = Field(
+        default=95,
+        ge=1,
+        le=100,
+        description="Of a JPEG result; from 90 on its colours have full resolution. The other formats lose nothing.",
+    )
+    priority: Priority = Field(
+        default="normal", description="Jobs of a higher priority start first; within one, the oldest does."
+    )
+    expires_in_seconds: int | None = Field(
+        default=None,
+        ge=1,
+        le=31_536_000,
+        description="How long the job and its result are kept once it is final, instead of the service's own time; "
+        "`/v1/limits` has the longest that is possible.",
+    )
+    start_deadline_seconds: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=604_800,
+        description="The job fails (`start-deadline-exceeded`) when no worker has begun with it after so long.",
+    )
+    run_deadline_seconds: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=604_800,
+        description="An attempt that has worked for so long is stopped and the job fails (`run-deadline-exceeded`).",
+    )
+    webhook_url: str | None = Field(
+        default=None, min_length=8, max_length=2048, description="Where the job's events are sent, see webhooks.md."
+    )
+    webhook_events: tuple[WebhookEvent, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=5,
+        description="Which events are sent; in a form with commas between them. Left out: the three that end a job.",
+    )
+    metadata: dict[MetadataKey, MetadataValue] = Field(
+        default={},
+        max_length=MAX_METADATA,
+        description="Up to 16 strings of up to 256 characters by names of up to 64, echoed back; in a form as a "
+        "JSON object.",
     )
     iterations: int | None = Field(default=None, ge=1, le=200, description="Forward passes per refined scale.")
     learning_rate: float | None = Field(default=None, ge=1e-5, le=1.0, description="Step size of the refinement.")
@@ -58,7 +126,7 @@ class Parameters(BaseModel):
     tile_side: int | None = Field(
         default=None, ge=256, le=8192, description="Pixels; finer scales are worked on in tiles of this side."
     )
-
+    fast: bool | None = Field(default=None, description="Compute with the network as it is arranged for speed.")
     anchored: bool | None = Field(
         default=None, description="Correct what the refinement leaves of the difference to the coarser scale."
     )
@@ -75,30 +143,63 @@ class Parameters(BaseModel):
         return {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
 
     @classmethod
-    def from_fields(cls, fields: dict[str, str]) -> Parameters:
+    def from_fields(cls, fields: Mapping[str, str]) -> Parameters:
         """Parameters out of the text fields of a form.
 
         Raises InvalidParameters with every wrong field in its `errors`.
         """
+        members: dict[str, Any] = dict(fields)
+        if "webhook_events" in members:
+            members["webhook_events"] = [word.strip() for word in members["webhook_events"].split(",")]
+        if "metadata" in members:
+            # What is no JSON stays a string, which is refused for not being an object.
+            with contextlib.suppress(ValueError, RecursionError):
+                members["metadata"] = json.loads(members["metadata"])
         try:
-            return cls.model_validate(fields)
+            return cls.model_validate(members)
         except ValidationError as error:
-            wrong = [_field_error(item) for item in error.errors(include_url=False)]
-        listed = "; ".join(f"{e.field}: {e.message}" for e in wrong)
-        known = ", ".join(("image", "mask", *cls.model_fields))
-        raise InvalidParameters(f"{listed}. The fields are {known}.", errors=wrong)
+            raise _invalid(error, ("image", "mask")) from None
+
+    @classmethod
+    def from_json(cls, members: Mapping[str, Any]) -> Parameters:
+        """Parameters out of the members of a JSON object, whose kinds have to be right: no "7" for 7.
+
+        Raises InvalidParameters with every wrong field in its `errors`.
+        """
+        try:
+            return cls.model_validate_json(json.dumps(members), strict=True)
+        except ValidationError as error:
+            raise _invalid(error, ("image_url", "mask_url")) from None
+
+
+def _invalid(error: ValidationError, files: tuple[str, ...]) -> InvalidParameters:
+    wrong = [_field_error(item) for item in error.errors(include_url=False)]
+    listed = "; ".join(f"{e.field}: {e.message}" for e in wrong)
+    known = ", ".join((*files, *Parameters.model_fields))
+    return InvalidParameters(f"{listed}. The fields are {known}.", errors=wrong)
 
 
 def _field_error(item: Any) -> FieldError:
     """One of pydantic's findings in our words, the client's value left out."""
-    name = str(item["loc"][0])
+    name = str(item["loc"][0])[:64] if item["loc"] else "body"
     if item["type"] == "extra_forbidden":
-        return FieldError(field=name[:64], message="there is no such field")
+        return FieldError(field=name, message="there is no such field")
     message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return FieldError(field=name, message=message)
 
 
 # The preset's fields among them, which `overrides` passes on.
-OVERRIDES = tuple(
-    name for name in Parameters.model_fields if name not in ("preset", "network", "mask_invert", "format")
+OVERRIDES = (
+    "iterations",
+    "learning_rate",
+    "min_side",
+    "max_scales",
+    "px_budget",
+    "erosion",
+    "known_loss",
+    "windows",
+    "context",
+    "tile_side",
+    "anchored",
+    "fast",
 )

@@ -26,6 +26,22 @@ class WorkerState(StrEnum):
     DEFUNCT = "DEFUNCT"
 
 
+class NetworkFacts(BaseModel):
+    """A network that a worker holds or could load, and how it did there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="The network's name.")
+    parameter: list[str] = Field(description="The values of the parameter `network` that it answers to.")
+    loaded: bool = Field(description="It is in memory; otherwise the first job that asks for it waits for that.")
+    stride: int = Field(description="Sizes it works on are multiples of this, in pixels.")
+    native_size: int = Field(description="The short side it was trained near, in pixels.")
+    bytes_per_refined_pixel: int = Field(description="Memory that refining takes, above the network's own.")
+    seconds_per_work_pixel: float | None = Field(
+        default=None, description="Median of its last jobs on this worker; null before the first."
+    )
+
+
 class Presence(BaseModel):
     """One worker."""
 
@@ -36,6 +52,7 @@ class Presence(BaseModel):
     reason: str = Field(description="The state in words.")
     network: str | None = Field(default=None, description="The network it holds.")
     device: str | None = Field(default=None, description="Where it computes.")
+    networks: list[NetworkFacts] = Field(default=[], description="The networks it holds or could load.")
     jobs: list[str] = Field(default=[], description="The jobs it has.")
     since: datetime = Field(description="When it started.")
 

@@ -12,10 +12,14 @@ from typing import Any
 import redis
 from celery import Celery  # type: ignore[import-untyped]
 
+from jobs.parameters import Priority
 from jobs.settings import Settings
 
 TASK = "refinery.refine"
 QUEUE = "refinery.jobs"
+PRIORITIES = {"high": 0, "normal": 3, "low": 6}  # as Celery has them on Redis, where 0 is the highest
+SEPARATOR = "\x06\x16"  # kombu keeps a list per priority: the queue's name, and this and a number from 3 on
+LISTS = tuple(QUEUE if number == 0 else f"{QUEUE}{SEPARATOR}{number}" for number in PRIORITIES.values())
 
 
 def make_app(settings: Settings) -> Celery:
@@ -26,6 +30,10 @@ def make_app(settings: Settings) -> Celery:
         "socket_keepalive": True,
         "socket_connect_timeout": 3.0,
         "health_check_interval": 30,
+        # The highest first, always; the oldest first within each.
+        "priority_steps": list(PRIORITIES.values()),
+        "sep": SEPARATOR,
+        "queue_order_strategy": "priority",
     }
     app.conf.update(
         task_default_queue=QUEUE,
@@ -62,7 +70,7 @@ def broker_url(redis_url: str) -> str:
     return f"redis+socket://{path}?virtual_host={database}"
 
 
-def send(app: Celery, job_id: str) -> None:
+def send(app: Celery, job_id: str, priority: Priority = "normal") -> None:
     """Tell the workers about a queued job. Raises kombu's OperationalError when the broker does not answer;
     the job is safe all the same, its message is sent again by jobs.janitor.
     """
@@ -71,6 +79,7 @@ def send(app: Celery, job_id: str) -> None:
         args=[job_id],
         task_id=job_id,
         queue=QUEUE,
+        priority=PRIORITIES[priority],
         retry=True,
         retry_policy={"max_retries": 1, "interval_start": 0.1},
     )
@@ -78,14 +87,15 @@ def send(app: Celery, job_id: str) -> None:
 
 def waiting(client: redis.Redis) -> int:
     """How many messages wait in the broker, without those that a worker has taken."""
-    return int(client.llen(QUEUE))
+    return sum(int(client.llen(name)) for name in LISTS)
 
 
 def waiting_ids(client: redis.Redis) -> set[str]:
     """The job ids of the messages that wait; reads them all, page by page."""
     found: set[str] = set()
-    start, page = 0, 1000
-    while messages := client.lrange(QUEUE, start, start + page - 1):
-        found.update(str(json.loads(message)["headers"]["id"]) for message in messages)
-        start += page
+    for name in LISTS:
+        start, page = 0, 1000
+        while messages := client.lrange(name, start, start + page - 1):
+            found.update(str(json.loads(message)["headers"]["id"]) for message in messages)
+            start += page
     return found

@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import base64
+import ipaddress
+import re
+from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "REFINERY_"
+
+
+def explained(error: ValidationError) -> str:
+    """What is wrong with the settings: the variable and what it should be; not its value, which may be a secret."""
+    wrong = (
+        f"{PREFIX}{str(item['loc'][0] if item['loc'] else '').upper()}: {item['msg']}"
+        for item in error.errors(include_url=False)
+    )
+    return f"{'; '.join(wrong)} (docs/settings.md describes every setting)"
 
 
 def default_data_dir() -> str:
     """The platform's directory for this service's data, not created here."""
     return platformdirs.user_data_dir("lama-refinery", appauthor=False)
+
+
+def _split(value: object) -> object:
+    """A list as an environment variable has it: separated by commas."""
+    return tuple(item.strip() for item in value.split(",") if item.strip()) if isinstance(value, str) else value
+
+
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+SECRET_PREFIX = "whsec_"
 
 
 class Settings(BaseSettings):
@@ -128,6 +149,96 @@ class Settings(BaseSettings):
         default="info", description="The least important messages that are logged."
     )
 
+    public_url: str = Field(
+        default="",
+        description="The service's own address as clients reach it, such as `https://refinery.example.com`: links in "
+        "webhooks begin with it. Empty: they are paths.",
+    )
+    url_schemes: Listed = Field(
+        default_factory=lambda: ("https",),
+        description="Schemes that webhook and image URLs may have: `https`, `http`.",
+    )
+    url_ports: Listed = Field(
+        default_factory=lambda: ("443", "80", "8443", "8080"),
+        description="Ports that webhook and image URLs may have, and ranges of them such as `8000-8999`.",
+    )
+    private_networks_allowed: Listed = Field(
+        default_factory=tuple,
+        description="Networks such as `10.1.0.0/16` that webhook and image URLs may lead to although they are not "
+        "public.",
+    )
+    fetch_timeout_seconds: float = Field(
+        default=30.0, ge=0.1, le=600, description="How long fetching an image by its URL may take in all."
+    )
+    webhook_timeout_seconds: float = Field(
+        default=20.0, ge=0.1, le=120, description="How long a webhook's receiver has for its answer."
+    )
+    webhook_retry_seconds: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=lambda: (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        description="Seconds from a failed attempt at a webhook to the next one, a tenth more or less; the first "
+        "attempt is made at once.",
+    )
+    webhook_progress_interval_seconds: float = Field(
+        default=2.0, ge=0.1, description="`job.progress` is sent at most this often per job."
+    )
+    webhook_concurrency: int = Field(
+        default=128, ge=1, le=1024, description="Webhooks that one worker process sends at a time."
+    )
+    webhook_concurrency_per_host: int = Field(
+        default=8, ge=1, description="How many of them to the same host and port, so that a dead one leaves room."
+    )
+    webhook_secrets: Listed = Field(
+        default_factory=tuple,
+        description="Secrets (`whsec_` and 24 to 64 bytes in base64) that sign the webhooks of jobs that belong to no "
+        "api key; newest first, at most two. Without them one is made and kept in Redis.",
+    )
+
+    keep_inputs: bool = Field(
+        default=False,
+        description="Keep image and mask of a finished job until it expires. Otherwise they are deleted when it has "
+        "succeeded or was canceled; those of a failed job stay, so that it can be retried.",
+    )
+    max_retention_seconds: float = Field(
+        default=7 * 24 * 3600.0,
+        gt=0,
+        description="The longest `expires_in_seconds` that a job may ask for.",
+    )
+    max_wait_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        description="The longest that `Prefer: wait` keeps a request waiting.",
+    )
+    max_json_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=1024,
+        description="Largest JSON body that is accepted, data URLs and all.",
+    )
+    idempotency_seconds: float = Field(
+        default=24 * 3600.0,
+        ge=1,
+        description="How long an `Idempotency-Key` is remembered.",
+    )
+
+    allow_anonymous: bool = Field(
+        default=False,
+        description="Without API keys, answer requests that come from other machines too, not only those to a "
+        "loopback address. With it, keep others away by other means.",
+    )
+    max_queued_jobs: int = Field(
+        default=1000, ge=1, description="Jobs that wait at most; further ones are refused with 503 (`queue-full`)."
+    )
+    cors_origins: Listed = Field(
+        default_factory=tuple,
+        description="Origins such as `https://app.example.com` whose web pages may use the api from a browser, or `*` "
+        "for all.",
+    )
+    upload_stall_seconds: float = Field(
+        default=30.0, ge=0.1, description="A request body of which nothing has come for so long is given up (408)."
+    )
+    upload_seconds: float = Field(
+        default=1800.0, ge=1, description="A request body must be complete after so long (408)."
+    )
+
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: str) -> str:
@@ -142,6 +253,52 @@ class Settings(BaseSettings):
             raise ValueError("must be file:///an/absolute/directory or s3://bucket/prefix")
         return value
 
+    @field_validator("public_url")
+    @classmethod
+    def _origin(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^\s?#]+", value):
+            raise ValueError("must be an http:// or https:// address without query")
+        return value.rstrip("/")
+
+    @field_validator("url_schemes")
+    @classmethod
+    def _http(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not set(value) <= {"https", "http"}:
+            raise ValueError("can be https and http")
+        return value
+
+    @field_validator("url_ports")
+    @classmethod
+    def _ports(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            if not re.fullmatch(r"\d{1,5}(-\d{1,5})?", item):
+                raise ValueError(f"{item!r} is no port and no range of ports")
+        return value
+
+    @field_validator("private_networks_allowed")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            ipaddress.ip_network(item)
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _web_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            if item != "*" and not re.fullmatch(r"https?://[^\s/?#,]+", item):
+                raise ValueError(f"{item!r} is no origin: scheme, host and port, without a path")
+        return value
+
+    @field_validator("webhook_secrets")
+    @classmethod
+    def _secrets(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > 2:
+            raise ValueError("at most two secrets can be active")
+        for item in value:
+            secret_bytes(item)
+        return value
+
     @property
     def lease_renewal_seconds(self) -> float:
         """Time between two renewals of a lease: two may fail before it is lost."""
@@ -149,4 +306,20 @@ class Settings(BaseSettings):
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, for a child process."""
-        return {f"{PREFIX}{name.upper()}": str(value) for name, value in self.model_dump().items()}
+        return {f"{PREFIX}{name.upper()}": _joined(value) for name, value in self.model_dump().items()}
+
+
+def _joined(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def secret_bytes(secret: str) -> bytes:
+    """The key of a webhook secret. Raises ValueError, which does not repeat the secret."""
+    prefix, text = secret[: len(SECRET_PREFIX)], secret[len(SECRET_PREFIX) :]
+    try:
+        key = base64.b64decode(text, validate=True)
+    except ValueError:
+        key = b""
+    if prefix != SECRET_PREFIX or not 24 <= len(key) <= 64:
+        raise ValueError(f"a webhook secret is {SECRET_PREFIX} and 24 to 64 bytes in base64")
+    return key

@@ -5,23 +5,31 @@ Any number of processes may use a store at once, and any number of threads one o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 import redis
+import redis.asyncio
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from jobs import scripts
-from jobs.errors import JobExpired, UnknownJob
+from jobs.errors import JobExpired, QueueFull, TooManyJobs, UnknownJob
 from jobs.job import IllegalChange, Job, LeaseLost, Progress, Status
 from jobs.settings import Settings
+from jobs.webhooks import Announcement, announcement, progress_interval_ms
 
 SPACE = "refinery:"
 QUEUED, LEASES, EXPIRY, DELETIONS = (SPACE + n for n in ("queued", "leases", "expiry", "deletions"))
+ORDER, STARTS, INPUTS, DURATIONS = (SPACE + n for n in ("order", "starts", "inputs", "durations"))
+RANKS = {"high": 0, "normal": 1, "low": 2}  # of a priority in ORDER
+DURATIONS_KEPT = 20
+RELEASED = SPACE + "released"
+FULL_PAUSE_SECONDS = 10  # before a client should try a full queue again
+HOOK_HOSTS = SPACE + "webhooks:hosts"
 
 Change = Callable[[Job, datetime], Job]
 
@@ -34,6 +42,27 @@ def job_key(job_id: str) -> str:
 def events_key(job_id: str) -> str:
     """The stream of one job's events."""
     return f"{SPACE}events:{job_id}"
+
+
+def hook_keys(job_id: str, host: str) -> list[str]:
+    """What holds a job's webhook deliveries; see jobs.deliveries."""
+    hook = f"{SPACE}webhooks:job:{job_id}"
+    return [hook, f"{hook}:pending", HOOK_HOSTS, f"{SPACE}webhooks:due:{host}"]
+
+
+def index_key(owner: str | None, status: Status | str) -> str:
+    """The sorted set of an owner's jobs in a state; ids sort by age."""
+    return f"{SPACE}index:{owner or ''}:{status}"
+
+
+def held_key(owner: str | None) -> str:
+    """The sorted set of an owner's queued jobs that wait for its running ones."""
+    return f"{SPACE}held:{owner or ''}"
+
+
+def key_key(key_id: str) -> str:
+    """The hash of one API key; see jobs.keys."""
+    return f"{SPACE}key:{key_id}"
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -49,6 +78,21 @@ def connect(settings: Settings) -> redis.Redis:
     )
 
 
+def connect_async(settings: Settings, *, longest_wait_seconds: float) -> redis.asyncio.Redis:
+    """An asynchronous client, whose blocking reads may wait so long."""
+    return redis.asyncio.Redis.from_url(
+        settings.redis_url,
+        decode_responses=True,
+        socket_timeout=longest_wait_seconds + 5.0,
+        socket_connect_timeout=3.0,
+        health_check_interval=30,
+    )
+
+
+class OwnerBusy(Exception):
+    """The job's owner has as many running jobs as its API key allows."""
+
+
 class JobStore:
     """The jobs, and the sorted sets that say which of them wait, run, and are to be deleted."""
 
@@ -57,6 +101,7 @@ class JobStore:
         self._settings = settings
         self._commit_script = client.register_script(scripts.COMMIT)
         self._progress_script = client.register_script(scripts.PROGRESS)
+        self._tell_progress_script = client.register_script(scripts.TELL_PROGRESS)
         self._renew_script = client.register_script(scripts.RENEW)
 
     def now(self) -> datetime:
@@ -69,10 +114,12 @@ class JobStore:
         """The job, also when it has expired; None when the id is unknown."""
         return _load(job_id, self._redis.hmget(job_key(job_id), ["seq", "record", "progress"]))
 
-    def get(self, job_id: str) -> Job:
-        """The job. Raises UnknownJob, or JobExpired once its data has been deleted."""
+    def get(self, job_id: str, *, owner: str | Literal[False] | None = False) -> Job:
+        """The job. Raises UnknownJob, also for a job of another `owner`, where one is given (None is one: nobody);
+        JobExpired once its data has been deleted.
+        """
         job = self.find(job_id)
-        if job is None:
+        if job is None or (owner is not False and job.owner != owner):
             raise unknown_job()
         if job.status is Status.EXPIRED:
             raise JobExpired("The images of this job have been deleted. Send them again for a new result.")
@@ -86,6 +133,36 @@ class JobStore:
         """How many jobs are in one of the sorted sets QUEUED, LEASES, EXPIRY, DELETIONS."""
         return int(self._redis.zcard(which))
 
+    def count_of(self, owner: str | None, status: Status) -> int:
+        """How many jobs of an owner are in this state."""
+        return int(self._redis.zcard(index_key(owner, status)))
+
+    def page(self, owner: str | None, statuses: Sequence[Status], *, before: str | None, limit: int) -> list[Job]:
+        """Up to `limit` jobs of an owner in these states that are older than the id `before`, newest first."""
+        start = f"({before}" if before else "+"
+        pipe = self._redis.pipeline(transaction=False)
+        for status in statuses:
+            pipe.zrevrangebylex(index_key(owner, status), start, "-", start=0, num=limit)
+        # A job that changes meanwhile may be in two of the answers.
+        ids = sorted({job_id for found in pipe.execute() for job_id in found}, reverse=True)[:limit]
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in ids:
+            pipe.hmget(job_key(job_id), ["seq", "record", "progress"])
+        jobs = [_load(job_id, fields) for job_id, fields in zip(ids, pipe.execute(), strict=True)]
+        return [job for job in jobs if job is not None and job.status is not Status.EXPIRED]
+
+    def jobs_ahead(self, job_ids: Sequence[str]) -> list[int | None]:
+        """Of each job, how many queued ones will start before it; None when it is not queued."""
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.zrank(ORDER, job_id)
+        return [None if rank is None else int(rank) for rank in pipe.execute()]
+
+    def usual_seconds(self) -> float | None:
+        """How long jobs ran of late: the mean of the last ones that succeeded; None when there were none."""
+        last: Any = self._redis.lrange(DURATIONS, 0, -1)
+        return sum(map(float, last)) / len(last) if last else None
+
     def due(self, which: str, *, older_than_seconds: float = 0.0, limit: int = 100) -> list[str]:
         """Ids in a sorted set whose time is past by at least so many seconds, oldest first."""
         until = self.now() - timedelta(seconds=older_than_seconds)
@@ -95,7 +172,7 @@ class JobStore:
     # ---- the life of a job
 
     def create(self, job: Job) -> Job:
-        """Store a new queued job. Raises ValueError when the id is taken."""
+        """Store a new queued job. Raises ValueError when the id is taken, QueueFull, TooManyJobs."""
         stored = self._commit(job, expected=0, event=job.status)
         if stored is None:
             raise ValueError(f"job {job.id} exists already")
@@ -118,19 +195,51 @@ class JobStore:
             changed = change(job, _time(time))
             if changed is job:
                 return job
-            stored = self._commit(changed, expected=job.seq, event=changed.status, dead=only_if_lease_is_dead)
+            told = None
+            if changed.status is not job.status:
+                told = announcement(changed.model_copy(update={"seq": job.seq + 1}), _time(time), self._settings)
+            stored = self._commit(
+                changed, expected=job.seq, event=changed.status, dead=only_if_lease_is_dead, told=told
+            )
             if stored is not None:
                 return stored
 
     def claim(self, job_id: str, worker: str) -> Job | None:
         """Take a queued job and lease it; `attempt` of the answer is the fencing token.
 
-        None when there is nothing to do: the job is taken, final, expired or unknown.
+        None when there is nothing to do: the job is taken, final, expired or unknown, or it is too late to start it.
         """
+
+        def start(job: Job, now: datetime) -> Job:
+            return job.miss_start(now, self.expires_at(now)) if job.late(now) else job.claim(now, worker)
+
         try:
-            return self.update(job_id, lambda job, now: job.claim(now, worker))
-        except (IllegalChange, UnknownJob):
+            job = self.update(job_id, start)
+        except (IllegalChange, UnknownJob, OwnerBusy):
             return None
+        return job if job.status is Status.RUNNING else None
+
+    def held(self, job: Job) -> bool:
+        """Whether a queued job waits for running ones of its owner to end."""
+        return (
+            self._redis.zscore(held_key(job.owner), job.id) is not None and self.count_of(job.owner, Status.RUNNING) > 0
+        )
+
+    def released(self) -> Job | None:
+        """A job that was held and may go on: it needs a message. None when there is none."""
+        while job_id := self._redis.lpop(RELEASED):
+            job = self.find(str(job_id))
+            if job is not None and job.status is Status.QUEUED:
+                return job
+        return None
+
+    def miss_start(self, job_id: str) -> Job:
+        """Fail a job that nobody began with in time; one that is not late stays as it is. Raises UnknownJob."""
+        return self.update(job_id, lambda job, now: job.miss_start(now, self.expires_at(now)) if job.late(now) else job)
+
+    def retry(self, job_id: str) -> Job:
+        """Queue a failed job again. Raises IllegalChange, UnknownJob, QueueFull, TooManyJobs."""
+        return self.update(job_id, lambda job, now: job.retry(now))
 
     def renew(self, job_id: str, attempt: int) -> bool:
         """Renew the lease of an attempt; False when the attempt is over."""
@@ -140,12 +249,19 @@ class JobStore:
     def progress(self, job_id: str, attempt: int, progress: Progress) -> bool:
         """Write progress of an attempt; True when a cancel is wanted. Raises LeaseLost."""
         answer = self._progress_script(
-            keys=[job_key(job_id), events_key(job_id)],
-            args=[attempt, progress.model_dump_json(), self._settings.events_per_job],
+            keys=[job_key(job_id), events_key(job_id), hook_keys(job_id, "")[0]],
+            args=[
+                attempt,
+                progress.model_dump_json(),
+                self._settings.events_per_job,
+                int(self._settings.webhook_progress_interval_seconds * 1000),
+            ],
         )
         if answer < 0:
             raise lease_lost(job_id, attempt)
-        return bool(answer)
+        if answer & 2:
+            self._tell_progress(job_id, attempt)
+        return bool(answer & 1)
 
     def cancel_wanted(self, job_id: str, attempt: int) -> bool:
         """Whether a cancel is wanted, in one cheap read. Raises LeaseLost when the attempt is over."""
@@ -168,9 +284,15 @@ class JobStore:
             return change(job, now)
 
         try:
-            return self.update(job_id, fenced)
+            job = self.update(job_id, fenced)
         except UnknownJob:
             raise lease_lost(job_id, attempt) from None
+        if job.status is Status.SUCCEEDED and job.started_at and job.completed_at:
+            pipe = self._redis.pipeline()
+            pipe.lpush(DURATIONS, (job.completed_at - job.started_at).total_seconds())
+            pipe.ltrim(DURATIONS, 0, DURATIONS_KEPT - 1)
+            pipe.execute()
+        return job
 
     def expires_at(self, now: datetime) -> datetime:
         """When a job that becomes final now is to be deleted."""
@@ -180,16 +302,36 @@ class JobStore:
         """The blobs of an expired job are gone."""
         self._redis.zrem(DELETIONS, job_id)
 
+    def tidied(self, job_id: str) -> None:
+        """Image and mask of a final job are gone."""
+        self._redis.zrem(INPUTS, job_id)
+
     def requeued(self, job_id: str) -> None:
         """A queued job got a new message: its grace starts again."""
         self._redis.zadd(QUEUED, {job_id: _ms(self.now())}, xx=True)
 
-    def _commit(self, job: Job, *, expected: int, event: str, dead: bool = False) -> Job | None:
+    def _tell_progress(self, job_id: str, attempt: int) -> None:
+        job = self.find(job_id)
+        told = announcement(job, self.now(), self._settings, progress=True) if job else None
+        if told:
+            self._tell_progress_script(
+                keys=[job_key(job_id), *hook_keys(job_id, told.host)],
+                args=[job_id, attempt, told.delivery, told.event, told.host, told.record],
+            )
+
+    def _commit(
+        self, job: Job, *, expected: int, event: str, dead: bool = False, told: Announcement | None = None
+    ) -> Job | None:
         """Write `job` if the stored seq is still `expected`; None if not. Raises LeaseLost, see `update`."""
         record = job.model_dump_json(exclude={"seq", "progress"}, exclude_defaults=True)
         progress = job.progress.model_dump_json() if job.progress else ""
         seq = self._commit_script(
-            keys=[job_key(job.id), events_key(job.id), QUEUED, LEASES, EXPIRY, DELETIONS],
+            keys=[
+                *(job_key(job.id), events_key(job.id), QUEUED, LEASES, EXPIRY, DELETIONS),
+                *(ORDER, STARTS, INPUTS, index_key(job.owner, "")),
+                *(key_key(job.owner or ""), held_key(job.owner), RELEASED),
+                *hook_keys(job.id, told.host if told else ""),
+            ],
             args=[
                 job.id,
                 expected,
@@ -205,11 +347,35 @@ class JobStore:
                 int(self._settings.tombstone_seconds * 1000),
                 self._settings.events_per_job,
                 int(dead),
+                RANKS[job.parameters.priority],
+                _ms(job.start_by) if job.start_by else 0,
+                int(self._settings.keep_inputs),
+                self._settings.max_queued_jobs,
+                *(told or ("", "", "", "")),  # these five stay last
+                progress_interval_ms(job, self._settings),
             ],
         )
         if seq < 0:
-            raise lease_lost(job.id, job.attempt)
+            full = queue_full(self._settings.max_queued_jobs)
+            refused = {-1: lease_lost(job.id, job.attempt), -2: OwnerBusy(), -3: full, -4: too_many_jobs()}
+            raise refused[int(seq)]
         return job.model_copy(update={"seq": int(seq)}) if seq else None
+
+
+def queue_full(limit: int) -> QueueFull:
+    """The error for one queued job more than the service holds."""
+    return QueueFull(
+        f"{limit} jobs are waiting, and the service takes no more at present. Submit again later.",
+        retry_after_seconds=FULL_PAUSE_SECONDS,
+    )
+
+
+def too_many_jobs() -> TooManyJobs:
+    """The error for one queued job more than an API key may have."""
+    return TooManyJobs(
+        "As many jobs of this API key are waiting as it may have. Submit again when some of them have begun.",
+        retry_after_seconds=FULL_PAUSE_SECONDS,
+    )
 
 
 def unknown_job() -> UnknownJob:

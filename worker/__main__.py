@@ -12,7 +12,7 @@ import redis
 from pydantic import ValidationError
 
 from jobs.logs import set_up_logging
-from jobs.settings import Settings
+from jobs.settings import Settings, explained
 
 DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
 (docs/settings.md): at least REFINERY_REDIS_URL and REFINERY_BLOBS_URL have to be those of the api."""
@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = Settings()
     except ValidationError as error:
-        print(f"worker: {error}", file=sys.stderr)
+        print(f"worker: {explained(error)}", file=sys.stderr)
         return 2
     set_up_logging(settings.log_level)
     signal.signal(signal.SIGTERM, _leave)  # until Celery puts its own handler in place

@@ -8,16 +8,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import redis
 import torch
+from numpy.typing import NDArray
 
 from images.errors import ImageError
 from jobs.blobs import BlobMissing, Blobs
-from jobs.errors import InternalError, InvalidParameters, RefineryError, problem_of
+from jobs.errors import InternalError, InvalidParameters, RefineryError, RunDeadlineExceeded, problem_of
 from jobs.job import Job, LeaseLost, NetworkInfo, Status
 from jobs.settings import Settings
 from jobs.store import Change, JobStore
-from models import Cancelled, PresetError, inpaint, resolve_preset
+from models import Cancelled, DeadlineExceeded, Network, PresetError, Result, inpaint, plan, resolve_preset
+from models.planning import shrunk_mask
 from worker.leases import LeaseKeeper
 from worker.networks import Networks
 from worker.stages import decode, encode_result
@@ -31,7 +34,8 @@ class Timings:
     """Seconds per stage of one attempt."""
 
     def __init__(self, job: Job):
-        waited = (job.started_at or job.created_at) - job.created_at
+        since = job.queued_at or job.created_at
+        waited = (job.started_at or since) - since
         self._spent = {"queued": waited.total_seconds()}
         self._started = time.perf_counter()
 
@@ -68,12 +72,13 @@ class Attempts:
         self._device = threading.Semaphore(1)
         self.draining = threading.Event()  # set when no job is to be begun any more
         self.stopping = threading.Event()  # set when the present ones are to be handed back
-        self.left: list[str] = []  # jobs that need a new message once this worker takes none
+        self.left: list[Job] = []  # jobs that need a new message once this worker takes none
 
     def work(self, job_id: str) -> None:
         """Claim the job and bring it to an end. A job that is not to be had is passed over."""
         if self.draining.is_set():
-            self.left.append(job_id)
+            if left := self._store.find(job_id):
+                self.left.append(left)
             return
         job = self._store.claim(job_id, self._name)
         if job is None:
@@ -85,10 +90,18 @@ class Attempts:
                 ended = self._finish(job, self._outcome(job))
         except LeaseLost:
             log.warning("job %s: this worker no longer has it; its work is dropped", job.id)
+            self._drop(job)
             return
         if ended.status is Status.QUEUED:
-            self.left.append(job.id)
+            self.left.append(ended)
         log.info("job %s: %s%s", job.id, ended.status, f" ({ended.error.code})" if ended.error else "")
+
+    def _drop(self, job: Job) -> None:
+        """Delete the result of an attempt that is over: the job may have been deleted before it was stored."""
+        try:
+            self._blobs.delete_one(job.id, job.result_blob)
+        except RefineryError as error:
+            log.warning("job %s: a result that nobody wants stays for a while: %s", job.id, error)
 
     def _outcome(self, job: Job) -> Change:
         """Do the work; the change of the job that says how it ended. Raises LeaseLost."""
@@ -101,9 +114,14 @@ class Attempts:
             return lambda job, now: job.cancel(now, expires_at(now))
         except HandBack:
             return lambda job, now: job.hand_back(now, expires_at(now))
+        except DeadlineExceeded:
+            error: Exception = RunDeadlineExceeded(
+                f"The job was not done within the {job.parameters.run_deadline_seconds:g} seconds of "
+                "run_deadline_seconds. Retry it, or submit it with more time, a smaller hole or fewer iterations."
+            )
         except BlobMissing:
             self._store.cancel_wanted(job.id, job.attempt)  # LeaseLost when the job was deleted meanwhile
-            error: Exception = InternalError("The uploaded images are no longer there. Send them again.")
+            error = InternalError("The uploaded images are no longer there. Send them again.")
         except (RefineryError, ImageError) as known:
             error = known
         except PresetError as known:
@@ -131,6 +149,7 @@ class Attempts:
                 result = inpaint(decoded.photo.pixels, decoded.mask, network=network, preset=preset, on_step=watch)
         finally:
             self._device.release()
+        self._measure(network, decoded.mask, result, timings)
         watch.stage("encode", 1.0)
         with timings.stage("encode"):
             encoded = encode_result(job, decoded.photo, result.image)
@@ -148,6 +167,13 @@ class Attempts:
             timings_seconds=spent,
             peak_memory_bytes=report["peak_memory_bytes"],
         )
+
+    def _measure(self, network: Network, mask: NDArray[np.bool_], result: Result, timings: Timings) -> None:
+        """Note how fast the network is here: POST /v1/plans tells it."""
+        worked_on = shrunk_mask(mask, result.preset.px_budget)
+        planned = plan(worked_on, result.preset, stride=network.stride, native_size=network.native_size)
+        if planned.work:
+            self._networks.measured(network, timings.seconds()["refine"] / planned.work)
 
     def _finish(self, job: Job, change: Change) -> Job:
         """Make the change, also when the store is away for a while. Raises LeaseLost."""

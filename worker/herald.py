@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import redis
 
-from jobs.presence import RENEWAL_SECONDS, Presence, WorkerState, announce, leave
+from jobs.presence import RENEWAL_SECONDS, NetworkFacts, Presence, WorkerState, announce, leave
 from worker.leases import LeaseKeeper
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,7 @@ class Herald:
     def __init__(self, client: redis.Redis, name: str, since: datetime, leases: LeaseKeeper):
         self._redis, self._leases = client, leases
         self._presence = Presence(name=name, state=WorkerState.STARTING, reason="loading the network", since=since)
+        self._networks: Callable[[], list[NetworkFacts]] = list
         self._changed, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
 
@@ -34,6 +37,10 @@ class Herald:
         self._presence = self._presence.model_copy(update=update)
         self._changed.set()
 
+    def know(self, networks: Callable[[], list[NetworkFacts]]) -> None:
+        """From now on, tell what there is of networks too."""
+        self._networks = networks
+
     def leave(self) -> None:
         """The worker is gone."""
         self._stop.set()
@@ -46,11 +53,12 @@ class Herald:
 
     def _now(self) -> Presence:
         held = self._leases.held()
+        update: dict[str, Any] = {"jobs": held, "networks": self._networks()}
         if self._presence.state is WorkerState.READY and held:
             return self._presence.model_copy(
-                update={"state": WorkerState.BUSY, "reason": f"working on {len(held)} job(s)", "jobs": held}
+                update={"state": WorkerState.BUSY, "reason": f"working on {len(held)} job(s)", **update}
             )
-        return self._presence.model_copy(update={"jobs": held})
+        return self._presence.model_copy(update=update)
 
     def _run(self) -> None:
         while not self._stop.is_set():

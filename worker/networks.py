@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
+import statistics
 import threading
+from collections import deque
 
 from jobs.errors import NetworkUnavailable
+from jobs.presence import NetworkFacts
 from jobs.settings import Settings
 from models import CheckpointError, Network, NetworkError, load_network
+from models.download import weights_path
+from models.lama import Lama
+from models.migan import Migan
 from models.network import BUILTIN, device_of
 
 log = logging.getLogger(__name__)
+
+MEASURED_JOBS = 9  # the last ones, whose median tells how fast a network is here
+BIG_LAMA_STRIDE = 8
 
 WHY = {
     "auto": "Big-LaMa when its weights are present, otherwise the built-in network",
@@ -38,6 +48,7 @@ class Networks:
             if self.resident.name == full_name:
                 self._held[name] = self.resident
         self._loading = threading.Lock()
+        self._measured: dict[str, deque[float]] = {}
 
     @property
     def device(self) -> str:
@@ -57,3 +68,56 @@ class Networks:
                         f"{self.resident.name}."
                     ) from error
             return self._held[name]
+
+    def measured(self, network: Network, seconds_per_work_pixel: float) -> None:
+        """A job ran on it, so fast."""
+        with self._loading:
+            self._measured.setdefault(network.name, deque(maxlen=MEASURED_JOBS)).append(seconds_per_work_pixel)
+
+    def facts(self) -> list[NetworkFacts]:
+        """What this worker holds, and what it could load, by name."""
+        with self._loading:
+            held: dict[str, NetworkFacts] = {}
+            for parameter, network in self._held.items():
+                known = held.get(network.name)
+                held[network.name] = NetworkFacts(
+                    name=network.name,
+                    parameter=[*(known.parameter if known else []), parameter],
+                    loaded=True,
+                    stride=network.stride,
+                    native_size=network.native_size,
+                    bytes_per_refined_pixel=network.fast().bytes_per_pixel[0],
+                )
+            every = {**{facts.name: facts for facts in _loadable()}, **held}
+            return [
+                facts.model_copy(update={"seconds_per_work_pixel": statistics.median(self._measured[name])})
+                if name in self._measured
+                else facts
+                for name, facts in sorted(every.items())
+            ]
+
+
+def _loadable() -> list[NetworkFacts]:
+    """The networks of the registry whose weights are here, as they are before they are loaded."""
+    found = [
+        NetworkFacts(
+            name=BUILTIN.stem,
+            parameter=["builtin"],
+            loaded=False,
+            stride=Migan.stride,
+            native_size=Migan.native_size,
+            bytes_per_refined_pixel=Migan.bytes_per_pixel[0],
+        )
+    ]
+    if os.path.exists(weights_path("big-lama")):
+        found.append(
+            NetworkFacts(
+                name="big-lama",
+                parameter=["big-lama"],
+                loaded=False,
+                stride=BIG_LAMA_STRIDE,
+                native_size=Lama.native_size,
+                bytes_per_refined_pixel=Lama.bytes_per_pixel[0],
+            )
+        )
+    return found

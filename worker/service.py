@@ -6,6 +6,7 @@ On SIGTERM Celery takes no more messages and waits for its threads. A job that i
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ import threading
 import warnings
 from typing import Any
 
+import redis
 from celery import Celery, signals  # type: ignore[import-untyped]
 from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 from kombu.exceptions import OperationalError
@@ -20,6 +22,7 @@ from kombu.exceptions import OperationalError
 from jobs import queue
 from jobs.blobs import Blobs
 from jobs.janitor import Janitor
+from jobs.job import Job
 from jobs.presence import WorkerState
 from jobs.settings import Settings
 from jobs.store import JobStore, connect
@@ -27,6 +30,7 @@ from worker.attempt import Attempts
 from worker.herald import Herald
 from worker.leases import LeaseKeeper
 from worker.networks import Networks
+from worker.webhooks import Dispatcher
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +51,12 @@ def serve(settings: Settings) -> int:
     leases = LeaseKeeper(store, settings)
     herald = Herald(client, name, store.now(), leases)
     janitor = Janitor(client, store, blobs, app, settings)
+    dispatcher = Dispatcher(client, settings)
     herald.start()
+    dispatcher.start()  # webhooks need no network
     try:
         networks = Networks(settings)
+        herald.know(networks.facts)
         attempts = Attempts(
             name=name,
             store=store,
@@ -58,7 +65,15 @@ def serve(settings: Settings) -> int:
             leases=leases,
             settings=settings,
         )
-        app.task(name=queue.TASK)(attempts.work)
+
+        def work(job_id: str) -> None:
+            try:
+                attempts.work(job_id)
+            finally:
+                with contextlib.suppress(redis.RedisError):  # the janitor does it too, a little later
+                    janitor.release()
+
+        app.task(name=queue.TASK)(work)
         leases.start()
         janitor.start()
         herald.tell(
@@ -73,6 +88,7 @@ def serve(settings: Settings) -> int:
             janitor.stop()
             leases.stop()
     finally:
+        dispatcher.stop()
         herald.leave()
         app.close()
         client.close()
@@ -116,13 +132,13 @@ def _consume(app: Celery, name: str, attempts: Attempts, herald: Herald, setting
     finally:
         patience.cancel()
         # Not before: this worker would have taken them again.
-        for job_id in attempts.left:
-            _send(app, job_id)
+        for job in attempts.left:
+            _send(app, job)
     return int(celery_worker.exitcode or 0)
 
 
-def _send(app: Celery, job_id: str) -> None:
+def _send(app: Celery, job: Job) -> None:
     try:
-        queue.send(app, job_id)
+        queue.send(app, job.id, job.parameters.priority)
     except OperationalError:
-        log.warning("job %s was handed back without a message; the janitor will send one", job_id)
+        log.warning("job %s was handed back without a message; the janitor will send one", job.id)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from images.grow import grow
 from images.read import Photo, mask_from_alpha, read_image, read_mask
 from images.write import FORMATS, encode
 from jobs.blobs import Blobs
@@ -36,20 +37,23 @@ class Encoded:
 def decode(job: Job, blobs: Blobs, settings: Settings) -> Decoded:
     """Read the job's image and mask in full. Raises ImageError, BlobMissing, ServiceUnavailable."""
     photo = read_image(io.BytesIO(blobs.get(job.id, "image")), max_pixels=settings.max_pixels)
+    asked = job.parameters
     if job.input.mask_source == "alpha":
-        mask = mask_from_alpha(photo)
-        if job.parameters.mask_invert:
+        mask = mask_from_alpha(photo, asked.mask_threshold)
+        if asked.mask_invert:
             mask = ~mask
     else:
         source = io.BytesIO(blobs.get(job.id, "mask"))
-        mask = read_mask(source, invert=job.parameters.mask_invert, max_pixels=settings.max_pixels)
-    return Decoded(photo, mask)
+        mask = read_mask(
+            source, threshold=asked.mask_threshold, invert=asked.mask_invert, max_pixels=settings.max_pixels
+        )
+    return Decoded(photo, grow(mask, asked.mask_dilate_pixels))
 
 
 def encode_result(job: Job, photo: Photo, pixels: NDArray[Any]) -> Encoded:
     """The result as a file of the format the job asks for. Raises ImageError if it cannot hold the image."""
     name = job.input.format if job.parameters.format == "same" else job.parameters.format
-    data = encode(photo, pixels, name)
+    data = encode(photo, pixels, name, quality=job.parameters.quality)
     info = ResultInfo(
         media_type=FORMATS[name],
         width=pixels.shape[1],

@@ -12,7 +12,7 @@ import redis
 from jobs.job import Job, Progress
 from jobs.settings import Settings
 from jobs.store import JobStore
-from models import Cancelled, Step
+from models import Cancelled, DeadlineExceeded, Step
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +22,14 @@ class HandBack(Exception):
 
 
 class Watch:
-    """The `on_step` of one attempt. Raises Cancelled, HandBack, or LeaseLost when the attempt is over."""
+    """The `on_step` of one attempt. Raises Cancelled, HandBack, DeadlineExceeded, or LeaseLost when it is over."""
 
     def __init__(self, store: JobStore, job: Job, settings: Settings, stopping: threading.Event):
         self._store, self._job, self._stopping = store, job, stopping
         self._interval = settings.progress_interval_seconds
         self._written = -1e9
+        seconds = job.parameters.run_deadline_seconds
+        self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def __call__(self, step: Step) -> None:
         """One step was made: write the progress, if the last writing is long enough ago."""
@@ -72,3 +74,5 @@ class Watch:
             return
         if wanted:
             raise Cancelled("canceled by its owner")
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise DeadlineExceeded("its run_deadline_seconds are over")

@@ -2,8 +2,10 @@
 
 import json
 
+import jsonschema
 import pytest
 
+from api import openapi
 from api.app import create_app
 from jobs.parameters import Parameters
 from tests import support
@@ -67,3 +69,19 @@ def test_every_parameter_and_code_is_in_the_manual():
         assert f"| `{name}` |" in manual, name
     for kind in [*every_error(RefineryError), *every_error(ImageError)[1:]]:
         assert f"| `{kind.code}` | {kind.status} |" in manual, kind
+
+
+def test_the_committed_document_is_the_services():
+    """`python -m api openapi docs/openapi.json` writes it."""
+    assert (support.ROOT / "docs" / "openapi.json").read_text() == openapi.document()
+
+
+def test_the_json_body_lists_every_parameter(document):
+    body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert set(body["properties"]) == {"image_url", "mask_url", *Parameters.model_fields}
+    jsonschema.Draft202012Validator.check_schema(body)
+    checked = jsonschema.Draft202012Validator(body)
+    checked.validate({"image_url": "https://example.com/a.png", "metadata": {"a": "b"}, "iterations": None})
+    for wrong in ({}, {"image_url": "x", "colour": "red"}, {"image_url": "x", "metadata": {"a": 1}}):
+        with pytest.raises(jsonschema.ValidationError):
+            checked.validate(wrong)

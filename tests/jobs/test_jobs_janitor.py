@@ -1,12 +1,18 @@
 """The janitor: nothing is lost, nothing is left."""
 
+from datetime import timedelta
+
 import pytest
 
+from api.service import Service
 from jobs import queue
-from jobs.job import InputInfo, Job, Status, new_id
+from jobs.blobs import BlobMissing
+from jobs.errors import InternalError, problem_of
+from jobs.job import InputInfo, Job, Status, new_id, new_job
 from jobs.parameters import Parameters
 from jobs.settings import Settings
-from jobs.store import DELETIONS, EXPIRY, LEASES, QUEUED
+from jobs.store import DELETIONS, EXPIRY, LEASES, QUEUED, STARTS
+from tests import support
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 
@@ -77,9 +83,102 @@ def test_an_expired_jobs_bytes_go_and_its_id_stays_for_a_while(service, janitor)
 
 def test_a_job_that_is_not_due_stays(service, janitor):
     job = make_job(service)
-    service.store.update(job.id, lambda j, now: j.cancel(now, service.store.expires_at(now)))
+    service.store.claim(job.id, "w")
+    service.blobs.put(job.id, "result-1", b"result")
+    service.store.finish(job.id, 1, lambda j, now: j.succeed(now, service.store.expires_at(now)))
     janitor.tick()
-    assert service.blobs.get(job.id, "image") == b"picture"
+    assert service.blobs.get(job.id, "result-1") == b"result"
+
+
+def test_a_job_that_nobody_began_with_in_time_fails(service, janitor):
+    asked = Parameters(start_deadline_seconds=0.1)
+    job = service.store.create(new_job(service.store.now() - timedelta(seconds=1), asked, INPUT))
+    patient = service.store.create(new_job(service.store.now(), Parameters(start_deadline_seconds=100), INPUT))
+    assert service.store.due(STARTS) == [job.id]
+    janitor.tick()
+    failed = service.store.find(job.id)
+    assert (failed.status, failed.error.code) == (Status.FAILED, "start-deadline-exceeded")
+    assert "0.1 seconds" in failed.error.detail
+    assert service.store.find(patient.id).status is Status.QUEUED
+
+
+def test_a_worker_that_comes_too_late_does_not_begin(service):
+    asked = Parameters(start_deadline_seconds=0.1)
+    job = service.store.create(new_job(service.store.now() - timedelta(seconds=1), asked, INPUT))
+    assert service.store.claim(job.id, "w") is None
+    assert service.store.find(job.id).error.code == "start-deadline-exceeded"
+
+
+def test_a_deadline_is_kept_once_a_worker_has_begun(service, janitor):
+    job = service.store.create(new_job(service.store.now(), Parameters(start_deadline_seconds=0.1), INPUT))
+    begun = service.store.claim(job.id, "w")
+    assert begun.start_by is None
+    service.store.update(job.id, lambda j, now: j.hand_back(now, now))
+    support.wait_until(lambda: service.store.now() - job.created_at > timedelta(seconds=0.2))
+    janitor.tick()
+    assert service.store.find(job.id).status is Status.QUEUED
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_inputs_go_when_nobody_needs_them_any_more(settings, keep):
+    service = Service(settings.model_copy(update={"keep_inputs": keep}))
+    ended = {}
+    for end in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED):
+        job = make_job(service)
+        service.blobs.put(job.id, "result-1", b"of a worker that was lost")
+        for _ in range(2):
+            service.store.claim(job.id, "w")
+            service.store.update(job.id, lambda j, now: j.hand_back(now, now))
+        service.store.claim(job.id, "w")
+        service.blobs.put(job.id, "result-3", b"result")
+        change = {
+            Status.SUCCEEDED: lambda j, now: j.succeed(now, service.store.expires_at(now)),
+            Status.FAILED: lambda j, now: j.fail(now, service.store.expires_at(now), problem_of(InternalError("x"))),
+            Status.CANCELED: lambda j, now: j.cancel(now, service.store.expires_at(now)),
+        }[end]
+        service.store.finish(job.id, 3, change)
+        ended[end] = job.id
+    service.janitor.tick()
+    for end, job_id in ended.items():
+        assert has(service, job_id, "image") == (keep or end is Status.FAILED)
+        assert has(service, job_id, "result-3") == (keep or end is not Status.CANCELED)
+        assert has(service, job_id, "result-1") == (keep or end is Status.FAILED)
+        service.redis.zadd(EXPIRY, {job_id: 0})
+    service.janitor.tick()
+    assert list(service.blobs.job_ids()) == []
+    service.close()
+
+
+def has(service, job_id, name):
+    try:
+        return bool(service.blobs.get(job_id, name))
+    except BlobMissing:
+        return False
+
+
+def test_a_job_is_kept_as_long_as_it_asked_for(service):
+    job = service.store.create(new_job(service.store.now(), Parameters(expires_in_seconds=77), INPUT))
+    ended = service.store.update(job.id, lambda j, now: j.cancel(now, service.store.expires_at(now)))
+    assert ended.expires_at - ended.completed_at == timedelta(seconds=77)
+
+
+def test_messages_wait_by_priority(service):
+    """As kombu takes them: the lists in this order, each from its right end."""
+    made = {}
+    for priority in ("low", "normal", "high", "low", "normal", "high"):
+        job = service.store.create(new_job(service.store.now(), Parameters(priority=priority), INPUT))
+        queue.send(service.queue, job.id, priority)
+        made.setdefault(priority, []).append(job.id)
+    taken = []
+    with service.queue.connection_for_read() as connection:
+        waiting = connection.SimpleQueue(queue.QUEUE, queue_opts={"no_declare": True})
+        for _ in range(6):
+            message = waiting.get(timeout=5)
+            taken.append(message.headers["id"])
+            message.ack()
+        waiting.close()
+    assert taken == made["high"] + made["normal"] + made["low"]
+    assert queue.waiting(service.redis) == 0
 
 
 def test_orphans_are_swept_when_they_are_old_enough(service, janitor):

@@ -23,7 +23,7 @@ CHANGES = {
     Status.SUCCEEDED: lambda j: j.succeed(NOW, LATER),
     Status.FAILED: lambda j: j.fail(NOW, LATER, problem_of(InternalError("x"))),
     Status.CANCELED: lambda j: j.cancel(NOW, LATER),
-    Status.QUEUED: lambda j: j.hand_back(NOW, LATER),
+    Status.QUEUED: lambda j: j.retry(NOW) if j.status is Status.FAILED else j.hand_back(NOW, LATER),
     Status.EXPIRED: lambda j: j.expire(NOW),
 }
 
@@ -57,6 +57,24 @@ def test_the_third_loss_fails_the_job():
 def test_handing_back_is_no_loss():
     back = job().claim(NOW, "w").hand_back(NOW, LATER)
     assert (back.status, back.losses, back.worker, back.progress) == (Status.QUEUED, 0, None, None)
+
+
+@pytest.mark.parametrize("status", set(Status) - {Status.RUNNING})
+def test_only_a_running_job_can_be_lost_or_handed_back(status):
+    for change in (lambda j: j.lose(NOW, LATER, 1), lambda j: j.lose(NOW, LATER, 3), lambda j: j.hand_back(NOW, LATER)):
+        with pytest.raises(IllegalChange):
+            change(job(status))
+
+
+def test_a_retry_is_a_new_beginning():
+    asked = Parameters(start_deadline_seconds=60, expires_in_seconds=5)
+    failed = job(parameters=asked, losses=2, start_by=NOW).claim(NOW, "w").lose(NOW, LATER, 3)
+    assert failed.expires_at == NOW + timedelta(seconds=5)
+    again = failed.retry(LATER)
+    assert (again.status, again.attempt, again.losses, again.error) == (Status.QUEUED, 1, 0, None)
+    assert (again.queued_at, again.start_by) == (LATER, LATER + timedelta(seconds=60))
+    assert again.late(LATER + timedelta(seconds=60))
+    assert not again.claim(LATER, "w").late(LATER + timedelta(seconds=60))
 
 
 @pytest.mark.parametrize("end", [Status.SUCCEEDED, Status.FAILED, Status.QUEUED])

@@ -1,40 +1,45 @@
-"""The life of a job under random use by two workers, an owner and the janitor, on a real Valkey."""
+"""The life of a job under random use by two workers, an owner and the janitor, on a real Valkey and real blobs."""
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
+from jobs.blobs import BlobMissing
 from jobs.errors import InternalError, problem_of
-from jobs.job import IllegalChange, InputInfo, Job, LeaseLost, Progress, Status, new_id
+from jobs.job import IllegalChange, InputInfo, LeaseLost, Progress, Status, new_job
 from jobs.parameters import Parameters
-from jobs.store import DELETIONS, EXPIRY, LEASES, QUEUED
+from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, ORDER, QUEUED, STARTS, index_key, job_key
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 SET_OF = {Status.QUEUED: QUEUED, Status.RUNNING: LEASES, Status.EXPIRED: DELETIONS}
 WORKERS = st.sampled_from(["a", "b"])
 
 
-def test_whatever_happens_the_job_is_queued_leased_or_final(store):
+def test_whatever_happens_the_job_is_queued_leased_or_final(service):
+    store, blobs, janitor, redis = service.store, service.blobs, service.janitor, service.redis
+
     class Life(RuleBasedStateMachine):
         """Every rule is something that can happen at any time; the model is a few lines of its own."""
 
         def __init__(self):
             super().__init__()
-            now = store.now()
-            job = Job(id=new_id(now), parameters=Parameters(), input=INPUT, created_at=now)
+            redis.flushdb()
+            asked = Parameters(start_deadline_seconds=1000, expires_in_seconds=1000, priority="low")
+            job = new_job(store.now(), asked, INPUT, owner="me")
+            for name in ("image", "mask"):
+                blobs.put(job.id, name, b"picture")
             self.id, self.seen = job.id, store.create(job)
             self.holds = {}  # worker → attempt it believes to have
-            self.owner = None
-            self.outcome = None  # the first final state, for good
+            self.outcome = None  # the first final state, for good, or until a failure is retried
             self.asked_to_cancel = False
+            self.late = False  # the time to start it is over
 
         @rule(worker=WORKERS)
         def claim(self, worker):
             claimed = store.claim(self.id, worker)
-            assert (claimed is not None) == (self.seen.status is Status.QUEUED)
+            assert (claimed is not None) == (self.seen.status is Status.QUEUED and not self.late)
             if claimed:
                 self.holds[worker] = claimed.attempt
-                self.owner = worker
 
         @rule(worker=WORKERS)
         def progress(self, worker):
@@ -42,7 +47,11 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(store):
 
         @rule(worker=WORKERS)
         def succeed(self, worker):
+            if attempt := self.holds.get(worker):
+                blobs.put(self.id, f"result-{attempt}", b"result")
             self._end(worker, lambda job, now: job.succeed(now, store.expires_at(now)))
+            if attempt and store.find(self.id).attempt != attempt:
+                blobs.delete_one(self.id, f"result-{attempt}")  # as a worker does whose attempt is over
 
         @rule(worker=WORKERS)
         def fail(self, worker):
@@ -57,7 +66,7 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(store):
         def lease_runs_out(self):
             running = self.seen.status is Status.RUNNING
             if running:
-                store._redis.zadd(LEASES, {self.id: 0})
+                redis.zadd(LEASES, {self.id: 0})
             try:
                 store.update(
                     self.id,
@@ -65,7 +74,6 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(store):
                     only_if_lease_is_dead=True,
                 )
                 assert running
-                self.owner = None
             except IllegalChange:
                 assert not running
 
@@ -83,6 +91,50 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(store):
                 store.update(self.id, lambda job, now: job.expire(now))
             except IllegalChange:
                 assert not self.seen.status.final
+
+        @rule()
+        def retry(self):
+            try:
+                store.retry(self.id)
+                assert self.seen.status is Status.FAILED
+                self.outcome, self.late = None, False
+            except IllegalChange:
+                assert self.seen.status is not Status.FAILED
+
+        @rule()
+        def the_time_to_start_is_over(self):
+            if store.find(self.id).start_by is None:
+                return
+            job = store.update(self.id, lambda job, now: job.model_copy(update={"start_by": now}))
+            self.seen, self.late = job, True
+
+        @rule()
+        def its_life_is_over(self):
+            if self.seen.status.final:
+                redis.zadd(EXPIRY, {self.id: 0})
+                janitor.tick()
+                assert store.find(self.id).status is Status.EXPIRED
+
+        @rule()
+        def housekeeping(self):
+            janitor.tick()
+            if self.late and self.seen.status is Status.QUEUED:
+                assert store.find(self.id).error.code == "start-deadline-exceeded"
+            status = store.find(self.id).status
+            left = {name for name in ("image", "mask", "result") if self._has(name)}
+            if status in (Status.QUEUED, Status.RUNNING, Status.FAILED):
+                assert {"image", "mask"} <= left
+            elif status is Status.SUCCEEDED:
+                assert left == {"result"}
+            else:
+                assert left == set()
+
+        def _has(self, name):
+            try:
+                blobs.get(self.id, f"result-{store.find(self.id).attempt}" if name == "result" else name)
+            except BlobMissing:
+                return False
+            return True
 
         def _end(self, worker, change):
             self._write(worker, lambda n: store.finish(self.id, n, change))
@@ -108,8 +160,16 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(store):
             assert job.seq >= self.seen.seq
             assert (job.seq == self.seen.seq) == (job == self.seen)
             home = EXPIRY if job.status.final else SET_OF[job.status]
-            found = {key for key in (QUEUED, LEASES, EXPIRY, DELETIONS) if store._redis.zscore(key, self.id)}
+            found = {key for key in (QUEUED, LEASES, EXPIRY, DELETIONS) if redis.zscore(key, self.id)}
             assert found <= {home}  # a lease that has run out scores 0
+            listed = {status for status in Status if redis.zscore(index_key("me", status), self.id) is not None}
+            assert listed == {job.status} - {Status.EXPIRED}
+            assert (redis.zscore(ORDER, self.id) is not None) == (job.status is Status.QUEUED)
+            assert (redis.zscore(STARTS, self.id) is not None) == (job.start_by is not None)
+            assert job.start_by is None or job.status is Status.QUEUED
+            assert redis.zscore(INPUTS, self.id) is None or job.status in (Status.SUCCEEDED, Status.CANCELED)
+            assert (job.expires_at is not None) == (job.status.final or job.status is Status.EXPIRED)
+            assert (redis.pttl(job_key(self.id)) > 0) == (job.status is Status.EXPIRED)
             assert job.attempt >= self.seen.attempt
             assert job.losses <= 3
             if self.outcome:

@@ -5,7 +5,7 @@ import re
 import pytest
 from pydantic import ValidationError
 
-from jobs.settings import PREFIX, Settings
+from jobs.settings import PREFIX, Settings, explained
 from tests import support
 
 PAGE = (support.ROOT / "docs" / "settings.md").read_text()
@@ -29,7 +29,16 @@ def test_nothing_else_is_documented():
 
 
 def test_a_child_process_gets_the_same_settings(monkeypatch):
-    parent = Settings(redis_url="unix:///run/x.sock", lease_seconds=7, network="builtin")
+    parent = Settings(
+        redis_url="unix:///run/x.sock",
+        lease_seconds=7,
+        network="builtin",
+        private_networks_allowed="10.0.0.0/8, fd00::/8",
+        webhook_retry_seconds="1,2.5",
+        url_ports="443",
+    )
+    assert parent.private_networks_allowed == ("10.0.0.0/8", "fd00::/8")
+    assert parent.webhook_retry_seconds == (1, 2.5)
     for name, value in parent.environment().items():
         monkeypatch.setenv(name, value)
     assert Settings() == parent
@@ -43,3 +52,14 @@ def test_wrong_values_are_refused_by_name(monkeypatch, name, value):
     monkeypatch.setenv(PREFIX + name.upper(), value)
     with pytest.raises(ValidationError, match=name):
         Settings()
+
+
+def test_a_wrong_setting_is_explained_without_its_value(monkeypatch):
+    monkeypatch.setenv("REFINERY_MAX_UPLOAD_BYTES", "lots-of-it")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    words = explained(caught.value)
+    assert "REFINERY_MAX_UPLOAD_BYTES" in words
+    assert "integer" in words
+    assert "lots-of-it" not in words
+    assert "pydantic" not in words

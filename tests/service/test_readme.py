@@ -84,8 +84,16 @@ def test_the_command_line(folder):
     check_result(folder, "out.png")
 
 
-def test_the_python_lines(folder):
-    (block,) = blocks("python")
+def test_the_client_lines(embedded, folder):
+    service = embedded().wait_ready()
+    (block,) = (b for b in blocks("python") if "lama_refinery_client" in b)
+    (folder / "snippet.py").write_text(block.replace("http://127.0.0.1:8000", service.url))
+    shell(f"{shlex.quote(sys.executable)} snippet.py", folder)
+    check_result(folder, "out.png")
+
+
+def test_the_library_lines(folder):
+    (block,) = (b for b in blocks("python") if "from models import" in b)
     (folder / "snippet.py").write_text(block)
     shell(f"{shlex.quote(sys.executable)} snippet.py", folder, REFINERY_WEIGHTS_DIR=str(folder))
     check_result(folder, "out.png")

@@ -182,7 +182,7 @@ def test_usage(arguments, says):
 
 def test_wrong_settings_are_named():
     code, output = run_to_its_end("--port", "0", max_pixels="many")
-    assert (code, "max_pixels" in output) == (1, True)
+    assert (code, "REFINERY_MAX_PIXELS" in output) == (1, True)
 
 
 def test_the_tether_without_help_from_the_kernel(tmp_path):

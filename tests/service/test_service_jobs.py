@@ -148,3 +148,96 @@ def test_readiness_names_the_network(running):
     ready = running.client.get("/readyz").json()
     assert ready["state"] in ("READY", "BUSY")
     assert [worker["network"] for worker in ready["workers"]] == ["migan-512-places2"]
+
+
+def test_one_call_from_photo_to_result(running):
+    headers = {"prefer": "wait=60", "accept": "image/*"}
+    answer = running.client.post("/v1/jobs", files=support.form(), data=support.FAST, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    assert support.opened(answer.content).shape == support.pixels().shape
+    support.wait_until(
+        lambda: (
+            [p.name for p in (running.data / "blobs" / answer.headers["location"].split("/")[-1]).iterdir()]
+            == ["result-1"]
+        ),
+        what="the end of its inputs",
+    )
+
+
+def test_the_worker_works_on_the_mask_that_was_asked_for(running):
+    soft = support.hole()
+    soft[:8, :8] = 60
+    job_id = running.submit(support.form(mask=support.as_file(soft)), mask_threshold="50", **support.FAST)
+    before, after = support.pixels(), support.opened(result_of(running, job_id)[1].content)
+    assert (after[:8, :8] != before[:8, :8]).any()
+    job_id = running.submit(mask_dilate_pixels="10", mask_invert="false", **support.FAST)
+    after = support.opened(result_of(running, job_id)[1].content)
+    assert (after[22:28, 30:60] != before[22:28, 30:60]).any()
+    assert (after[:20] == before[:20]).all()
+
+
+def test_the_quality_of_a_jpeg(running):
+    sizes = []
+    for quality in ("30", "95"):
+        job_id = running.submit(format="jpeg", quality=quality, **support.FAST)
+        sizes.append(len(result_of(running, job_id)[1].content))
+    assert sizes[0] < sizes[1] / 2
+
+
+def test_a_job_that_works_too_long_fails_and_can_be_tried_again(running):
+    job_id = running.submit(support.square_form(), run_deadline_seconds="0.5", **support.MANY_STEPS)
+    job = support.wait_for_job(running.client, job_id, seconds=30)
+    assert (job["status"], job["error"]["code"]) == ("failed", "run-deadline-exceeded")
+    assert running.client.post(f"/v1/jobs/{job_id}/retry").status_code == 202
+    job = support.wait_for_job(running.client, job_id, seconds=30)
+    assert (job["status"], job["attempts"]) == ("failed", 2)
+
+
+def test_a_job_that_does_not_start_in_time_fails(running):
+    first = running.submit(support.square_form(), **support.MANY_STEPS)
+    second = running.submit(support.square_form(), **support.MANY_STEPS)  # a worker has two jobs at a time
+    for job_id in (first, second):
+        support.wait_for_job(running.client, job_id, "running")
+    late = running.submit(start_deadline_seconds="0.2")
+    job = support.wait_for_job(running.client, late, seconds=30)
+    assert (job["status"], job["error"]["code"], job["attempts"]) == ("failed", "start-deadline-exceeded", 0)
+    for job_id in (first, second):
+        running.client.delete(f"/v1/jobs/{job_id}")
+
+
+def test_high_priority_comes_first(running):
+    busy = [running.submit(support.square_form(), **support.MANY_STEPS) for _ in range(2)]
+    for job_id in busy:
+        support.wait_for_job(running.client, job_id, "running")
+    low, high = running.submit(priority="low", **support.FAST), running.submit(priority="high", **support.FAST)
+    places = [running.client.get(f"/v1/jobs/{job_id}").json()["queue_position"] for job_id in (low, high)]
+    assert places == [2, 1]
+    running.client.delete(f"/v1/jobs/{busy[0]}")  # one place for two
+    support.wait_for_job(running.client, high, "running")
+    assert running.client.get(f"/v1/jobs/{low}").json()["status"] == "queued"
+    running.client.delete(f"/v1/jobs/{busy[1]}")
+    for job_id in (low, high):
+        result_of(running, job_id)
+
+
+def test_events_from_the_beginning_to_the_end(running):
+    job_id = running.submit(support.square_form(), **support.SOME_STEPS)
+    text = running.client.get(f"/v1/jobs/{job_id}/events").text
+    assert [line for line in text.split("\n") if line.startswith("event: ")][:2] == ["event: status"] * 2
+    assert "event: progress" in text
+    assert '"succeeded"' in text.strip().split("\n\n")[-1]
+
+
+def test_networks_and_plans_know_the_worker(running):
+    result_of(running, running.submit(support.square_form(), **support.SOME_STEPS))
+    found = support.wait_until(lambda: running.client.get("/v1/networks").json()["networks"])
+    assert found[0]["name"] == "migan-512-places2"
+    assert {"auto", "builtin"} <= set(found[0]["parameter"])
+
+    def measured():
+        plan = running.client.post("/v1/plans", files=support.square_form(), data=support.SOME_STEPS).json()
+        return plan if plan["estimated_seconds"] is not None else None
+
+    plan = support.wait_until(measured, what="a measured network")
+    assert 0 < plan["estimated_seconds"] < 60
+    assert len(plan["windows"][0]["scales"]) == 2

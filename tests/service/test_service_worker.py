@@ -101,7 +101,7 @@ def test_a_message_delivered_twice_does_nothing(service, submit, worker):
 
 def test_a_job_whose_message_was_lost_is_done_all_the_same(service, submit, worker):
     job_id = submit(preset="single-pass")
-    service.redis.delete(queue.QUEUE)
+    service.redis.delete(*queue.LISTS)
     worker(requeue_grace_seconds=0.5)
     assert wait_for(service, job_id, Status.SUCCEEDED).attempt == 1
 
