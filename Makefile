@@ -13,6 +13,12 @@ help: ## This list
 install: $(VENV)/.installed-$(EXTRAS) ## Make .venv and install the locked dependencies
 install-dev: $(VENV)/.installed-dev ## The same, and what tests and lint need
 
+# The client is a package of its own, which tests and lint need.
+$(VENV)/.installed-dev: pyproject.toml client/pyproject.toml constraints.txt
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[dev]' --editable ./client
+	touch $@
+
 $(VENV)/.installed-%: pyproject.toml constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PIP) --editable '.[$*]'
@@ -42,4 +48,4 @@ lock: install-dev ## Write constraints.txt from what is installed
 		| sed -E 's/\+cpu$$//' | grep -v ' @ ' > constraints.txt
 
 clean: ## Remove what make made
-	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .cache demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

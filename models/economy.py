@@ -83,7 +83,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def forget_peak(device: torch.device) -> None:
     """Let the peak of memory count from here, where the system can."""
     if device.type == "cuda":
-        torch.cuda.resetpeak_memory_stats(device)
+        torch.cuda.reset_peak_memory_stats(device)
     else:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
