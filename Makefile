@@ -28,7 +28,7 @@ demo: install ## Fill two holes of a 4K photo through the service and show the r
 	$(PY) -m demo
 
 serve: install ## The whole service on this machine, until Ctrl-C
-	exec $(PY) -m api --embedded
+	exec $(PY) -m api --embedded --with-parent
 
 test: install-dev ## All tests
 	$(PY) -m pytest

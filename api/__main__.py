@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import signal
 import sys
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from api.tether import ask_kernel
 from jobs.logs import set_up_logging
 from jobs.settings import Settings, default_data_dir, explained
 
@@ -40,7 +42,12 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="DIR",
         help=f"with --embedded: where jobs and images are kept (default: {default_data_dir()})",
     )
+    parser.add_argument(
+        "--with-parent", action="store_true", help="stop when the process that started this one ends (Linux)"
+    )
     options = parser.parse_args(arguments)
+    if options.with_parent:
+        ask_kernel(signal.SIGTERM)
     if not 0 <= options.port <= 65535:
         parser.error(f"--port must be from 0 to 65535, not {options.port}")
     if options.data is not None and not options.embedded:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import select
 import shlex
 import signal
 import sys
+import threading
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
@@ -71,6 +73,8 @@ class Embedded:
         """
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, self._leave)
+        if sys.stdin is not None and sys.stdin.isatty():
+            threading.Thread(target=_tell_hangup, args=(sys.stdin.fileno(),), daemon=True).start()
         with ExitStack() as undo:
             undo.callback(_ignore_signals)  # runs last of all
             undo.callback(self._supervisor.release)
@@ -126,6 +130,14 @@ class Embedded:
         self._code = 1
         if self._server is not None:
             self._server.should_exit = True
+
+
+def _tell_hangup(terminal: int) -> None:
+    """Send this process SIGHUP when the terminal closes: under `make`, which has the terminal, nobody else does."""
+    watched = select.poll()
+    watched.register(terminal, 0)  # a hangup is told without being asked for
+    watched.poll()
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def _ignore_signals() -> None:

@@ -1,9 +1,11 @@
 """Killing parts of the embedded service: jobs come to their end, and no process stays."""
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import termios
 import time
 
 import pytest
@@ -201,3 +203,43 @@ def test_the_tether_without_help_from_the_kernel(tmp_path):
         family = support.descendants(parent.pid)
         parent.kill()
     support.wait_until(lambda: support.all_gone(family), 20)
+
+
+# Like make: has the terminal, hears its hangup, and waits for the service all the same.
+LIKE_MAKE = """
+import signal, subprocess, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+restored = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)
+subprocess.Popen([sys.executable, "-m", "api", "--embedded", *sys.argv[1:]], preexec_fn=restored).wait()
+"""
+
+
+@pytest.mark.parametrize("how", ["terminal", "parent"])
+def test_a_parent_that_only_waits_leaves_nothing_behind(tmp_path, how):
+    arguments = ["-c", LIKE_MAKE, "--port", "0", "--data", str(tmp_path / "data"), "--with-parent"]
+    master, terminal = os.openpty()
+    leader = subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=support.ROOT,
+        env=support.environment(),
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(terminal)
+    told = b""
+    while b"lama-refinery is at" not in told:
+        told += os.read(master, 4096)
+    support.wait_until(lambda: len(support.descendants(leader.pid)) == 3, 30)
+    family = support.descendants(leader.pid)
+    if how == "terminal":
+        os.close(master)
+    else:
+        leader.kill()
+    support.wait_until(lambda: support.all_gone(family), 30, f"the end of {family}")
+    if how == "parent":
+        os.close(master)
+    leader.kill()
+    leader.wait()
