@@ -94,10 +94,12 @@ class Attempts:
             return
         if ended.status is Status.QUEUED:
             self.left.append(ended)
+        elif ended.status is not Status.SUCCEEDED:
+            self._drop(job)  # it may have been stored before a cancel won
         log.info("job %s: %s%s", job.id, ended.status, f" ({ended.error.code})" if ended.error else "")
 
     def _drop(self, job: Job) -> None:
-        """Delete the result of an attempt that is over: the job may have been deleted before it was stored."""
+        """Delete the result of an attempt that did not succeed, or of a job that was deleted before it was stored."""
         try:
             self._blobs.delete_one(job.id, job.result_blob)
         except RefineryError as error:

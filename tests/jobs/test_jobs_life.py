@@ -47,11 +47,13 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(service):
 
         @rule(worker=WORKERS)
         def succeed(self, worker):
-            if attempt := self.holds.get(worker):
+            attempt = self.holds.get(worker)
+            if attempt:
                 blobs.put(self.id, f"result-{attempt}", b"result")
             self._end(worker, lambda job, now: job.succeed(now, store.expires_at(now)))
-            if attempt and store.find(self.id).attempt != attempt:
-                blobs.delete_one(self.id, f"result-{attempt}")  # as a worker does whose attempt is over
+            now = store.find(self.id)
+            if attempt and (now.attempt, now.status) != (attempt, Status.SUCCEEDED):
+                blobs.delete_one(self.id, f"result-{attempt}")  # as a worker does whose attempt did not succeed
 
         @rule(worker=WORKERS)
         def fail(self, worker):

@@ -152,7 +152,7 @@ def test_stopped_and_thawed_it_leaves_the_job_to_its_heir(service, submit, worke
     [
         ({"redis_url": "unix:///nowhere/valkey.sock"}, [], 1, "the job store cannot be reached"),
         ({"network": "/nowhere/x.safetensors"}, [], 1, "the network cannot be loaded"),
-        ({"lease_seconds": "soon"}, [], 2, "lease_seconds"),
+        ({"lease_seconds": "soon"}, [], 2, "LEASE_SECONDS"),
         ({}, ["--help"], 0, "REFINERY_REDIS_URL"),
     ],
 )
