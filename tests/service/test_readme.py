@@ -65,6 +65,12 @@ def test_every_link_leads_somewhere():
         assert (ROOT / target).exists(), target
 
 
+def test_the_webhook_receiver_is_the_one_that_is_run():
+    """tests/worker/test_worker_webhooks.py runs the one in docs/webhooks.md, under node."""
+    (ours,) = blocks("js")
+    assert f"```js\n{ours}```" in (ROOT / "docs/webhooks.md").read_text()
+
+
 def test_the_curl_lines(embedded, folder):
     service = embedded().wait_ready()
     lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("curl")]
