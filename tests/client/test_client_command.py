@@ -167,7 +167,13 @@ def test_who_gives_up_cancels(folder, misbehave, how):
         code, shown = done.returncode, done.stderr
     else:
         with subprocess.Popen(
-            [*RUN, *arguments], cwd=folder, env=support.environment(url=server.url), stderr=subprocess.PIPE, text=True
+            [*RUN, *arguments],
+            cwd=folder,
+            env=support.environment(url=server.url),
+            stderr=subprocess.PIPE,
+            text=True,
+            # A test run that was started in the background may ignore Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         ) as process:
             support.wait_until(lambda: server.of(f"GET /v1/jobs/{JOB_ID}/events"), 30, "listening")
             process.send_signal(signal.SIGINT)
