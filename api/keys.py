@@ -15,6 +15,7 @@ import redis
 from pydantic import ValidationError
 
 from jobs.keys import ApiKey, Keys, Limits, NoSuchKey
+from jobs.reach import StoreError, running_url
 from jobs.settings import PREFIX, Settings, default_data_dir, explained
 from jobs.store import connect
 
@@ -43,10 +44,6 @@ def main(arguments: list[str]) -> int:
         return _complain(str(error))
 
 
-class StoreError(Exception):
-    """There is no store to work on; the message says why."""
-
-
 @contextmanager
 def store(directory: Path | None) -> Iterator[Keys]:
     """The keys in the service's store. Raises StoreError, redis.RedisError."""
@@ -70,7 +67,7 @@ def _url(url: str) -> Iterator[str]:
 def _embedded_store(directory: Path) -> Iterator[str]:
     """The URL of the Valkey on a data directory: the running service's, or one for the moment."""
     from api.embedded import DirectoryInUse, lock
-    from api.valkey import Valkey, ValkeyError, running_url
+    from api.valkey import Valkey, ValkeyError
 
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:

@@ -40,11 +40,6 @@ def find_binary() -> str:
     )
 
 
-def running_url(directory: Path) -> str:
-    """The URL of the server that another process runs on a directory. Raises OSError when there is none."""
-    return f"unix://{(directory / 'socket').read_text()}"
-
-
 class Valkey:
     """A server with its data in one directory, on a unix socket that only this user can open."""
 

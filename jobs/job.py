@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.errors import Problem, StartDeadlineExceeded, WorkerLost, problem_of
+from jobs.errors import InternalError, Problem, StartDeadlineExceeded, WorkerLost, problem_of
 from jobs.parameters import Parameters
 
 
@@ -43,6 +43,12 @@ ALLOWED: dict[Status, tuple[Status, ...]] = {
     Status.CANCELED: (Status.EXPIRED,),
     Status.EXPIRED: (),
 }
+
+
+# A job that failed with one of these may be the service's own fault: it is kept for the operator to look at.
+DEAD_LETTERS = frozenset({WorkerLost.code, InternalError.code})
+LEASE_RAN_OUT = "its worker stopped renewing the lease"
+FAULT_CHARACTERS = 8000
 
 
 class IllegalChange(Exception):
@@ -131,6 +137,12 @@ class Job(Frozen):
     peak_memory_bytes: int | None = None
     result: ResultInfo | None = None
     error: Problem | None = None
+    faults: tuple[str, ...] = ()  # what went wrong in its attempts, for the operator alone: losses, a traceback
+
+    @property
+    def dead_letter(self) -> bool:
+        """It failed in a way that the operator should look at; see jobs.dead_letters."""
+        return self.status is Status.FAILED and self.error is not None and self.error.code in DEAD_LETTERS
 
     @property
     def result_blob(self) -> str:
@@ -174,6 +186,7 @@ class Job(Frozen):
             losses=0,
             worker=None,
             error=None,
+            faults=(),
             timings_seconds={},
         )
 
@@ -211,21 +224,27 @@ class Job(Frozen):
             return self.cancel(now, expires_at)
         return self._to(Status.QUEUED, worker=None, progress=None, started_at=None)
 
-    def lose(self, now: datetime, expires_at: datetime, max_losses: int) -> Job:
-        """The lease ran out. The job is queued again, or fails when that happened `max_losses` times."""
+    def lose(self, now: datetime, expires_at: datetime, max_losses: int, *, reason: str = LEASE_RAN_OUT) -> Job:
+        """The job lost its worker. It is queued again, or fails when that happened `max_losses` times."""
         if self.status is not Status.RUNNING:
             raise IllegalChange(self, Status.QUEUED)
         if self.cancel_requested:
             return self.cancel(now, expires_at)
-        losses = self.losses + 1
+        losses, faults = self.losses + 1, self.with_fault(now, reason)
         if losses < max_losses:
-            return self._to(Status.QUEUED, worker=None, progress=None, started_at=None, losses=losses)
+            return self._to(Status.QUEUED, worker=None, progress=None, started_at=None, losses=losses, faults=faults)
         lost = WorkerLost(
             f"{losses} workers stopped answering while they worked on this job. "
             "Perhaps the image needs more memory than they have: try a smaller one."
         )
         failed = self.fail(now, expires_at, problem_of(lost, instance=f"/v1/jobs/{self.id}"))
-        return failed.model_copy(update={"losses": losses})
+        return failed.model_copy(update={"losses": losses, "faults": faults})
+
+    def with_fault(self, now: datetime, what: str) -> tuple[str, ...]:
+        """The `faults` of the job with one more, of the present attempt."""
+        stage = self.progress.stage if self.progress else "start"
+        where = f"{now:%Y-%m-%d %H:%M:%S} UTC, attempt {self.attempt} on {self.worker}, {stage}"
+        return (*self.faults, f"{where}: {what[-FAULT_CHARACTERS:]}")
 
     def expire(self, now: datetime) -> Job:
         """The data is deleted; only the id is remembered for a while."""
@@ -237,6 +256,7 @@ class Job(Frozen):
             preset=None,
             result=None,
             error=None,
+            faults=(),
         )
 
     def _end(self, status: Status, now: datetime, expires_at: datetime, **changes: Any) -> Job:

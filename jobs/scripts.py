@@ -5,7 +5,8 @@ Keys of all jobs, sorted sets by time in milliseconds: `queued`, `leases`, `expi
 a worker has to have begun) and `inputs` (since when image and mask are not needed any more). `order` has the queued
 jobs in the order in which they start. `index:<owner>:<status>` has the ids of an owner's jobs, which sort by age.
 `held:<owner>` has queued jobs whose owner already has as many running ones as its API key allows; each of them gets
-a new message, through the list `released`, when one of those ends.
+a new message, through the list `released`, when one of those ends. `dead-letters` has the failed jobs that the
+operator should look at, by the time when they failed.
 """
 
 _NOW = """
@@ -44,7 +45,7 @@ COMMIT = (
     + _ENQUEUE
     + """
 local job, events, queued, leases, expiry, deletions, order, starts, inputs, index = unpack(KEYS)
-local owner, held, released = unpack(KEYS, 11, 13)
+local owner, held, released, dead = unpack(KEYS, 11, 14)
 local hook, pending, hosts, due = unpack(KEYS, #KEYS - 3)
 local delivery, told, host, hook_record, progress_ms = unpack(ARGV, #ARGV - 4)
 local id, expected, status, attempt, cancel = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -52,7 +53,7 @@ local record, progress, event, kind = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local lease_ms, expires_ms = tonumber(ARGV[10]), tonumber(ARGV[11])
 local tombstone_ms, cap, only_dead = tonumber(ARGV[12]), ARGV[13], ARGV[14]
 local rank, start_ms, keep_inputs = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
-local most_queued = tonumber(ARGV[18])
+local most_queued, dead_letter = tonumber(ARGV[18]), ARGV[19]
 if (redis.call('HGET', job, 'seq') or '0') ~= expected then return 0 end
 if only_dead == '1' then
   local lease = redis.call('ZSCORE', leases, id)
@@ -86,6 +87,7 @@ redis.call('HSET', job, 'seq', seq, 'status', status, 'attempt', attempt, 'cance
 redis.call('ZREM', queued, id)
 redis.call('ZREM', order, id)
 redis.call('ZREM', starts, id)
+if dead_letter == '1' then redis.call('ZADD', dead, now, id) else redis.call('ZREM', dead, id) end
 if before and before ~= status then redis.call('ZREM', index .. before, id) end
 if status ~= 'expired' then redis.call('ZADD', index .. status, 0, id) end
 if status == 'queued' then

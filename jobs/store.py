@@ -27,7 +27,7 @@ QUEUED, LEASES, EXPIRY, DELETIONS = (SPACE + n for n in ("queued", "leases", "ex
 ORDER, STARTS, INPUTS, DURATIONS = (SPACE + n for n in ("order", "starts", "inputs", "durations"))
 RANKS = {"high": 0, "normal": 1, "low": 2}  # of a priority in ORDER
 DURATIONS_KEPT = 20
-RELEASED = SPACE + "released"
+RELEASED, DEAD = SPACE + "released", SPACE + "dead-letters"
 FULL_PAUSE_SECONDS = 10  # before a client should try a full queue again
 HOOK_HOSTS = SPACE + "webhooks:hosts"
 
@@ -329,7 +329,7 @@ class JobStore:
             keys=[
                 *(job_key(job.id), events_key(job.id), QUEUED, LEASES, EXPIRY, DELETIONS),
                 *(ORDER, STARTS, INPUTS, index_key(job.owner, "")),
-                *(key_key(job.owner or ""), held_key(job.owner), RELEASED),
+                *(key_key(job.owner or ""), held_key(job.owner), RELEASED, DEAD),
                 *hook_keys(job.id, told.host if told else ""),
             ],
             args=[
@@ -351,6 +351,7 @@ class JobStore:
                 _ms(job.start_by) if job.start_by else 0,
                 int(self._settings.keep_inputs),
                 self._settings.max_queued_jobs,
+                int(job.dead_letter),
                 *(told or ("", "", "", "")),  # these five stay last
                 progress_interval_ms(job, self._settings),
             ],

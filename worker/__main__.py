@@ -1,4 +1,4 @@
-"""`python -m worker`: takes jobs off the queue and refines them, until SIGTERM."""
+"""`python -m worker`: takes jobs off the queue and refines them, until SIGTERM; with a word, an operator's command."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ from jobs.settings import Settings, explained
 
 DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
 (docs/settings.md): at least REFINERY_REDIS_URL and REFINERY_BLOBS_URL have to be those of the api."""
+EPILOG = "Jobs that killed their workers: python -m worker dead-letters --help."
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a worker; the exit code: 0 after a stop that was asked for, 1 if it could not work, 2 for usage."""
-    argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION).parse_args(arguments)
+    """Run a worker, or a command; the exit code: 0 after a stop that was asked for, 1 for a failure, 2 for usage."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["dead-letters"]:
+        from worker import dead_letters
+
+        return dead_letters.main(arguments[1:])
+    argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION, epilog=EPILOG).parse_args(arguments)
     try:
         settings = Settings()
     except ValidationError as error:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 
 import numpy as np
 import redis
-import torch
 from numpy.typing import NDArray
 
 from images.errors import ImageError
@@ -19,7 +20,18 @@ from jobs.errors import InternalError, InvalidParameters, RefineryError, RunDead
 from jobs.job import Job, LeaseLost, NetworkInfo, Status
 from jobs.settings import Settings
 from jobs.store import Change, JobStore
-from models import Cancelled, DeadlineExceeded, Network, PresetError, Result, inpaint, plan, resolve_preset
+from models import (
+    Cancelled,
+    DeadlineExceeded,
+    Network,
+    NotEnoughMemory,
+    PresetError,
+    Result,
+    inpaint,
+    plan,
+    resolve_preset,
+)
+from models.economy import is_out_of_memory
 from models.planning import shrunk_mask
 from worker.leases import LeaseKeeper
 from worker.networks import Networks
@@ -107,7 +119,7 @@ class Attempts:
 
     def _outcome(self, job: Job) -> Change:
         """Do the work; the change of the job that says how it ended. Raises LeaseLost."""
-        expires_at, timings = self._store.expires_at, Timings(job)
+        expires_at, timings, fault = self._store.expires_at, Timings(job), ""
         try:
             return self._run(job, timings)
         except LeaseLost:
@@ -130,9 +142,16 @@ class Attempts:
             error = InvalidParameters(str(known))
         except Exception as unexpected:
             log.exception("job %s failed unexpectedly", job.id)
-            error = MemoryError() if _is_out_of_memory(unexpected) else unexpected
+            short = isinstance(unexpected, NotEnoughMemory) or is_out_of_memory(unexpected)
+            error = MemoryError() if short else unexpected
+            fault = traceback.format_exc()
         problem, spent = problem_of(error, instance=f"/v1/jobs/{job.id}"), timings.seconds()
-        return lambda job, now: job.fail(now, expires_at(now), problem, timings_seconds=spent)
+
+        def fail(job: Job, now: datetime) -> Job:
+            faults = job.with_fault(now, fault) if fault else job.faults
+            return job.fail(now, expires_at(now), problem, timings_seconds=spent, faults=faults)
+
+        return fail
 
     def _run(self, job: Job, timings: Timings) -> Change:
         """Decode, refine, encode, store."""
@@ -188,8 +207,3 @@ class Attempts:
                     raise
                 log.warning("job %s: its end cannot be written yet: %s", job.id, error)
                 time.sleep(1.0)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Torch says it with a class of its own on a GPU, and with a plain RuntimeError on the CPU."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
