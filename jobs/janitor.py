@@ -20,7 +20,7 @@ from jobs.blobs import BlobMissing, Blobs
 from jobs.errors import RefineryError
 from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
 from jobs.settings import Settings
-from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, SPACE, STARTS, JobStore
+from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, RELEASED, SPACE, STARTS, JobStore
 
 log = logging.getLogger(__name__)
 LOCK = SPACE + "janitor"
@@ -59,9 +59,15 @@ class Janitor:
         self._rounds += 1
 
     def requeue_lost(self) -> list[Job]:
-        """Take jobs back from workers that no longer renew their lease; the changed jobs."""
+        """Take jobs back from workers that no longer renew their lease; the changed jobs.
+
+        None while the store has been up for less than a lease: nobody could renew while it was away.
+        """
         changed: list[Job] = []
-        for job_id in self._store.due(LEASES):
+        lost = self._store.due(LEASES)
+        if lost and self._redis.info("server")["uptime_in_seconds"] < self._settings.lease_seconds:
+            return changed
+        for job_id in lost:
             try:
                 job = self._store.update(job_id, self._lose, only_if_lease_is_dead=True)
             except (LeaseLost, IllegalChange):
@@ -89,13 +95,16 @@ class Janitor:
             if job.status is Status.QUEUED:
                 self._send(job)
 
-    def resend_messages(self) -> list[str]:
+    def resend_messages(self, *, older_than_seconds: float | None = None) -> list[str]:
         """New messages for jobs that are queued, but not in the queue; their ids.
+
+        older_than_seconds: only jobs that have been queued for so long, `requeue_grace_seconds` if it is not given.
 
         A message that a worker took counts as gone: a worker claims its job at once or is dead. Messages of
         jobs that were canceled in the queue can hide a lost one until the workers have passed over them.
         """
-        old = self._store.due(QUEUED, older_than_seconds=self._settings.requeue_grace_seconds, limit=10_000)
+        grace = self._settings.requeue_grace_seconds if older_than_seconds is None else older_than_seconds
+        old = self._store.due(QUEUED, older_than_seconds=grace, limit=10_000)
         if not old or queue.waiting(self._redis) >= self._store.count(QUEUED):
             return []
         waiting = queue.waiting_ids(self._redis)
@@ -115,6 +124,10 @@ class Janitor:
         """Messages for jobs that waited for others of their owner to end; workers call this after every job."""
         while job := self._store.released():
             self._send(job)
+
+    def ask_for_message(self, job_id: str) -> None:
+        """For a process that must not send the message of a queued job itself: any other's next round does."""
+        self._redis.rpush(RELEASED, job_id)
 
     def fail_late(self) -> None:
         """Jobs that no worker began with by the time their owners set fail."""

@@ -84,6 +84,12 @@ class Settings(BaseSettings):
         description="A worker that has not renewed its hold on a job for so long has lost it; the job is "
         "queued again. Workers renew at a third of it.",
     )
+    step_timeout_seconds: float = Field(
+        default=600.0,
+        ge=1,
+        description="A job of which no step, decoding or encoding among them, ends for so long hangs: its worker hands "
+        "it back, which counts as a loss, and ends.",
+    )
     max_losses: int = Field(
         default=3,
         ge=1,
@@ -105,7 +111,7 @@ class Settings(BaseSettings):
     )
     visibility_timeout_seconds: int = Field(
         default=12 * 3600,
-        ge=60,
+        ge=1,
         description="After so long the broker delivers an unacknowledged message again. Jobs come back "
         "through their leases, much sooner; a second delivery does nothing.",
     )

@@ -71,15 +71,6 @@ def _free_host_memory() -> int:
     return min(free, max(0, limit - used))
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out: the CPU's allocator has no class of its own for it."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(
-        words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")
-    )
-
-
 def forget_peak(device: torch.device) -> None:
     """Let the peak of memory count from here, where the system can."""
     if device.type == "cuda":

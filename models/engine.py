@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from models import heap, pyramid
+from models.device_errors import is_out_of_memory
 from models.economy import (
     Economy,
     economies,
     forget_peak,
     free_memory,
-    is_out_of_memory,
     peak_memory,
 )
 from models.errors import NotEnoughMemory

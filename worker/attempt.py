@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from images.errors import ImageError
 from jobs.blobs import BlobMissing, Blobs
 from jobs.errors import InternalError, InvalidParameters, RefineryError, RunDeadlineExceeded, problem_of
+from jobs.janitor import Janitor
 from jobs.job import Job, LeaseLost, NetworkInfo, Status
 from jobs.settings import Settings
 from jobs.store import Change, JobStore
@@ -31,12 +32,14 @@ from models import (
     plan,
     resolve_preset,
 )
-from models.economy import is_out_of_memory
+from models.device_errors import is_out_of_memory, is_poisoned
 from models.planning import shrunk_mask
+from worker.emergency import Emergency
 from worker.leases import LeaseKeeper
 from worker.networks import Networks
 from worker.stages import decode, encode_result
 from worker.watch import HandBack, Watch
+from worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 PATIENCE_SECONDS = 60.0  # how long the end of a job waits for a store that does not answer
@@ -77,21 +80,24 @@ class Attempts:
         blobs: Blobs,
         networks: Networks,
         leases: LeaseKeeper,
+        janitor: Janitor,
+        emergency: Emergency,
+        watchdog: Watchdog,
         settings: Settings,
     ):
         self._name, self._store, self._blobs, self._networks = name, store, blobs, networks
-        self._leases, self._settings = leases, settings
+        self._leases, self._janitor, self._settings = leases, janitor, settings
+        self._emergency, self._watchdog = emergency, watchdog
         self._device = threading.Semaphore(1)
         self.draining = threading.Event()  # set when no job is to be begun any more
         self.stopping = threading.Event()  # set when the present ones are to be handed back
-        self.left: list[Job] = []  # jobs that need a new message once this worker takes none
 
     def work(self, job_id: str) -> None:
         """Claim the job and bring it to an end. A job that is not to be had is passed over."""
+        if self._emergency.declared.is_set():
+            self._emergency.wait()
         if self.draining.is_set():
-            if left := self._store.find(job_id):
-                self.left.append(left)
-            return
+            return  # it gets a new message when this worker takes none any more
         job = self._store.claim(job_id, self._name)
         if job is None:
             log.debug("job %s: nothing to do", job_id)
@@ -105,7 +111,7 @@ class Attempts:
             self._drop(job)
             return
         if ended.status is Status.QUEUED:
-            self.left.append(ended)
+            self._janitor.ask_for_message(job.id)
         elif ended.status is not Status.SUCCEEDED:
             self._drop(job)  # it may have been stored before a cancel won
         log.info("job %s: %s%s", job.id, ended.status, f" ({ended.error.code})" if ended.error else "")
@@ -121,7 +127,8 @@ class Attempts:
         """Do the work; the change of the job that says how it ended. Raises LeaseLost."""
         expires_at, timings, fault = self._store.expires_at, Timings(job), ""
         try:
-            return self._run(job, timings)
+            with self._watchdog.watching(job.id) as alive:
+                return self._run(job, timings, alive)
         except LeaseLost:
             raise
         except Cancelled:
@@ -142,6 +149,8 @@ class Attempts:
             error = InvalidParameters(str(known))
         except Exception as unexpected:
             log.exception("job %s failed unexpectedly", job.id)
+            if is_poisoned(unexpected):
+                self._emergency.end(f"the device failed: {unexpected}", culprit=job.id)
             short = isinstance(unexpected, NotEnoughMemory) or is_out_of_memory(unexpected)
             error = MemoryError() if short else unexpected
             fault = traceback.format_exc()
@@ -153,9 +162,9 @@ class Attempts:
 
         return fail
 
-    def _run(self, job: Job, timings: Timings) -> Change:
+    def _run(self, job: Job, timings: Timings, alive: Callable[[], None]) -> Change:
         """Decode, refine, encode, store."""
-        watch = Watch(self._store, job, self._settings, self.stopping)
+        watch = Watch(self._store, job, self._settings, self.stopping, alive)
         watch.stage("decode", 0.0)
         network = self._networks.get(job.parameters.network)
         preset = resolve_preset(job.parameters.preset, job.parameters.overrides())

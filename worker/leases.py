@@ -47,14 +47,16 @@ class LeaseKeeper:
 
     def held(self) -> list[str]:
         """The ids of the jobs being worked on."""
+        return sorted(self.attempts())
+
+    def attempts(self) -> dict[str, int]:
+        """The attempts at the jobs being worked on, by job id."""
         with self._lock:
-            return sorted(self._held)
+            return dict(self._held)
 
     def _run(self) -> None:
         while not self._stop.wait(self._interval):
-            with self._lock:
-                held = list(self._held.items())
-            for job_id, attempt in held:
+            for job_id, attempt in self.attempts().items():
                 try:
                     # False: the attempt is over. The job's own thread sees that at its next step.
                     self._store.renew(job_id, attempt)

@@ -17,22 +17,24 @@ from typing import Any
 import redis
 from celery import Celery, signals  # type: ignore[import-untyped]
 from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
-from kombu.exceptions import OperationalError
 
 from jobs import queue
 from jobs.blobs import Blobs
 from jobs.janitor import Janitor
-from jobs.job import Job
 from jobs.presence import WorkerState
 from jobs.settings import Settings
 from jobs.store import JobStore, connect
 from worker.attempt import Attempts
+from worker.emergency import Emergency
 from worker.herald import Herald
 from worker.leases import LeaseKeeper
 from worker.networks import Networks
+from worker.watchdog import Watchdog
 from worker.webhooks import Dispatcher
 
 log = logging.getLogger(__name__)
+LAST_MESSAGE_SECONDS = 1.5  # after it was told to stop, a worker may get one that it asked for before, so long
+HAND_BACK_SECONDS = 5.0  # from the end of the grace until a job that comes to no step is handed back all the same
 
 
 def worker_name() -> str:
@@ -51,6 +53,8 @@ def serve(settings: Settings) -> int:
     leases = LeaseKeeper(store, settings)
     herald = Herald(client, name, store.now(), leases)
     janitor = Janitor(client, store, blobs, app, settings)
+    emergency = Emergency(store, leases, janitor, settings)
+    watchdog = Watchdog(emergency, settings.step_timeout_seconds)
     dispatcher = Dispatcher(client, settings)
     herald.start()
     dispatcher.start()  # webhooks need no network
@@ -63,6 +67,9 @@ def serve(settings: Settings) -> int:
             blobs=blobs,
             networks=networks,
             leases=leases,
+            janitor=janitor,
+            emergency=emergency,
+            watchdog=watchdog,
             settings=settings,
         )
 
@@ -75,6 +82,7 @@ def serve(settings: Settings) -> int:
 
         app.task(name=queue.TASK)(work)
         leases.start()
+        watchdog.start()
         janitor.start()
         herald.tell(
             WorkerState.STARTING,
@@ -83,9 +91,10 @@ def serve(settings: Settings) -> int:
             device=networks.device,
         )
         try:
-            return _consume(app, name, attempts, herald, settings)
+            return _consume(app, name, attempts, janitor, emergency, herald, settings)
         finally:
             janitor.stop()
+            watchdog.stop()
             leases.stop()
     finally:
         dispatcher.stop()
@@ -94,10 +103,29 @@ def serve(settings: Settings) -> int:
         client.close()
 
 
-def _consume(app: Celery, name: str, attempts: Attempts, herald: Herald, settings: Settings) -> int:
+def _consume(
+    app: Celery,
+    name: str,
+    attempts: Attempts,
+    janitor: Janitor,
+    emergency: Emergency,
+    herald: Herald,
+    settings: Settings,
+) -> int:
     """Run Celery's worker in this, the main, thread until it is told to stop; its exit code."""
-    patience = threading.Timer(settings.shutdown_grace_seconds, attempts.stopping.set)
-    patience.daemon = True
+
+    stopped = threading.Event()
+
+    def lose_patience() -> None:
+        if stopped.wait(settings.shutdown_grace_seconds):
+            return
+        attempts.stopping.set()
+        if not stopped.wait(HAND_BACK_SECONDS):
+            emergency.end("it was told to stop, and a job has not come to its next step", code=0)
+
+    patience = threading.Thread(target=lose_patience, name="patience", daemon=True)
+    drained = threading.Timer(LAST_MESSAGE_SECONDS, _give_away, (janitor,))
+    drained.daemon = True
 
     def ready(**_: Any) -> None:
         log.info("ready")
@@ -108,6 +136,7 @@ def _consume(app: Celery, name: str, attempts: Attempts, herald: Herald, setting
         herald.tell(WorkerState.DRAINING, "stopping")
         if not patience.is_alive() and not attempts.stopping.is_set():
             patience.start()
+            drained.start()
 
     def keep_our_logging(**_: Any) -> None:
         """Being connected is enough: Celery then leaves logging alone."""
@@ -126,19 +155,20 @@ def _consume(app: Celery, name: str, attempts: Attempts, herald: Herald, setting
         pool="threads",
         concurrency=settings.worker_concurrency,
         optimization="fair",
+        consumer_cls="worker.consumer:Consumer",
     )
     try:
         celery_worker.start()
     finally:
-        patience.cancel()
-        # Not before: this worker would have taken them again.
-        for job in attempts.left:
-            _send(app, job)
+        stopped.set()
+        _give_away(janitor)
     return int(celery_worker.exitcode or 0)
 
 
-def _send(app: Celery, job: Job) -> None:
+def _give_away(janitor: Janitor) -> None:
+    """New messages for the jobs whose messages this worker took and does not want any more."""
     try:
-        queue.send(app, job.id, job.parameters.priority)
-    except OperationalError:
-        log.warning("job %s was handed back without a message; the janitor will send one", job.id)
+        janitor.release()
+        janitor.resend_messages(older_than_seconds=0)
+    except redis.RedisError as error:
+        log.warning("jobs wait for the next round of another process's janitor: %s", error)

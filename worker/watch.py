@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Literal
 
 import redis
@@ -24,8 +25,16 @@ class HandBack(Exception):
 class Watch:
     """The `on_step` of one attempt. Raises Cancelled, HandBack, DeadlineExceeded, or LeaseLost when it is over."""
 
-    def __init__(self, store: JobStore, job: Job, settings: Settings, stopping: threading.Event):
-        self._store, self._job, self._stopping = store, job, stopping
+    def __init__(
+        self,
+        store: JobStore,
+        job: Job,
+        settings: Settings,
+        stopping: threading.Event,
+        alive: Callable[[], None],
+    ):
+        """alive: called at every step."""
+        self._store, self._job, self._stopping, self._alive = store, job, stopping, alive
         self._interval = settings.progress_interval_seconds
         self._written = -1e9
         seconds = job.parameters.run_deadline_seconds
@@ -61,6 +70,7 @@ class Watch:
         self._look(None)
 
     def _look(self, progress: Progress | None) -> None:
+        self._alive()
         if self._stopping.is_set():
             raise HandBack
         try:

@@ -18,7 +18,14 @@ INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_sour
 
 
 @pytest.fixture
+def settings(settings):
+    """With a lease so short that the Valkey of these tests has always been up for longer."""
+    return settings.model_copy(update={"lease_seconds": 0.5})
+
+
+@pytest.fixture
 def janitor(service):
+    support.wait_until(lambda: service.redis.info("server")["uptime_in_seconds"] >= 1)
     return service.janitor
 
 
@@ -43,6 +50,18 @@ def test_a_dead_workers_job_is_queued_again_with_a_message(service, janitor):
     janitor.tick()
     assert service.store.find(job.id).status is Status.QUEUED
     assert queue.waiting_ids(service.redis) == {job.id}
+
+
+def test_a_store_that_has_just_come_back_takes_no_job_from_a_worker(service, settings):
+    """While it was away, nobody could renew a lease."""
+    job = make_job(service)
+    service.store.claim(job.id, "w")
+    service.redis.zadd(LEASES, {job.id: 0})
+    up = service.redis.info("server")["uptime_in_seconds"]
+    patient = Service(settings.model_copy(update={"lease_seconds": up + 60}))
+    assert patient.janitor.requeue_lost() == []
+    patient.close()
+    assert service.store.find(job.id).status is Status.RUNNING
 
 
 def test_a_job_that_loses_its_third_worker_fails(service, janitor):

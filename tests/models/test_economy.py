@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from models import NotEnoughMemory, inpaint, load_network, resolve_preset
-from models.economy import economies, free_memory, is_out_of_memory
+from models.device_errors import is_out_of_memory
+from models.economy import economies, free_memory
 from models.lama import Lama, LamaConfig
 
 GIB = 2**30

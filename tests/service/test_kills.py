@@ -1,0 +1,118 @@
+"""Killing the real parts: a Valkey, two workers and an api. After each, the ledger of all jobs has nothing wrong."""
+
+import signal
+import threading
+
+import httpx2
+import pytest
+
+from jobs.job import Status
+from tests import support
+from tests.fleet import Fleet
+
+STAGES = ("decode", "scale-1", "scale-2", "encode", "stored")
+ONE = {"worker_concurrency": 1}
+
+
+@pytest.fixture
+def fleet(tmp_path):
+    """Starts a fleet with an api."""
+    with Fleet(tmp_path) as made:
+        made.start_api()
+        yield made
+
+
+@pytest.fixture
+def nothing_wrong(fleet):
+    """After the test's own checks: the ledger."""
+
+    def check(seconds=60):
+        ledger = fleet.ledger(seconds=seconds)
+        assert not any(ledger.wrong.values()), ledger.wrong
+        return ledger
+
+    return check
+
+
+def test_workers_lost_at_every_stage(fleet, nothing_wrong):
+    """Killed at each of them; and frozen where late work could do harm, and thawed when others have done the jobs."""
+    killed = [fleet.start_worker("stop-at", stage, **ONE) for stage in STAGES]
+    frozen = [fleet.start_worker("stop-at", stage, **ONE) for stage in ("encode", "stored")]
+    fleet.wait_for_workers(len(killed + frozen))
+    for _ in killed + frozen:
+        fleet.submit(**support.SOME_STEPS)
+    for worker in killed + frozen:
+        support.wait_until(lambda worker=worker: worker.stopped, 60, "a worker stopped at its stage")
+    assert {fleet.find(job_id).status for job_id in fleet.accepted} <= {Status.RUNNING, Status.QUEUED}
+    assert {worker.kill() for worker in killed} == {-signal.SIGKILL}
+    fleet.start_worker()
+    fleet.start_worker()
+    done = [fleet.wait_for(job_id) for job_id in fleet.accepted]
+    assert {(job.status, job.attempt, job.losses) for job in done} == {(Status.SUCCEEDED, 2, 1)}
+    for worker in frozen:
+        worker.send(signal.SIGCONT)
+    for worker in frozen:
+        support.wait_until(lambda worker=worker: "no longer has it" in worker.output, 60, "late work being dropped")
+    assert [fleet.find(job.id) for job in done] == done
+    assert nothing_wrong().count(Status.SUCCEEDED) == len(done)
+
+
+def test_a_killed_valkey_comes_back_and_the_workers_with_it(fleet, nothing_wrong):
+    workers = [fleet.start_worker(**ONE), fleet.start_worker(**ONE)]
+    fleet.wait_for_workers(2)
+    jobs = [fleet.submit(**support.SOME_STEPS) for _ in range(4)]
+    for job_id in jobs[:2]:
+        fleet.wait_for(job_id, Status.RUNNING)
+    for _ in range(2):
+        fleet.wait_until_synced()
+        fleet.kill_valkey()
+        fleet.start_valkey()
+        fleet.wait_for_workers(2)
+    jobs.append(fleet.submit(**support.FAST))
+    ledger = nothing_wrong()
+    assert ledger.count(Status.SUCCEEDED) == len(jobs)
+    assert [worker.code for worker in workers] == [None, None], "the workers lived through it"
+    assert {job.losses for job in ledger.jobs} == {0}, "and none of them lost its job"
+
+
+def test_jobs_that_are_submitted_while_there_is_no_valkey_are_refused_whole(fleet, nothing_wrong):
+    fleet.start_worker()
+    fleet.wait_for_workers(1)
+    first = fleet.submit(**support.FAST)
+    fleet.wait_for(first)
+    fleet.wait_until_synced()
+    fleet.kill_valkey()
+    assert fleet.post(**support.FAST).status_code == 503
+    fleet.start_valkey()
+    fleet.wait_for_workers(1)
+    fleet.submit(**support.FAST)
+    assert nothing_wrong().count(Status.SUCCEEDED) == 2
+
+
+def test_an_api_killed_in_the_middle_of_uploads_leaves_no_blob(fleet, nothing_wrong):
+    """Uploads of which the client has no answer may have become jobs; then they are whole."""
+    fleet.start_worker()
+    fleet.wait_for_workers(1)
+    large = support.form(support.as_file(support.pixels(1600, 1200)), support.as_file(support.hole(1600, 1200)))
+    answers, stop = [], threading.Event()
+
+    def upload():
+        while not stop.is_set():
+            try:
+                answers.append(fleet.post(large, **support.FAST))
+            except httpx2.HTTPError:
+                return
+
+    clients = [threading.Thread(target=upload) for _ in range(4)]
+    for client in clients:
+        client.start()
+    support.wait_until(lambda: len(answers) >= 2)
+    fleet.apis[-1].kill()
+    for client in clients:
+        client.join()
+    stop.set()
+    fleet.accepted += [answer.json()["id"] for answer in answers]
+    fleet.start_api()
+    fleet.submit(**support.FAST)
+    fleet.adopt_unanswered()
+    nothing_wrong()

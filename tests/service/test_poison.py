@@ -1,0 +1,115 @@
+"""Jobs that hang, fail or kill their workers: the worker ends, the job is a dead letter, and all others are done."""
+
+import json
+import signal
+
+import pytest
+
+from jobs.dead_letters import DeadLetters
+from jobs.job import Status
+from tests import support
+from tests.fleet import Fleet
+from worker.__main__ import main
+from worker.emergency import EXIT_CODE
+
+POISONED = {"network": "builtin", **support.FAST}  # what an odd worker's network treats in its own way
+HEALTHY = {"network": "auto", **support.FAST}
+
+
+@pytest.fixture
+def fleet(tmp_path, monkeypatch):
+    with Fleet(tmp_path) as made:
+        monkeypatch.setenv("REFINERY_REDIS_URL", made.settings.redis_url)
+        made.start_api()
+        yield made
+
+
+def ended_by(fleet, way, **settings):
+    """A poisoned job, and the odd worker that it was given to and that has ended."""
+    worker = fleet.start_worker(way, **settings)
+    fleet.wait_for_workers(1)
+    job_id = fleet.submit(**POISONED)
+    code = worker.wait()
+    return job_id, worker, code
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [("hang", "a step took longer than 1 seconds"), ("cuda", "CUDA error: unspecified launch failure")],
+)
+def test_a_worker_that_cannot_go_on_hands_its_jobs_back_and_ends(fleet, way, reason):
+    """Long before the lease would have run out; the job that was beside it counts no loss."""
+    settings = {"step_timeout_seconds": 1, "lease_seconds": 600}
+    worker = fleet.start_worker(way, **settings)
+    fleet.wait_for_workers(1)
+    job_id = fleet.submit(**POISONED)
+    assert worker.wait() == EXIT_CODE
+    assert f"this worker ends at once: {'the device failed: ' if way == 'cuda' else ''}{reason}" in worker.output
+    assert "odd_worker.py" in worker.output, "where its threads were"
+    job = fleet.find(job_id)
+    assert (job.status, job.losses) == (Status.QUEUED, 1)
+    assert reason in job.faults[0]
+    fleet.start_worker(**settings)
+    assert fleet.wait_for(job_id).status is Status.SUCCEEDED
+    assert not any(fleet.ledger().wrong.values())
+
+
+def test_a_step_that_hangs_with_the_interpreters_lock_ends_too(fleet, monkeypatch):
+    """Nothing in Python can run then: a timer outside of it ends the process, and the lease brings the job back."""
+    worker = fleet.start_worker("hang-with-lock", step_timeout_seconds=1)
+    fleet.wait_for_workers(1)
+    job_id = fleet.submit(**POISONED)
+    assert worker.wait(60) == 1
+    assert "Timeout (0:00:06)!" in worker.output
+    fleet.start_worker()
+    assert fleet.wait_for(job_id).status is Status.SUCCEEDED
+
+
+@pytest.mark.parametrize("way", ["die", "cuda"])
+def test_a_poisoned_job_cannot_take_the_fleet_down(fleet, capsys, way):
+    """It ends as a dead letter after three workers; all other jobs go on meanwhile."""
+    workers = [fleet.start_worker(way) for _ in range(2)]
+    fleet.wait_for_workers(2)
+    poison = fleet.submit(**POISONED)
+    others = [fleet.submit(**HEALTHY) for _ in range(6)]
+    spares = 2
+    while (job := fleet.find(poison)).status is not Status.FAILED:
+        if spares and any(worker.code is not None for worker in fleet.workers):
+            spares -= 1
+            fleet.workers = [worker for worker in fleet.workers if worker.code is None or worker.wait() is None]
+            fleet.start_worker(way)
+    assert (job.error.code, job.losses) == ("worker-lost", 3)
+    ledger = fleet.ledger()
+    assert not any(ledger.wrong.values()), ledger.wrong
+    assert ledger.failures == {"worker-lost": 1}
+    assert ledger.count(Status.SUCCEEDED) == len(others)
+    assert main(["dead-letters", "show", poison, "--json"]) == 0
+    letter = json.loads(capsys.readouterr().out)
+    assert len(letter["faults"]) == 3
+    assert ("CUDA error" in letter["faults"][2]) == (way == "cuda")
+    assert len({fault.split(" on ")[1].split(",")[0] for fault in letter["faults"]}) == 3, "three workers"
+    assert main(["dead-letters", "retry", poison]) == 0
+    fleet.start_worker()
+    for worker in [*workers, *fleet.workers[:-1]]:
+        if worker.code is None:
+            worker.send(signal.SIGTERM)
+    assert fleet.wait_for(poison, Status.SUCCEEDED, Status.FAILED)
+
+
+def test_errors_that_leave_the_worker_whole_fail_the_job_alone(fleet):
+    """Memory that does not suffice for any plan, and a fault of ours: the worker stays."""
+    memory = fleet.start_worker("memory")
+    fleet.wait_for_workers(1)
+    short = fleet.wait_for(fleet.submit(**{**POISONED, "preset": "default"}))
+    assert (short.status, short.error.code, short.dead_letter) == (Status.FAILED, "out-of-memory", False)
+    assert "going on with tiles" in memory.output, "it stepped down first"
+    assert fleet.wait_for(fleet.submit(**HEALTHY)).status is Status.SUCCEEDED
+    assert memory.terminate() == 0
+    bug = fleet.start_worker("bug")
+    fleet.wait_for_workers(1)
+    broken = fleet.wait_for(fleet.submit(**POISONED))
+    assert (broken.error.code, broken.dead_letter) == ("internal-error", True)
+    assert "KeyError: 'a fault of ours'" in broken.faults[0]
+    assert [letter.job.id for letter in DeadLetters(fleet.service.redis, fleet.store).list()] == [broken.id]
+    assert fleet.wait_for(fleet.submit(**HEALTHY)).status is Status.SUCCEEDED
+    assert bug.code is None

@@ -1,0 +1,71 @@
+"""Celery's consumer, made for a broker that goes away and comes back.
+
+kombu acknowledges and puts back messages over the connection they came on, and when that is gone, it ends the process.
+Here such a message is left alone: a job that is being worked on has a lease, and one that is queued without a message
+gets a new one from jobs.janitor.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from typing import Any
+
+from celery.exceptions import CPendingDeprecationWarning  # type: ignore[import-untyped]
+from celery.worker.consumer import Consumer as CeleryConsumer  # type: ignore[import-untyped]
+from celery.worker.state import maybe_shutdown  # type: ignore[import-untyped]
+from kombu.transport import redis as transport
+
+log = logging.getLogger(__name__)
+LONGEST_PAUSE_SECONDS = 2.0  # between two attempts to reach the broker
+
+
+class QoS(transport.QoS):
+    """The unacknowledged messages of a connection."""
+
+    def ack(self, delivery_tag: str) -> None:
+        """Acknowledge a message, if its connection is still there."""
+        if not self._broken():
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+
+    def restore_unacked_once(self, stderr: Any = None) -> None:
+        """Put them back into the queue when the worker stops, unless the connection is gone."""
+        if self._broken():
+            self._on_collect.cancel()
+            self._delivered.clear()
+        else:
+            super().restore_unacked_once(stderr)  # type: ignore[no-untyped-call]
+
+    def _broken(self) -> bool:
+        connection = self.channel.connection
+        return connection is None or connection.client is None
+
+
+transport.Channel.QoS = QoS
+
+
+class Consumer(CeleryConsumer):  # type: ignore[misc]
+    """Back within seconds, however long the broker was away."""
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """The connection, once the broker answers; a worker that is told to stop does not wait for it."""
+
+        def told(error: Exception, pause: float) -> None:
+            log.warning("the queue cannot be reached and is tried again in %.1f s: %s", pause, error)
+
+        conn.ensure_connection(
+            told,
+            None,
+            interval_start=0.2,
+            interval_step=0.2,
+            interval_max=LONGEST_PAUSE_SECONDS,
+            callback=maybe_shutdown,
+        )
+        self.first_connection_attempt = False
+        return conn
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Jobs go on. Celery warns that its next major version may cancel them, which our settings forbid."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
