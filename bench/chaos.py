@@ -1,0 +1,193 @@
+"""`python -m bench.chaos --minutes N`: a service of real processes is killed at random; the ledger of its jobs.
+
+Workers are killed, frozen past their leases and thawed, and told to stop; Valkey is killed and comes back with its
+file; the api is killed in the middle of uploads; jobs are canceled; one webhook in ten is answered with an error. Then
+everything is left alone until all jobs have ended. Exits with 1 when anything is wrong in the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from bench import common
+from jobs.job import Status
+from tests import support
+from tests.fleet import Fleet, Process
+from tests.receiver import Reply
+
+MOST_UNFINISHED = 12
+DRAIN_SECONDS = 180
+PAUSE_SECONDS = (0.5, 4.0)  # between two disturbances
+WEIGHTS = {
+    "kill a worker": 5,
+    "freeze a worker": 3,
+    "stop a worker": 3,
+    "kill valkey": 2,
+    "kill the api": 2,
+    "cancel a job": 4,
+}
+
+
+class Chaos:
+    """Submits from one thread and disturbs from the other; what is done at random is decided by the seed."""
+
+    def __init__(self, fleet: Fleet, workers: int, seed: int):
+        self._fleet, self._random = fleet, random.Random(seed)
+        self._fleet.receiver.reply = self._reply
+        for _ in range(workers):
+            fleet.start_worker()
+        fleet.start_api()
+        self.done: Counter[str] = Counter()
+        self.refused = 0
+        self._stop = threading.Event()
+        self._submitter = threading.Thread(target=self._submit_all, args=(random.Random(seed + 1),))
+        photo, mask = support.pixels(1600, 1200), support.hole(1600, 1200, (600, 500, 700, 580))
+        self._large = support.form(support.as_file(photo, compress_level=1), support.as_file(mask))
+
+    def run(self, seconds: float) -> None:
+        """Disturb for so long, then start everything that is down."""
+        self._submitter.start()
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            time.sleep(self._random.uniform(*PAUSE_SECONDS))
+            what = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+            self.done[what] += 1
+            print(f"{seconds - (deadline - time.monotonic()):6.1f} s  {what}", flush=True)
+            {
+                "kill a worker": self._kill_worker,
+                "freeze a worker": self._freeze_worker,
+                "stop a worker": self._stop_worker,
+                "kill valkey": self._kill_valkey,
+                "kill the api": self._kill_api,
+                "cancel a job": self._cancel,
+            }[what]()
+        self._stop.set()
+        self._submitter.join()
+        self._fleet.adopt_unanswered()
+
+    def _some_worker(self) -> Process:
+        alive: list[Process] = [worker for worker in self._fleet.workers if worker.code is None]
+        return self._random.choice(alive)
+
+    def _kill_worker(self) -> None:
+        self._some_worker().kill()
+        time.sleep(self._random.uniform(0, 1))
+        self._fleet.start_worker()
+
+    def _freeze_worker(self) -> None:
+        worker = self._some_worker()
+        worker.send(signal.SIGSTOP)
+        time.sleep(self._random.uniform(0.2, 3.0))
+        worker.send(signal.SIGCONT)
+
+    def _stop_worker(self) -> None:
+        worker = self._some_worker()
+        self._fleet.start_worker()
+        worker.send(signal.SIGTERM)
+
+    def _kill_valkey(self) -> None:
+        self._fleet.kill_valkey()
+        time.sleep(self._random.uniform(0, 2))
+        self._fleet.start_valkey()
+
+    def _kill_api(self) -> None:
+        uploads = [threading.Thread(target=self._upload, args=(self._large,)) for _ in range(3)]
+        for upload in uploads:
+            upload.start()
+        time.sleep(self._random.uniform(0, 0.4))
+        self._fleet.apis[-1].kill()
+        for upload in uploads:
+            upload.join()
+        self._fleet.start_api()
+
+    def _cancel(self) -> None:
+        if self._fleet.accepted:
+            with contextlib.suppress(httpx2.HTTPError):
+                httpx2.post(f"{self._fleet.url}/v1/jobs/{self._random.choice(self._fleet.accepted[-10:])}/cancel")
+
+    def _upload(self, files: Any, **fields: str) -> None:
+        try:
+            answer = self._fleet.post(files, **{**support.FAST, **fields})
+        except httpx2.HTTPError:
+            return  # whether there is a job now is found out in the end
+        if answer.status_code == 202:
+            self._fleet.accepted.append(answer.json()["id"])
+        else:
+            self.refused += 1
+
+    def _submit_all(self, chance: random.Random) -> None:
+        """Keep some jobs unfinished: small and large, some of them refined."""
+        while not self._stop.wait(chance.uniform(0.05, 0.6)):
+            try:
+                if self._fleet.unfinished_count() >= MOST_UNFINISHED:
+                    continue
+            except OSError:
+                continue
+            kind = chance.choice(["fast", "refined", "refined", "large"])
+            priority = chance.choice(["high", "normal", "low"])
+            steps = support.SOME_STEPS if kind == "refined" else {}
+            files = self._large if kind == "large" else support.square_form()
+            preset = "default" if kind == "refined" else "single-pass"
+            self._upload(files, preset=preset, priority=priority, **steps)
+
+    def _reply(self, number: int, _: Any) -> Reply:
+        return Reply(503) if number % 10 == 7 else Reply()
+
+
+def main() -> int:
+    """Run, print the ledger, and say whether it is in order."""
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0, help="how long to disturb: %(default)s")
+    parser.add_argument("--workers", type=int, default=3, help="worker processes: %(default)s")
+    parser.add_argument("--seed", type=int, help="of everything that is done at random (default: a new one)")
+    parser.add_argument("--keep", type=Path, help="write the processes' output into this directory")
+    parser.add_argument("--out", type=Path, help="write JSON here")
+    options = parser.parse_args()
+    seed = random.randrange(10**6) if options.seed is None else options.seed
+    print(f"seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory() as directory, Fleet(Path(directory)) as fleet:
+        try:
+            chaos = Chaos(fleet, options.workers, seed)
+            chaos.run(options.minutes * 60)
+            ledger = fleet.ledger(seconds=DRAIN_SECONDS)
+        finally:
+            if options.keep:
+                fleet.keep_output(options.keep)
+    wrong = {kind: len(found) for kind, found in ledger.wrong.items()}
+    row = {
+        "accepted": len(fleet.accepted),
+        "succeeded": ledger.count(Status.SUCCEEDED),
+        "failed": sum(ledger.failures.values()),
+        "canceled": ledger.count(Status.CANCELED),
+        "refused": chaos.refused,
+        "lost": wrong["lost"],
+        "doubled": wrong["doubled"],
+        "results not whole": wrong["results"],
+        "webhooks missing or doubled": wrong["webhooks"],
+        "webhooks repeated": ledger.repeated,
+        "orphaned blobs": wrong["orphans"],
+    }
+    rows = [{"what": what, "count": count} for what, count in row.items()]
+    rows += [{"what": f"failed: {code}", "count": count} for code, count in ledger.failures.items()]
+    rows += [{"what": f"done: {what}", "count": count} for what, count in sorted(chaos.done.items())]
+    common.show(f"Ledger of {options.minutes:g} minutes of chaos, seed {seed}", rows, options.out)
+    for kind, found in ledger.wrong.items():
+        for item in found:
+            print(f"{kind}: {item}", file=sys.stderr)
+    return int(any(wrong.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
