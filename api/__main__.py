@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from api.tether import ask_kernel
-from jobs.logs import set_up_logging
+from jobs.logs import log_process
 from jobs.settings import Settings, default_data_dir, explained
 
 DESCRIPTION = """Serves the HTTP api of lama-refinery. With --embedded it starts everything that the service
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = Settings()
     except ValidationError as error:
         return _complain(ValueError(explained(error)))
-    set_up_logging(settings.log_level)
+    log_process(settings, "api")
     if options.embedded:
         return _embedded(options.host, options.port, (options.data or Path(default_data_dir())).resolve())
     return _api_only(settings, options.host, options.port)

@@ -11,7 +11,7 @@ import redis
 from celery import Celery  # type: ignore[import-untyped]
 from fastapi import Request
 
-from jobs import queue
+from jobs import logs, queue
 from jobs.blobs import Blobs
 from jobs.idempotency import IdempotencyKeys
 from jobs.janitor import Janitor
@@ -67,7 +67,9 @@ def owner_of(request: Request) -> str | None:
 async def job_of(request: Request, job_id: str) -> Job:
     """The job with this id, if it is the caller's. Raises UnknownJob, JobExpired."""
     service, owner = service_of(request), owner_of(request)
-    return await service.call(lambda: service.store.get(job_id, owner=owner))
+    job = await service.call(lambda: service.store.get(job_id, owner=owner))
+    logs.job_id.set(job.id)
+    return job
 
 
 def service_of(request: Request) -> Service:

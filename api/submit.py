@@ -21,6 +21,7 @@ from api.uploads import accept, check_wishes, inspect
 from api.waiting import look, settled
 from jobs.errors import ResultNotReady, problem_of
 from jobs.job import InputInfo, Job, Status
+from jobs.logs import job_id
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 PARAMETERS = [
@@ -101,6 +102,7 @@ async def _submitted(request: Request, upload: Upload, guard: Guard | None) -> t
         await fetch_all(service, upload)
         info, _ = await service.validate(inspect, upload, service.settings)
         job = await service.call(partial(_accept, request, upload, info, guard))
+    job_id.set(job.id)
     view, retry_after = await service.call(look, service, job)
     headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": str(retry_after or 1), "Cache-Control": "no-store"}
     response = JSONResponse(view.model_dump(mode="json"), 202, headers)

@@ -22,6 +22,7 @@ from images.write import check_side
 from jobs import queue
 from jobs.errors import FieldError, InvalidParameters
 from jobs.job import InputInfo, Job, new_job
+from jobs.logs import request_id
 from jobs.parameters import Parameters
 from jobs.settings import Settings
 from jobs.urls import check_url
@@ -94,7 +95,7 @@ def accept(
     announce: called with the job's id before there is such a job. Raises ServiceUnavailable, redis.RedisError, and
     what `announce` raises.
     """
-    job = new_job(service.store.now(), upload.parameters, info, owner=owner)
+    job = new_job(service.store.now(), upload.parameters, info, owner=owner, request_id=request_id.get() or None)
     try:
         for name, file in upload.files.items():
             file.seek(0)

@@ -64,9 +64,9 @@ class LeaseLost(Exception):
 
 
 class Frozen(BaseModel):
-    """A record that is replaced, never changed."""
+    """A record that is replaced, never changed. What a newer version of the service added is passed over."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
 
 
 class InputInfo(Frozen):
@@ -118,6 +118,8 @@ class Job(Frozen):
     seq: int = 0  # grows with every change of any kind; the store counts it
     status: Status = Status.QUEUED
     owner: str | None = None  # the id of the API key that made it
+    request_id: str | None = None  # of the request that made it, as in the api's log
+    traceparent: str | None = None  # of the same request, where it is traced: see jobs.tracing
     parameters: Parameters
     input: InputInfo
     created_at: datetime
@@ -251,6 +253,7 @@ class Job(Frozen):
         return self._to(
             Status.EXPIRED,
             expires_at=now,
+            request_id=None,
             parameters=Parameters(),
             input=self.input.model_copy(update={"name": None}),
             preset=None,
@@ -271,11 +274,21 @@ class Job(Frozen):
         return self.model_copy(update={"status": status, **changes})
 
 
-def new_job(now: datetime, parameters: Parameters, info: InputInfo, *, owner: str | None = None) -> Job:
+def new_job(
+    now: datetime,
+    parameters: Parameters,
+    info: InputInfo,
+    *,
+    owner: str | None = None,
+    request_id: str | None = None,
+    traceparent: str | None = None,
+) -> Job:
     """A queued job with an id of its own, not yet stored."""
     return Job(
         id=new_id(now),
         owner=owner,
+        request_id=request_id,
+        traceparent=traceparent,
         parameters=parameters,
         input=info,
         created_at=now,

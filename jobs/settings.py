@@ -154,6 +154,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least important messages that are logged."
     )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto",
+        description="`json`, one object a line; `text`, for a person; `auto`: text on a terminal, JSON everywhere "
+        "else, as in containers and under systemd.",
+    )
 
     public_url: str = Field(
         default="",

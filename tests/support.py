@@ -86,7 +86,7 @@ def environment(**settings):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("REFINERY_")}
     texts = {name: ",".join(map(str, v)) if isinstance(v, tuple) else str(v) for name, v in settings.items()}
     ours = {f"REFINERY_{name.upper()}": text for name, text in texts.items()}
-    return {**clean, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", **ours}
+    return {**clean, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "REFINERY_LOG_FORMAT": "text", **ours}
 
 
 def python(*arguments, **settings):

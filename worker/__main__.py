@@ -11,7 +11,7 @@ from types import FrameType
 import redis
 from pydantic import ValidationError
 
-from jobs.logs import set_up_logging
+from jobs.logs import log_process
 from jobs.settings import Settings, explained
 
 DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         print(f"worker: {explained(error)}", file=sys.stderr)
         return 2
-    set_up_logging(settings.log_level)
+    log_process(settings, "worker")
     signal.signal(signal.SIGTERM, _leave)  # until Celery puts its own handler in place
     import torch  # takes a second: after --help and settings are dealt with
 

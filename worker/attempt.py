@@ -19,6 +19,7 @@ from jobs.blobs import BlobMissing, Blobs
 from jobs.errors import InternalError, InvalidParameters, RefineryError, RunDeadlineExceeded, problem_of
 from jobs.janitor import Janitor
 from jobs.job import Job, LeaseLost, NetworkInfo, Status
+from jobs.logs import request_id
 from jobs.settings import Settings
 from jobs.store import Change, JobStore
 from models import (
@@ -102,6 +103,7 @@ class Attempts:
         if job is None:
             log.debug("job %s: nothing to do", job_id)
             return
+        request_id.set(job.request_id or "")
         log.info("job %s: attempt %d, %d x %d", job.id, job.attempt, job.input.width, job.input.height)
         try:
             with self._leases.holding(job.id, job.attempt):

@@ -21,6 +21,7 @@ from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 from jobs import queue
 from jobs.blobs import Blobs
 from jobs.janitor import Janitor
+from jobs.logs import about
 from jobs.presence import WorkerState
 from jobs.settings import Settings
 from jobs.store import JobStore, connect
@@ -75,7 +76,8 @@ def serve(settings: Settings) -> int:
 
         def work(job_id: str) -> None:
             try:
-                attempts.work(job_id)
+                with about(job_id):
+                    attempts.work(job_id)
             finally:
                 with contextlib.suppress(redis.RedisError):  # the janitor does it too, a little later
                     janitor.release()

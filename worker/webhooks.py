@@ -17,6 +17,7 @@ import redis
 from jobs.deliveries import Attempt, Claim, Deliveries, DeliveryState
 from jobs.errors import RefineryError
 from jobs.fetch import Answer, post
+from jobs.logs import about
 from jobs.settings import Settings
 from jobs.webhooks import parse_retry_after, retry_delay, secrets_for, signed_headers
 
@@ -75,7 +76,8 @@ class Dispatcher:
 
     def _deliver(self, claim: Claim) -> None:
         try:
-            self._attempt(claim)
+            with about(claim.job_id):
+                self._attempt(claim)
         except redis.RedisError as error:
             log.warning("job %s: a webhook attempt is not recorded and will be made again: %s", claim.job_id, error)
         except Exception:
