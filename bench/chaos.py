@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import redis
 
 from bench import common
 from jobs.job import Status
@@ -90,7 +91,7 @@ class Chaos:
         worker = self._some_worker()
         worker.send(signal.SIGSTOP)
         time.sleep(self._random.uniform(0.2, 3.0))
-        worker.send(signal.SIGCONT)
+        worker.thaw()
 
     def _stop_worker(self) -> None:
         worker = self._some_worker()
@@ -133,7 +134,7 @@ class Chaos:
             try:
                 if self._fleet.unfinished_count() >= MOST_UNFINISHED:
                     continue
-            except OSError:
+            except redis.RedisError:
                 continue
             kind = chance.choice(["fast", "refined", "refined", "large"])
             priority = chance.choice(["high", "normal", "low"])

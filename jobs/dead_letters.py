@@ -1,4 +1,4 @@
-"""The failed jobs that the operator should look at: those that lost all their workers, and internal errors.
+"""The failed jobs that the operator should look at: lost workers, internal errors, a store of images that was away.
 
 The list is a sorted set that jobs.scripts keeps in the step that changes the job; everything about a letter is in its
 job. A letter is there until its job is retried, dropped from the list, or expires with its images.

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.errors import InternalError, Problem, StartDeadlineExceeded, WorkerLost, problem_of
+from jobs.errors import InternalError, Problem, ServiceUnavailable, StartDeadlineExceeded, WorkerLost, problem_of
 from jobs.parameters import Parameters
 
 
@@ -46,7 +46,7 @@ ALLOWED: dict[Status, tuple[Status, ...]] = {
 
 
 # A job that failed with one of these may be the service's own fault: it is kept for the operator to look at.
-DEAD_LETTERS = frozenset({WorkerLost.code, InternalError.code})
+DEAD_LETTERS = frozenset({WorkerLost.code, InternalError.code, ServiceUnavailable.code})
 LEASE_RAN_OUT = "its worker stopped renewing the lease"
 FAULT_CHARACTERS = 8000
 

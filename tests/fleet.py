@@ -73,6 +73,10 @@ class Process:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, signum)
 
+    def thaw(self):
+        """Let a stopped process go on."""
+        self.send(signal.SIGCONT)
+
     def kill(self):
         self.send(signal.SIGKILL)
         return self.wait()
@@ -82,14 +86,14 @@ class Process:
         return self.wait()
 
     def wait(self, seconds=60):
+        """Its exit code, when it has ended and all its output has been read."""
         code = self.popen.wait(seconds)
         self._reader.join()
-        self.popen.stdout.close()
         return code
 
     def _read(self):
-        with contextlib.suppress(ValueError):
-            for line in self.popen.stdout:
+        with self.popen.stdout as output:
+            for line in output:
                 self.lines.append(line)
                 if match := re.search(r"api is at (http://\S+?)\.? ", line):
                     self.url = match[1]
@@ -125,8 +129,7 @@ class Fleet:
 
     def __exit__(self, *_):
         for process in [*self.workers, *self.apis]:
-            if process.code is None:
-                process.kill()
+            process.kill()
         self.service.close()
         self.valkey.stop()
         self.receiver.close()

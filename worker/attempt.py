@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from typing import TypeVar
 
 import numpy as np
 import redis
@@ -16,7 +17,14 @@ from numpy.typing import NDArray
 
 from images.errors import ImageError
 from jobs.blobs import BlobMissing, Blobs
-from jobs.errors import InternalError, InvalidParameters, RefineryError, RunDeadlineExceeded, problem_of
+from jobs.errors import (
+    InternalError,
+    InvalidParameters,
+    RefineryError,
+    RunDeadlineExceeded,
+    ServiceUnavailable,
+    problem_of,
+)
 from jobs.janitor import Janitor
 from jobs.job import Job, LeaseLost, NetworkInfo, Status
 from jobs.logs import request_id
@@ -35,6 +43,7 @@ from models import (
 )
 from models.device_errors import is_out_of_memory, is_poisoned
 from models.planning import shrunk_mask
+from worker.company import Company
 from worker.emergency import Emergency
 from worker.leases import LeaseKeeper
 from worker.networks import Networks
@@ -43,7 +52,8 @@ from worker.watch import HandBack, Watch
 from worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
-PATIENCE_SECONDS = 60.0  # how long the end of a job waits for a store that does not answer
+T = TypeVar("T")
+PATIENCE_SECONDS = 60.0  # how long a job waits for a store of jobs or images that does not answer
 
 
 class Timings:
@@ -90,11 +100,20 @@ class Attempts:
         self._leases, self._janitor, self._settings = leases, janitor, settings
         self._emergency, self._watchdog = emergency, watchdog
         self._device = threading.Semaphore(1)
+        self._company = Company()
         self.draining = threading.Event()  # set when no job is to be begun any more
         self.stopping = threading.Event()  # set when the present ones are to be handed back
 
     def work(self, job_id: str) -> None:
         """Claim the job and bring it to an end. A job that is not to be had is passed over."""
+        seen = self._store.find(job_id)
+        if seen is None or seen.status is not Status.QUEUED:
+            log.debug("job %s: nothing to do", job_id)
+            return
+        with self._company.joined(alone=seen.losses > 0):
+            self._work(job_id)
+
+    def _work(self, job_id: str) -> None:
         if self._emergency.declared.is_set():
             self._emergency.wait()
         if self.draining.is_set():
@@ -171,7 +190,7 @@ class Attempts:
         network = self._networks.get(job.parameters.network)
         preset = resolve_preset(job.parameters.preset, job.parameters.overrides())
         with timings.stage("decode"):
-            decoded = decode(job, self._blobs, self._settings)
+            decoded = patiently(lambda: decode(job, self._blobs, self._settings), watch)
         with timings.stage("wait"):
             while not self._device.acquire(timeout=0.2):
                 watch.check()
@@ -187,7 +206,7 @@ class Attempts:
             encoded = encode_result(job, decoded.photo, result.image)
         watch.stage("encode", 1.0)
         with timings.stage("store"):
-            self._blobs.put(job.id, job.result_blob, encoded.data)
+            patiently(lambda: self._blobs.put(job.id, job.result_blob, encoded.data), watch)
         report, spent = result.report(), timings.seconds()
         expires_at = self._store.expires_at
         return lambda job, now: job.succeed(
@@ -218,3 +237,20 @@ class Attempts:
                     raise
                 log.warning("job %s: its end cannot be written yet: %s", job.id, error)
                 time.sleep(1.0)
+
+
+def patiently(act: Callable[[], T], watch: Watch) -> T:
+    """Read or write blobs, also when their store is full or away for a while: the work so far is worth the wait.
+
+    Raises ServiceUnavailable in the end, and what the watch raises.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            return act()
+        except ServiceUnavailable as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("the store of images does not answer and is tried again: %s", error.__cause__)
+        time.sleep(1.0)
+        watch.check()

@@ -20,8 +20,8 @@ from jobs.reach import WHERE, StoreError, reached
 from jobs.settings import Settings, explained
 from jobs.store import JobStore
 
-DESCRIPTION = """Jobs that lost all their workers, or failed with an internal error. They stay here until they are
-retried, dropped, or expire with their images. Without a command: list."""
+DESCRIPTION = """Jobs that lost all their workers, met an internal error, or could not be read or stored. They stay here
+until they are retried, dropped, or expire with their images. Without a command: list."""
 
 
 def main(arguments: list[str]) -> int:
@@ -73,17 +73,19 @@ def _show(letters: DeadLetters, options: argparse.Namespace, settings: Settings)
 
 def _retry(letters: DeadLetters, options: argparse.Namespace, settings: Settings) -> int:
     with queue.make_app(settings) as app:
-        try:
-            letters.retry(options.id, app)
-        except OperationalError:
-            print("Its message could not be sent; the service will send it.", file=sys.stderr)
-    print(f"Job {options.id} is queued again.", file=sys.stderr)
+        for job_id in options.id:
+            try:
+                letters.retry(job_id, app)
+            except OperationalError:
+                print("Its message could not be sent; the service will send it.", file=sys.stderr)
+            print(f"Job {job_id} is queued again.", file=sys.stderr)
     return 0
 
 
 def _drop(letters: DeadLetters, options: argparse.Namespace, settings: Settings) -> int:
-    letters.drop(options.id)
-    print(f"Job {options.id} is off the list; it stays failed.", file=sys.stderr)
+    for job_id in options.id:
+        letters.drop(job_id)
+        print(f"Job {job_id} is off the list; it stays failed.", file=sys.stderr)
     return 0
 
 
@@ -118,8 +120,9 @@ def _parser() -> argparse.ArgumentParser:
     retry.set_defaults(run=_retry)
     drop = commands.add_parser("drop", parents=[shared], help="take it off the list; the job stays failed")
     drop.set_defaults(run=_drop)
-    for command in (show, retry, drop):
-        command.add_argument("id", help="the id that list shows")
+    show.add_argument("id", help="the id that list shows")
+    for command in (retry, drop):
+        command.add_argument("id", nargs="+", help="one or more ids that list shows")
     return parser
 
 

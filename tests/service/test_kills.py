@@ -50,7 +50,7 @@ def test_workers_lost_at_every_stage(fleet, nothing_wrong):
     done = [fleet.wait_for(job_id) for job_id in fleet.accepted]
     assert {(job.status, job.attempt, job.losses) for job in done} == {(Status.SUCCEEDED, 2, 1)}
     for worker in frozen:
-        worker.send(signal.SIGCONT)
+        worker.thaw()
     for worker in frozen:
         support.wait_until(lambda worker=worker: "no longer has it" in worker.output, 60, "late work being dropped")
     assert [fleet.find(job.id) for job in done] == done

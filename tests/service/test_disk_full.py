@@ -1,0 +1,58 @@
+"""A disk that is full, under Valkey and the images: nothing is half done, and work goes on when there is room."""
+
+import os
+import subprocess
+
+import pytest
+
+from jobs.job import Status
+from tests import support
+from tests.fleet import Fleet
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="mounting a small disk takes the superuser"
+)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A directory on a disk of its own, 64 MB."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "refinery", directory], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("this machine mounts nothing")
+    yield directory
+    subprocess.run(["umount", "-l", directory], check=True)
+
+
+def fill(path):
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError:
+            return
+
+
+def test_a_full_disk(disk):
+    with Fleet(disk, lease_seconds=30) as fleet:
+        fleet.start_api()
+        worker = fleet.start_worker("stop-at", "encode", worker_concurrency=1)
+        fleet.wait_for_workers(1)
+        job_id = fleet.submit(**support.SOME_STEPS)
+        support.wait_until(lambda: worker.stopped)
+        fill(disk / "everything")
+        answer = fleet.post(**support.FAST)
+        assert (answer.status_code, answer.json()["code"]) == (503, "service-unavailable")
+        worker.thaw()
+        support.wait_until(lambda: "does not answer and is tried again" in worker.output)
+        assert fleet.find(job_id).status is Status.RUNNING
+        (disk / "everything").unlink()
+        assert fleet.wait_for(job_id).status is Status.SUCCEEDED
+        support.wait_until(lambda: fleet.post(**support.FAST).status_code == 202)
+        fleet.adopt_unanswered()
+        fleet.start_worker()
+        ledger = fleet.ledger()
+        assert not any(ledger.wrong.values()), ledger.wrong
+        assert ledger.count(Status.SUCCEEDED) == 2
