@@ -36,7 +36,7 @@ WEIGHTS = {
     "freeze a worker": 3,
     "stop a worker": 3,
     "kill valkey": 2,
-    "kill the api": 2,
+    "kill the api": 3,
     "cancel a job": 4,
 }
 
@@ -158,7 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    with tempfile.TemporaryDirectory() as directory, Fleet(Path(directory)) as fleet:
+    with tempfile.TemporaryDirectory() as directory, Fleet(Path(directory), lease_seconds=2) as fleet:
         try:
             chaos = Chaos(fleet, options.workers, seed)
             chaos.run(options.minutes * 60)
@@ -177,7 +177,7 @@ def main() -> int:
         "doubled": wrong["doubled"],
         "results not whole": wrong["results"],
         "webhooks missing or doubled": wrong["webhooks"],
-        "webhooks repeated": ledger.repeated,
+        "webhooks sent again": ledger.repeated,
         "orphaned blobs": wrong["orphans"],
     }
     rows = [{"what": what, "count": count} for what, count in row.items()]

@@ -78,6 +78,8 @@ class Janitor:
             log.warning("job %s lost its worker (%d): %s", job_id, job.losses, job.status)
             if job.status is Status.QUEUED:
                 self._send(job)
+            else:
+                self._blobs.delete_some(job_id, job.result_blobs)
             changed.append(job)
         return changed
 

@@ -151,6 +151,11 @@ class Job(Frozen):
         """The name of the present attempt's result among the job's blobs."""
         return f"result-{self.attempt}"
 
+    @property
+    def result_blobs(self) -> list[str]:
+        """The names that results of this attempt and of those before it may have."""
+        return [f"result-{attempt}" for attempt in range(1, self.attempt + 1)]
+
     def claim(self, now: datetime, worker: str) -> Job:
         """A worker takes the job; the new `attempt` is its fencing token."""
         return self._to(

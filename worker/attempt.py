@@ -129,18 +129,18 @@ class Attempts:
                 ended = self._finish(job, self._outcome(job))
         except LeaseLost:
             log.warning("job %s: this worker no longer has it; its work is dropped", job.id)
-            self._drop(job)
+            self._drop(job, [job.result_blob])
             return
         if ended.status is Status.QUEUED:
             self._janitor.ask_for_message(job.id)
         elif ended.status is not Status.SUCCEEDED:
-            self._drop(job)  # it may have been stored before a cancel won
+            self._drop(job, job.result_blobs)  # one may have been stored before a cancel won, or a worker died
         log.info("job %s: %s%s", job.id, ended.status, f" ({ended.error.code})" if ended.error else "")
 
-    def _drop(self, job: Job) -> None:
-        """Delete the result of an attempt that did not succeed, or of a job that was deleted before it was stored."""
+    def _drop(self, job: Job, results: list[str]) -> None:
+        """Delete results that nobody wants: of attempts that were lost, of jobs that did not succeed or are gone."""
         try:
-            self._blobs.delete_one(job.id, job.result_blob)
+            self._blobs.delete_some(job.id, results)
         except RefineryError as error:
             log.warning("job %s: a result that nobody wants stays for a while: %s", job.id, error)
 

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 
 import httpx2
 import pytest
@@ -15,9 +16,9 @@ ONE = {"worker_concurrency": 1}
 
 
 @pytest.fixture
-def fleet(tmp_path):
-    """Starts a fleet with an api."""
-    with Fleet(tmp_path) as made:
+def fleet(tmp_path, request):
+    """A fleet with an api; its settings are the parameter, if there is one."""
+    with Fleet(tmp_path, **getattr(request, "param", {})) as made:
         made.start_api()
         yield made
 
@@ -57,15 +58,18 @@ def test_workers_lost_at_every_stage(fleet, nothing_wrong):
     assert nothing_wrong().count(Status.SUCCEEDED) == len(done)
 
 
+@pytest.mark.parametrize("fleet", [{"lease_seconds": 4}], indirect=True)
 def test_a_killed_valkey_comes_back_and_the_workers_with_it(fleet, nothing_wrong):
+    """Once for longer than a lease: nobody could renew then, and no job is taken from its worker for that."""
     workers = [fleet.start_worker(**ONE), fleet.start_worker(**ONE)]
     fleet.wait_for_workers(2)
     jobs = [fleet.submit(**support.SOME_STEPS) for _ in range(4)]
     for job_id in jobs[:2]:
         fleet.wait_for(job_id, Status.RUNNING)
-    for _ in range(2):
+    for pause in (0, 4.5):
         fleet.wait_until_synced()
         fleet.kill_valkey()
+        time.sleep(pause)
         fleet.start_valkey()
         fleet.wait_for_workers(2)
     jobs.append(fleet.submit(**support.FAST))
