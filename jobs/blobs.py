@@ -7,7 +7,7 @@ Each attempt has its own result name, so that a worker that lost its job cannot 
 from __future__ import annotations
 
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -83,11 +83,10 @@ class Blobs:
             if names:
                 obstore.delete(self._store, names)
 
-    def delete_some(self, job_id: str, names: Sequence[str]) -> None:
-        """Delete blobs of a job; not there is fine too."""
-        for name in names:
-            with _translated(), suppress(FileNotFoundError):
-                obstore.delete(self._store, f"{job_id}/{name}")
+    def delete_one(self, job_id: str, name: str) -> None:
+        """Delete one blob; not there is fine too."""
+        with _translated(), suppress(FileNotFoundError):
+            obstore.delete(self._store, f"{job_id}/{name}")
 
     def job_ids(self) -> Iterator[str]:
         """The ids that have blobs, in no order."""

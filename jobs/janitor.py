@@ -79,7 +79,8 @@ class Janitor:
             if job.status is Status.QUEUED:
                 self._send(job)
             else:
-                self._blobs.delete_some(job_id, job.result_blobs)
+                for name in job.result_blobs:
+                    self._blobs.delete_one(job_id, name)
             changed.append(job)
         return changed
 

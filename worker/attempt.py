@@ -140,7 +140,8 @@ class Attempts:
     def _drop(self, job: Job, results: list[str]) -> None:
         """Delete results that nobody wants: of attempts that were lost, of jobs that did not succeed or are gone."""
         try:
-            self._blobs.delete_some(job.id, results)
+            for name in results:
+                self._blobs.delete_one(job.id, name)
         except RefineryError as error:
             log.warning("job %s: a result that nobody wants stays for a while: %s", job.id, error)
 

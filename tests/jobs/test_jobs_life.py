@@ -53,7 +53,7 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(service):
             self._end(worker, lambda job, now: job.succeed(now, store.expires_at(now)))
             now = store.find(self.id)
             if attempt and (now.attempt, now.status) != (attempt, Status.SUCCEEDED):
-                blobs.delete_some(self.id, [f"result-{attempt}"])  # as a worker does whose attempt did not succeed
+                blobs.delete_one(self.id, f"result-{attempt}")  # as a worker does whose attempt did not succeed
 
         @rule(worker=WORKERS)
         def fail(self, worker):
