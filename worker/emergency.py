@@ -15,6 +15,8 @@ import time
 from datetime import datetime
 from typing import NoReturn
 
+import redis
+
 from jobs.janitor import Janitor
 from jobs.job import Job, LeaseLost, Status
 from jobs.settings import Settings
@@ -66,8 +68,8 @@ class Emergency:
                 job = self._store.finish(job_id, attempt, lose if job_id == culprit else hand_back)
             except LeaseLost:
                 continue
-            except Exception:
-                log.exception("job %s comes back when its lease has run out", job_id)
+            except redis.RedisError as error:
+                log.warning("job %s comes back when its lease has run out: %s", job_id, error)
                 continue
             if job.status is Status.QUEUED:
                 self._janitor.ask_for_message(job_id)
