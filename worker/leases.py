@@ -62,3 +62,5 @@ class LeaseKeeper:
                     self._store.renew(job_id, attempt)
                 except redis.RedisError as error:
                     log.warning("lease of job %s not renewed: %s", job_id, error)
+                except Exception:
+                    log.exception("lease of job %s not renewed", job_id)  # and the others have to be all the same

@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+import redis
 
 from jobs.job import Status
 from tests import support
@@ -35,6 +36,15 @@ def fill(path):
             return
 
 
+def refuses(client):
+    """Whether Valkey takes no more writes, because it cannot note them in its file."""
+    try:
+        client.set("filler", "x" * 10_000)
+    except redis.ResponseError as error:
+        return "MISCONF" in str(error)
+    return False
+
+
 def test_a_full_disk(disk):
     with Fleet(disk, lease_seconds=30) as fleet:
         fleet.start_api()
@@ -43,10 +53,12 @@ def test_a_full_disk(disk):
         job_id = fleet.submit(**support.SOME_STEPS)
         support.wait_until(lambda: worker.stopped)
         fill(disk / "everything")
+        support.wait_until(lambda: refuses(fleet.service.redis), what="a Valkey that refuses to write")
         answer = fleet.post(**support.FAST)
         assert (answer.status_code, answer.json()["code"]) == (503, "service-unavailable")
         worker.thaw()
         support.wait_until(lambda: "does not answer and is tried again" in worker.output)
+        assert "progress not written" in worker.output
         assert fleet.find(job_id).status is Status.RUNNING
         (disk / "everything").unlink()
         assert fleet.wait_for(job_id).status is Status.SUCCEEDED
