@@ -6,8 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from importlib.metadata import version
-from importlib.util import find_spec
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ def machine() -> dict[str, Any]:
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "python": platform.python_version(),
         "torch": torch.__version__,
-        **{name: version(name) for name in PARTS if find_spec(name)},
+        **{part.name: part.version for part in distributions() if part.name in PARTS},
         "commit": commit.stdout.strip(),
     }
 

@@ -40,10 +40,10 @@ class Janitor:
         """Begin with rounds every `janitor_interval_seconds`."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """End after the present round."""
+    def stop(self, *, wait_seconds: float = 10.0) -> None:
+        """End after the present round; wait for that so long at most."""
         self._stop.set()
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=wait_seconds)
 
     def tick(self) -> None:
         """One round: lost workers, lost messages, expired jobs, now and then orphaned blobs."""

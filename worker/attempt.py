@@ -114,6 +114,7 @@ class Attempts:
             self._work(job_id)
 
     def _work(self, job_id: str) -> None:
+        """`work`, once it may begin."""
         if self._emergency.declared.is_set():
             self._emergency.wait()
         if self.draining.is_set():
@@ -165,6 +166,8 @@ class Attempts:
         except BlobMissing:
             self._store.cancel_wanted(job.id, job.attempt)  # LeaseLost when the job was deleted meanwhile
             error = InternalError("The uploaded images are no longer there. Send them again.")
+        except ServiceUnavailable as known:
+            error, fault = known, str(known.__cause__)
         except (RefineryError, ImageError) as known:
             error = known
         except PresetError as known:

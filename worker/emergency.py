@@ -55,7 +55,7 @@ class Emergency:
             time.sleep(PATIENCE_SECONDS)
 
     def _give_back(self, reason: str, culprit: str | None) -> None:
-        self._janitor.stop()  # it would send the messages to this process
+        self._janitor.stop(wait_seconds=1.0)  # it would send the messages to this process
 
         def lose(job: Job, now: datetime) -> Job:
             return job.lose(now, self._store.expires_at(now), self._settings.max_losses, reason=reason)
