@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from api.tether import ask_kernel
 from jobs.logs import log_process
 from jobs.settings import Settings, default_data_dir, explained
+from jobs.tracing import TracingError, set_up_tracing
 
 DESCRIPTION = """Serves the HTTP api of lama-refinery. With --embedded it starts everything that the service
 needs on this machine: a private Valkey, one worker, and a directory for the images. Without it, a Redis or
@@ -57,6 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
     except ValidationError as error:
         return _complain(ValueError(explained(error)))
     log_process(settings, "api")
+    try:
+        set_up_tracing(settings, "api")
+    except TracingError as error:
+        return _complain(error)
     if options.embedded:
         return _embedded(options.host, options.port, (options.data or Path(default_data_dir())).resolve())
     return _api_only(settings, options.host, options.port)

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import auth, deliveries, events, health, jobs, limits, networks, plans, problems, results, submit
+from api import auth, deliveries, events, health, jobs, limits, metrics, networks, plans, problems, results, submit
 from api.body_limit import BodyLimit
 from api.cors import Cors
 from api.envelope import Envelope
@@ -46,7 +46,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.service = service
+    app.state.service, app.state.metrics = service, metrics.ApiMetrics(service)
     problems.install(app)
     # From the inside out; the envelope is around even the layer that answers 500.
     app.add_middleware(auth.Gate, service=service)
@@ -54,12 +54,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
     build = app.build_middleware_stack
-    app.build_middleware_stack = lambda: Envelope(build())  # type: ignore[method-assign]
+    app.build_middleware_stack = lambda: Envelope(build(), app.state.metrics)  # type: ignore[method-assign]
     for module in (submit, jobs, results, events, networks, plans):
         app.include_router(module.router)
     app.include_router(limits.router)
     app.include_router(deliveries.router)
     app.include_router(health.router)
+    app.include_router(metrics.router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

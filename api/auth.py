@@ -18,8 +18,8 @@ from api.limits import headers_of, refusal
 from api.service import Service
 from jobs.errors import ForeignOrigin, RefineryError, Unauthorized
 from jobs.limits import Admission
+from jobs.settings import Settings
 
-CHALLENGE = 'Bearer realm="lama-refinery"'
 SUBMITS = re.compile(r"/v1/jobs(/[^/]+/retry)?")
 SECURITY_SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "An API key; needed once the service has keys."},
@@ -55,14 +55,14 @@ class Gate:
             key = key_in(headers)
             admission = await self._service.call(self._service.turnstile.admit, key)
             extra = headers_of(admission)
-            self._check(scope, headers, key, admission)
+            _check(scope, headers, key, admission, self._service.settings)
             submits = scope["method"] == "POST" and SUBMITS.fullmatch(scope["path"]) is not None
             if error := refusal(admission, self._service.settings, submits=submits):
                 raise error
         except (RefineryError, redis.RedisError) as error:
             response = problems.answer_to(error, scope["path"], extra)
-            if isinstance(error, Unauthorized):
-                response.headers["WWW-Authenticate"] = CHALLENGE + (', error="invalid_token"' if key else "")
+            if isinstance(error, Unauthorized) and key:
+                response.headers["WWW-Authenticate"] += ', error="invalid_token"'
             await response(scope, receive, send)
             return
         state = scope.setdefault("state", {})
@@ -75,37 +75,42 @@ class Gate:
 
         await self._app(scope, receive, send_on)
 
-    def _check(self, scope: Scope, headers: Headers, key: str | None, admission: Admission) -> None:
-        """Raises Unauthorized, ForeignOrigin."""
-        if admission.owner is not None:
-            return
-        if admission.locked:
-            if admission.revoked:
-                raise Unauthorized("This API key has been revoked.")
-            raise Unauthorized(
-                "No such API key." if key else "Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
-            )
-        settings = self._service.settings
-        if settings.allow_anonymous:
-            return
-        if not _is_loopback((scope.get("server") or ("",))[0] or ""):
-            raise Unauthorized(
-                "The service has no API keys yet, and until then answers only on a loopback address. Its operator "
-                "can make one: python -m api keys create NAME."
-            )
-        # A page of another site, in a browser on this machine, can send requests here: by a form, or under a name
-        # of its own that it lets point to this machine.
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if not _is_local_name(host):
-            raise ForeignOrigin(
-                "Without API keys the service answers only under its address or as localhost. Make a key "
-                "(python -m api keys create NAME), or set REFINERY_ALLOW_ANONYMOUS."
-            )
-        ours = ("*" in settings.cors_origins, origin in settings.cors_origins, origin == f"{scope['scheme']}://{host}")
-        if origin is not None and not any(ours):
-            raise ForeignOrigin(
-                f"Web pages of {origin[:100]} may not use this service; REFINERY_CORS_ORIGINS can allow them."
-            )
+
+def _check(scope: Scope, headers: Headers, key: str | None, admission: Admission, settings: Settings) -> None:
+    """Raises Unauthorized, ForeignOrigin."""
+    if admission.owner is not None:
+        return
+    if admission.locked:
+        if admission.revoked:
+            raise Unauthorized("This API key has been revoked.")
+        raise Unauthorized(
+            "No such API key." if key else "Send an API key as `Authorization: Bearer KEY` or `X-API-Key: KEY`."
+        )
+    check_anonymous(scope, headers, settings)
+
+
+def check_anonymous(scope: Scope, headers: Headers, settings: Settings) -> None:
+    """Who may ask while the service has no keys. Raises Unauthorized, ForeignOrigin."""
+    if settings.allow_anonymous:
+        return
+    if not _is_loopback((scope.get("server") or ("",))[0] or ""):
+        raise Unauthorized(
+            "The service has no API keys yet, and until then answers only on a loopback address. Its operator "
+            "can make one: python -m api keys create NAME."
+        )
+    # A page of another site, in a browser on this machine, can send requests here: by a form, or under a name
+    # of its own that it lets point to this machine.
+    host, origin = headers.get("host", ""), headers.get("origin")
+    if not _is_local_name(host):
+        raise ForeignOrigin(
+            "Without API keys the service answers only under its address or as localhost. Make a key "
+            "(python -m api keys create NAME), or set REFINERY_ALLOW_ANONYMOUS."
+        )
+    ours = ("*" in settings.cors_origins, origin in settings.cors_origins, origin == f"{scope['scheme']}://{host}")
+    if origin is not None and not any(ours):
+        raise ForeignOrigin(
+            f"Web pages of {origin[:100]} may not use this service; REFINERY_CORS_ORIGINS can allow them."
+        )
 
 
 def key_in(headers: Headers) -> str | None:

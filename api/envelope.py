@@ -1,4 +1,4 @@
-"""Around every request and answer: the request's id, the security headers, a line in the log.
+"""Around every request and answer: the request's id, the security headers, a line in the log, its count and its span.
 
 It is the outermost layer, outside of the one that turns an unexpected exception into a 500, so that nothing
 leaves without.
@@ -10,14 +10,19 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jobs.logs import request_id
+from api.metrics import ApiMetrics, route_of
+from jobs import tracing
+from jobs.logs import job_id, request_id
 
 log = logging.getLogger(__name__)
 REQUEST_ID = "X-Request-ID"
+UNTRACED = ("/livez", "/readyz", "/metrics")
 ACCEPTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 
 # Answers are data, never pages: they may load nothing, be framed by nobody, and be guessed to be nothing else.
@@ -33,8 +38,8 @@ SECURITY = {
 class Envelope:
     """Wraps a whole application."""
 
-    def __init__(self, app: ASGIApp):
-        self._app = app
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics):
+        self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -58,10 +63,34 @@ class Envelope:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        try:
-            await self._app(scope, receive, send_on)
-        finally:
-            _note(scope, status, time.monotonic() - began)
+        with _span(scope) as span:
+            try:
+                await self._app(scope, receive, send_on)
+            finally:
+                seconds = time.monotonic() - began
+                _tell(span, scope, status)
+                self._metrics.answered(scope, status, seconds)
+                _note(scope, status, seconds)
+
+
+@contextmanager
+def _span(scope: Scope) -> Iterator[tracing.Span]:
+    """A request is traced, under its client's trace if it has one; what only looks after the service is not."""
+    if scope["path"] in UNTRACED:
+        yield tracing.Span()
+        return
+    with tracing.span(scope["method"], parent=Headers(scope=scope).get("traceparent"), kind="server") as span:
+        yield span
+
+
+def _tell(span: tracing.Span, scope: Scope, status: int) -> None:
+    method, route = scope["method"], route_of(scope)
+    span.rename(f"{method} {route}")
+    span.set_standard({"http.request.method": method, "http.route": route, "http.response.status_code": status})
+    if job := job_id.get():
+        span.set(job_id=job)
+    if status >= 500 or not status:
+        span.fail(str(status))
 
 
 def _note(scope: Scope, status: int, seconds: float) -> None:

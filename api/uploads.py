@@ -19,7 +19,7 @@ from images.errors import MissingMask, SizeMismatch
 from images.grow import grow
 from images.read import check_pair, mask_from_alpha, probe, read_image, read_mask
 from images.write import check_side
-from jobs import queue
+from jobs import queue, tracing
 from jobs.errors import FieldError, InvalidParameters
 from jobs.job import InputInfo, Job, new_job
 from jobs.logs import request_id
@@ -95,7 +95,14 @@ def accept(
     announce: called with the job's id before there is such a job. Raises ServiceUnavailable, redis.RedisError, and
     what `announce` raises.
     """
-    job = new_job(service.store.now(), upload.parameters, info, owner=owner, request_id=request_id.get() or None)
+    job = new_job(
+        service.store.now(),
+        upload.parameters,
+        info,
+        owner=owner,
+        request_id=request_id.get() or None,
+        traceparent=tracing.traceparent(),
+    )
     try:
         for name, file in upload.files.items():
             file.seek(0)

@@ -96,6 +96,13 @@ class Blobs:
                 return
             yield from obstore.list_with_delimiter(self._store)["common_prefixes"]
 
+    def free_bytes(self) -> int | None:
+        """Room on the disk of a directory; None where that is not known."""
+        try:
+            return shutil.disk_usage(self._directory).free if self._directory is not None else None
+        except OSError:
+            return None
+
     def check(self) -> None:
         """Raises ServiceUnavailable when the store does not answer."""
         with _translated():

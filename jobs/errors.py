@@ -236,6 +236,10 @@ class Unauthorized(RefineryError):
 
     code, status, title = "unauthorized", 401, "An API key is needed"
 
+    def __init__(self, detail: str, *, challenge: str = 'Bearer realm="lama-refinery"'):
+        super().__init__(detail)
+        self.headers = {"WWW-Authenticate": challenge}
+
 
 class ForeignOrigin(RefineryError):
     """A web page of another site is behind the request."""

@@ -6,7 +6,8 @@ a worker has to have begun) and `inputs` (since when image and mask are not need
 jobs in the order in which they start. `index:<owner>:<status>` has the ids of an owner's jobs, which sort by age.
 `held:<owner>` has queued jobs whose owner already has as many running ones as its API key allows; each of them gets
 a new message, through the list `released`, when one of those ends. `dead-letters` has the failed jobs that the
-operator should look at, by the time when they failed.
+operator should look at, by the time when they failed. `totals`, a hash, counts what has happened to jobs: see
+jobs.overview.
 """
 
 _NOW = """
@@ -45,7 +46,7 @@ COMMIT = (
     + _ENQUEUE
     + """
 local job, events, queued, leases, expiry, deletions, order, starts, inputs, index = unpack(KEYS)
-local owner, held, released, dead = unpack(KEYS, 11, 14)
+local owner, held, released, dead, totals = unpack(KEYS, 11, 15)
 local hook, pending, hosts, due = unpack(KEYS, #KEYS - 3)
 local delivery, told, host, hook_record, progress_ms = unpack(ARGV, #ARGV - 4)
 local id, expected, status, attempt, cancel = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -53,7 +54,7 @@ local record, progress, event, kind = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local lease_ms, expires_ms = tonumber(ARGV[10]), tonumber(ARGV[11])
 local tombstone_ms, cap, only_dead = tonumber(ARGV[12]), ARGV[13], ARGV[14]
 local rank, start_ms, keep_inputs = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
-local most_queued, dead_letter = tonumber(ARGV[18]), ARGV[19]
+local most_queued, dead_letter, code = tonumber(ARGV[18]), ARGV[19], ARGV[20]
 if (redis.call('HGET', job, 'seq') or '0') ~= expected then return 0 end
 if only_dead == '1' then
   local lease = redis.call('ZSCORE', leases, id)
@@ -84,6 +85,12 @@ elseif before == 'running' and status ~= 'running' then
 end
 redis.call('HSET', job, 'seq', seq, 'status', status, 'attempt', attempt, 'cancel', cancel, 'record', record,
   'progress', progress)
+if before ~= status then
+  local came = status
+  if status == 'queued' then came = not before and 'accepted' or before == 'running' and 'requeued' or 'retried' end
+  redis.call('HINCRBY', totals, came, 1)
+  if code ~= '' then redis.call('HINCRBY', totals, 'failed:' .. code, 1) end
+end
 redis.call('ZREM', queued, id)
 redis.call('ZREM', order, id)
 redis.call('ZREM', starts, id)

@@ -159,6 +159,27 @@ class Settings(BaseSettings):
         description="`json`, one object a line; `text`, for a person; `auto`: text on a terminal, JSON everywhere "
         "else, as in containers and under systemd.",
     )
+    metrics_token: str = Field(
+        default="",
+        repr=False,
+        description="Whoever reads `/metrics`, of an api or a worker, has to send `Authorization: Bearer` and this. "
+        "Without it, an api shows them only while the service has no API keys, to those who may use it.",
+    )
+    metrics_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="The port on which a worker shows its `/metrics`; 0: none. An api shows its own beside its routes.",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1",
+        description="The address that goes with it: `0.0.0.0` where Prometheus comes from another machine.",
+    )
+    tracing: bool = Field(
+        default=False,
+        description="Send traces to an OpenTelemetry collector; the `OTEL_*` variables say where. Needs the extra "
+        "`otel`.",
+    )
 
     public_url: str = Field(
         default="",
@@ -299,6 +320,13 @@ class Settings(BaseSettings):
         for item in value:
             if item != "*" and not re.fullmatch(r"https?://[^\s/?#,]+", item):
                 raise ValueError(f"{item!r} is no origin: scheme, host and port, without a path")
+        return value
+
+    @field_validator("metrics_token")
+    @classmethod
+    def _long_enough(cls, value: str) -> str:
+        if value and not re.fullmatch(r"[!-~]{16,}", value):
+            raise ValueError("must be at least 16 printable characters without spaces")
         return value
 
     @field_validator("webhook_secrets")

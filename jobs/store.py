@@ -19,15 +19,16 @@ from redis.retry import Retry
 from jobs import scripts
 from jobs.errors import JobExpired, QueueFull, TooManyJobs, UnknownJob
 from jobs.job import IllegalChange, Job, LeaseLost, Progress, Status
+from jobs.parameters import Priority
 from jobs.settings import Settings
 from jobs.webhooks import Announcement, announcement, progress_interval_ms
 
 SPACE = "refinery:"
 QUEUED, LEASES, EXPIRY, DELETIONS = (SPACE + n for n in ("queued", "leases", "expiry", "deletions"))
 ORDER, STARTS, INPUTS, DURATIONS = (SPACE + n for n in ("order", "starts", "inputs", "durations"))
-RANKS = {"high": 0, "normal": 1, "low": 2}  # of a priority in ORDER
+RANKS: dict[Priority, int] = {"high": 0, "normal": 1, "low": 2}  # of a priority in ORDER
 DURATIONS_KEPT = 20
-RELEASED, DEAD = SPACE + "released", SPACE + "dead-letters"
+RELEASED, DEAD, TOTALS = SPACE + "released", SPACE + "dead-letters", SPACE + "totals"
 FULL_PAUSE_SECONDS = 10  # before a client should try a full queue again
 HOOK_HOSTS = SPACE + "webhooks:hosts"
 
@@ -329,7 +330,7 @@ class JobStore:
             keys=[
                 *(job_key(job.id), events_key(job.id), QUEUED, LEASES, EXPIRY, DELETIONS),
                 *(ORDER, STARTS, INPUTS, index_key(job.owner, "")),
-                *(key_key(job.owner or ""), held_key(job.owner), RELEASED, DEAD),
+                *(key_key(job.owner or ""), held_key(job.owner), RELEASED, DEAD, TOTALS),
                 *hook_keys(job.id, told.host if told else ""),
             ],
             args=[
@@ -352,6 +353,7 @@ class JobStore:
                 int(self._settings.keep_inputs),
                 self._settings.max_queued_jobs,
                 int(job.dead_letter),
+                job.error.code if job.status is Status.FAILED and job.error else "",
                 *(told or ("", "", "", "")),  # these five stay last
                 progress_interval_ms(job, self._settings),
             ],

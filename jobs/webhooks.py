@@ -53,6 +53,7 @@ class DeliveryRecord(BaseModel):
     owner: str | None
     url: str
     body: str = Field(repr=False)
+    traceparent: str | None = None  # of the request that made the job
 
 
 class Announcement(NamedTuple):
@@ -77,6 +78,7 @@ def announcement(job: Job, now: datetime, settings: Settings, *, progress: bool 
         owner=job.owner,
         url=url,
         body=body(event, job, now, settings.public_url),
+        traceparent=job.traceparent,
     )
     return Announcement(record.id, event, host_of(url), record.model_dump_json())
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from jobs.logs import log_process
 from jobs.settings import Settings, explained
+from jobs.tracing import TracingError, set_up_tracing
 
 DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
 (docs/settings.md): at least REFINERY_REDIS_URL and REFINERY_BLOBS_URL have to be those of the api."""
@@ -33,10 +34,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"worker: {explained(error)}", file=sys.stderr)
         return 2
     log_process(settings, "worker")
+    try:
+        set_up_tracing(settings, "worker")
+    except TracingError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, _leave)  # until Celery puts its own handler in place
     import torch  # takes a second: after --help and settings are dealt with
 
     from models import CheckpointError, NetworkError, heap
+    from worker.metrics import AddressInUse
     from worker.service import serve
 
     heap.single_arena()  # before there are threads: refinements run in one of them
@@ -47,6 +54,8 @@ def main(arguments: list[str] | None = None) -> int:
         return serve(settings)
     except (NetworkError, CheckpointError) as error:
         log.error("the network cannot be loaded: %s", error)
+    except AddressInUse as error:
+        log.error("%s", error)
     except redis.RedisError as error:
         log.error("the job store cannot be reached (REFINERY_REDIS_URL): %s", error)
     except KeyboardInterrupt:

@@ -6,8 +6,7 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import datetime
 from typing import TypeVar
 
@@ -16,6 +15,7 @@ import redis
 from numpy.typing import NDArray
 
 from images.errors import ImageError
+from jobs import tracing
 from jobs.blobs import BlobMissing, Blobs
 from jobs.errors import (
     InternalError,
@@ -46,38 +46,16 @@ from models.planning import shrunk_mask
 from worker.company import Company
 from worker.emergency import Emergency
 from worker.leases import LeaseKeeper
+from worker.metrics import WorkerMetrics
 from worker.networks import Networks
 from worker.stages import decode, encode_result
+from worker.timings import Timings
 from worker.watch import HandBack, Watch
 from worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 PATIENCE_SECONDS = 60.0  # how long a job waits for a store of jobs or images that does not answer
-
-
-class Timings:
-    """Seconds per stage of one attempt."""
-
-    def __init__(self, job: Job):
-        since = job.queued_at or job.created_at
-        waited = (job.started_at or since) - since
-        self._spent = {"queued": waited.total_seconds()}
-        self._started = time.perf_counter()
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Count the time of the block as this stage's."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._spent[name] = time.perf_counter() - started
-
-    def seconds(self) -> dict[str, float]:
-        """Seconds by stage, `queued` before the claim and `total` since."""
-        total = time.perf_counter() - self._started
-        return {name: round(value, 4) for name, value in {**self._spent, "total": total}.items()}
 
 
 class Attempts:
@@ -94,11 +72,12 @@ class Attempts:
         janitor: Janitor,
         emergency: Emergency,
         watchdog: Watchdog,
+        metrics: WorkerMetrics,
         settings: Settings,
     ):
         self._name, self._store, self._blobs, self._networks = name, store, blobs, networks
         self._leases, self._janitor, self._settings = leases, janitor, settings
-        self._emergency, self._watchdog = emergency, watchdog
+        self._emergency, self._watchdog, self._metrics = emergency, watchdog, metrics
         self._device = threading.Semaphore(1)
         self._company = Company()
         self.draining = threading.Event()  # set when no job is to be begun any more
@@ -124,14 +103,27 @@ class Attempts:
             log.debug("job %s: nothing to do", job_id)
             return
         request_id.set(job.request_id or "")
+        with tracing.span("queued", parent=job.traceparent, started=job.queued_at):
+            pass
+        with tracing.span("attempt", parent=job.traceparent, kind="consumer") as span:
+            span.set(job_id=job.id, attempt=job.attempt, width=job.input.width, height=job.input.height)
+            self._attempt(job, span)
+
+    def _attempt(self, job: Job, span: tracing.Span) -> None:
         log.info("job %s: attempt %d, %d x %d", job.id, job.attempt, job.input.width, job.input.height)
         try:
             with self._leases.holding(job.id, job.attempt):
                 ended = self._finish(job, self._outcome(job))
         except LeaseLost:
+            self._metrics.ended(None)
+            span.fail("lost")
             log.warning("job %s: this worker no longer has it; its work is dropped", job.id)
             self._drop(job, [job.result_blob])
             return
+        self._metrics.ended(ended)
+        span.set(outcome=ended.status)
+        if ended.error:
+            span.fail(ended.error.code)
         if ended.status is Status.QUEUED:
             self._janitor.ask_for_message(job.id)
         elif ended.status is not Status.SUCCEEDED:
@@ -148,7 +140,7 @@ class Attempts:
 
     def _outcome(self, job: Job) -> Change:
         """Do the work; the change of the job that says how it ended. Raises LeaseLost."""
-        expires_at, timings, fault = self._store.expires_at, Timings(job), ""
+        expires_at, timings, fault = self._store.expires_at, Timings(job, self._metrics), ""
         try:
             with self._watchdog.watching(job.id) as alive:
                 return self._run(job, timings, alive)

@@ -51,7 +51,8 @@ class Herald:
         except redis.RedisError as error:
             log.debug("could not say goodbye: %s", error)
 
-    def _now(self) -> Presence:
+    def presence(self) -> Presence:
+        """What it announces at present."""
         held = self._leases.held()
         update: dict[str, Any] = {"jobs": held, "networks": self._networks()}
         if self._presence.state is WorkerState.READY and held:
@@ -64,7 +65,7 @@ class Herald:
         while not self._stop.is_set():
             self._changed.clear()
             try:
-                announce(self._redis, self._now())
+                announce(self._redis, self.presence())
             except redis.RedisError as error:
                 log.debug("not announced: %s", error)
             self._changed.wait(RENEWAL_SECONDS)

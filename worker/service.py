@@ -29,6 +29,7 @@ from worker.attempt import Attempts
 from worker.emergency import Emergency
 from worker.herald import Herald
 from worker.leases import LeaseKeeper
+from worker.metrics import MetricsServer, StateCollector, WorkerMetrics
 from worker.networks import Networks
 from worker.watchdog import Watchdog
 from worker.webhooks import Dispatcher
@@ -47,7 +48,7 @@ def serve(settings: Settings) -> int:
     """Load the network, then work until SIGTERM; the exit code.
 
     Raises NetworkError or CheckpointError when the network cannot be loaded, redis.RedisError when the
-    store cannot be reached.
+    store cannot be reached, AddressInUse when the metrics cannot be shown.
     """
     client, name = connect(settings), worker_name()
     store, blobs, app = JobStore(client, settings), Blobs(settings.blobs_url), queue.make_app(settings)
@@ -56,7 +57,10 @@ def serve(settings: Settings) -> int:
     janitor = Janitor(client, store, blobs, app, settings)
     emergency = Emergency(store, leases, janitor, settings)
     watchdog = Watchdog(emergency, settings.step_timeout_seconds)
-    dispatcher = Dispatcher(client, settings)
+    metrics = WorkerMetrics()
+    metrics.registry.register(StateCollector(herald.presence))
+    dispatcher = Dispatcher(client, settings, metrics)
+    shown = MetricsServer(metrics.registry, settings) if settings.metrics_port else None
     herald.start()
     dispatcher.start()  # webhooks need no network
     try:
@@ -71,6 +75,7 @@ def serve(settings: Settings) -> int:
             janitor=janitor,
             emergency=emergency,
             watchdog=watchdog,
+            metrics=metrics,
             settings=settings,
         )
 
@@ -101,6 +106,8 @@ def serve(settings: Settings) -> int:
     finally:
         dispatcher.stop()
         herald.leave()
+        if shown is not None:
+            shown.close()
         app.close()
         client.close()
 

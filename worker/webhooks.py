@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 
 import redis
 
+from jobs import tracing
 from jobs.deliveries import Attempt, Claim, Deliveries, DeliveryState
 from jobs.errors import RefineryError
 from jobs.fetch import Answer, post
 from jobs.logs import about
 from jobs.settings import Settings
 from jobs.webhooks import parse_retry_after, retry_delay, secrets_for, signed_headers
+from worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
@@ -30,8 +32,9 @@ GONE = 410
 class Dispatcher:
     """`start` and `stop`; in between it sends what is due."""
 
-    def __init__(self, client: redis.Redis, settings: Settings):
+    def __init__(self, client: redis.Redis, settings: Settings, metrics: WorkerMetrics | None = None):
         self._redis, self._settings = client, settings
+        self._metrics = metrics or WorkerMetrics()
         self._deliveries = Deliveries(client, settings)
         self._busy: Counter[str] = Counter()  # requests under way, by host
         self._lock = threading.Lock()
@@ -76,8 +79,11 @@ class Dispatcher:
 
     def _deliver(self, claim: Claim) -> None:
         try:
-            with about(claim.job_id):
-                self._attempt(claim)
+            with (
+                about(claim.job_id),
+                tracing.span("webhook", parent=claim.record.traceparent, kind="client") as span,
+            ):
+                self._attempt(claim, span)
         except redis.RedisError as error:
             log.warning("job %s: a webhook attempt is not recorded and will be made again: %s", claim.job_id, error)
         except Exception:
@@ -88,7 +94,7 @@ class Dispatcher:
                 if not self._busy[claim.host]:
                     del self._busy[claim.host]
 
-    def _attempt(self, claim: Claim) -> None:
+    def _attempt(self, claim: Claim, span: tracing.Span) -> None:
         """Send once and record it."""
         record, now, started = claim.record, datetime.now(UTC), time.monotonic()
         keys = secrets_for(record.owner, self._redis, self._settings)
@@ -96,6 +102,9 @@ class Dispatcher:
             "Content-Type": "application/json",
             **signed_headers(record.id, record.body, keys, now),
         }
+        if here := tracing.traceparent():
+            headers["traceparent"] = here
+        span.set(job_id=claim.job_id, event=record.event, attempt=len(claim.attempts) + 1)
         answer: Answer | None = None
         error: str | None = None
         try:
@@ -111,22 +120,29 @@ class Dispatcher:
             error=error,
             response=answer.prefix if answer else None,
         )
-        self._settle(claim, attempt, answer)
+        if attempt.status is not None:
+            span.set_standard({"http.response.status_code": attempt.status})
+        outcome = self._settle(claim, attempt, answer)
+        self._metrics.sent(outcome, attempt.seconds)
+        if outcome != "delivered":
+            span.fail(outcome)
 
-    def _settle(self, claim: Claim, attempt: Attempt, answer: Answer | None) -> None:
+    def _settle(self, claim: Claim, attempt: Attempt, answer: Answer | None) -> str:
+        """Record the attempt and what comes of it: `delivered`, `retried` later, or `failed` for good."""
         if attempt.error is None:
             self._deliveries.settle(claim, attempt, DeliveryState.DELIVERED)
-            return
+            return "delivered"
         log.info("job %s: webhook %s to %s: %s", claim.job_id, claim.record.event, claim.host, attempt.error)
         if attempt.status == GONE:
             self._deliveries.settle(claim, attempt, DeliveryState.FAILED, disable=True)
-            return
+            return "failed"
         asked = parse_retry_after(answer.retry_after if answer else None, datetime.now(UTC))
         delay = retry_delay(len(claim.attempts) - claim.earlier + 1, asked, self._settings)
         if delay is None:
             self._deliveries.settle(claim, attempt, DeliveryState.FAILED)
-        else:
-            self._deliveries.settle(claim, attempt, DeliveryState.PENDING, delay=delay)
+            return "failed"
+        self._deliveries.settle(claim, attempt, DeliveryState.PENDING, delay=delay)
+        return "retried"
 
     def _run(self) -> None:
         while not self._stop.wait(POLL_SECONDS):
