@@ -221,3 +221,18 @@ def test_damaged_files_raise_our_errors_only(kind):
             else:
                 assert result.width * result.height <= 100_000
                 assert function is probe or isinstance(result, Photo)
+
+
+def test_data_that_libjpeg_patches_up_breaks_the_picture_when_it_is_decoded():
+    data = bytearray(files.saved(Image.fromarray(files.smooth(300, 400)), "JPEG", quality=95))
+    middle = len(data) // 2
+    del data[middle : middle + 400]
+    assert probe(bytes(data)).format == "jpeg"  # its structure is whole
+    with pytest.raises(BrokenImage, match="pixels cannot be decoded"):
+        read_image(bytes(data))
+
+
+def test_bytes_left_over_behind_a_jpegs_data_are_allowed():
+    data = files.saved(PHOTO, "JPEG")
+    longer = data[:-2] + b"\0" * 9 + data[-2:]
+    assert (read_image(longer).pixels == read_image(data).pixels).all()
