@@ -130,6 +130,13 @@ class Parameters(BaseModel):
     anchored: bool | None = Field(
         default=None, description="Correct what the refinement leaves of the difference to the coarser scale."
     )
+    toned: bool | None = Field(
+        default=None, description="Work at a brightness that networks know, and go back to the photo's afterwards."
+    )
+    restrained: bool | None = Field(
+        default=None, description="Allow no more detail in the hole than there is around it."
+    )
+    healed: bool | None = Field(default=None, description="Level out the step at the hole's border.")
 
     @field_validator("erosion")
     @classmethod
@@ -201,5 +208,8 @@ OVERRIDES = (
     "context",
     "tile_side",
     "anchored",
+    "toned",
+    "restrained",
+    "healed",
     "fast",
 )

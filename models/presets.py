@@ -27,6 +27,9 @@ class Preset:
         this. None: the whole of every scale at once, as the released code does.
     fast: use the network as it is arranged for speed (`Network.fast`); the same function, to rounding.
     anchored: correct what optimisation leaves of the difference to the coarser scale.
+    toned: work at a brightness that networks know, and go back to the photo's afterwards.
+    restrained: allow no more detail in the hole than there is around it.
+    healed: level out the step at the hole's border.
     """
 
     name: str
@@ -41,6 +44,9 @@ class Preset:
     context: float = 0.5
     tile_side: int | None = 1024
     anchored: bool = True
+    toned: bool = True
+    restrained: bool = True
+    healed: bool = True
     fast: bool = True
 
 
@@ -67,9 +73,13 @@ PRESETS = {
         windows=False,
         tile_side=None,
         anchored=False,
+        toned=False,
+        restrained=False,
+        healed=False,
         fast=False,
     ),
-    "single-pass": Preset("single-pass", max_scales=1),
+    # The network as it is.
+    "single-pass": Preset("single-pass", max_scales=1, toned=False, healed=False),
 }
 
 

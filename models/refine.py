@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models import pyramid, tiles
+from models import pyramid, surroundings, tiles
 from models.economy import Economy
 from models.network import Network
 from models.tiles import Level
@@ -42,18 +42,27 @@ def refine(
     height, width = image.shape[-2:]
     finest = levels[-1]
     image, mask = (pyramid.pad_to(x, finest.height, finest.width) for x in (image, mask))
+    exponent = 1.0
+    if how.preset.toned:
+        exponent = surroundings.tone_exponent(*pyramid.build(image, mask, len(levels))[0])
     guide: Tensor | None = None
     runs = []
-    pairs = zip(levels, pyramid.build(image, mask, len(levels)), strict=True)
+    pairs = zip(levels, pyramid.build(image**exponent, mask, len(levels)), strict=True)
     for scale, (level, (picture, hole)) in enumerate(pairs, start=1):
         run = ScaleRun(level.height, level.width)
         prediction = _predict(network, picture, hole, guide, how, level, run, partial(tick, scale))
         filled = torch.where(hole > 0, prediction.clamp(0, 1), picture)
         if how.preset.anchored and guide is not None:
             filled = _anchored(filled, hole, guide)
+        if how.preset.restrained and guide is not None:
+            filled = surroundings.restrained(filled, hole)
+        if how.preset.healed:
+            filled = surroundings.healed(filled, hole)
         guide = filled
         runs.append(run)
     assert guide is not None
+    if exponent != 1:
+        guide = torch.where(mask > 0, guide ** (1 / exponent), image)
     return guide[..., :height, :width], runs
 
 

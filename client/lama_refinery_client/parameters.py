@@ -39,6 +39,9 @@ class Parameters(TypedDict, total=False):
     tile_side: int | None
     fast: bool | None
     anchored: bool | None
+    toned: bool | None
+    restrained: bool | None
+    healed: bool | None
 
 
 def form_fields(parameters: Mapping[str, Any]) -> dict[str, str]:

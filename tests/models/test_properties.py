@@ -148,7 +148,9 @@ def test_tiles_of_a_large_hole_show_no_seam(tiny):
     image = np.stack([x / 700, y / 600, (x + y) / 1300], axis=2)
     mask = np.zeros((600, 700), bool)
     mask[100:500, 100:600] = True
-    preset = resolve_preset("default", {"iterations": 2, "min_side": 128, "tile_side": 256, "context": 0.1})
+    # Without the ramp that healing builds along the hole's border: the network is random, and far off there.
+    changes = {"iterations": 2, "min_side": 128, "tile_side": 256, "context": 0.1, "healed": False}
+    preset = resolve_preset("default", changes)
 
     result = inpaint(image, mask, network=tiny, preset=preset)
 
