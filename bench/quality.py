@@ -3,6 +3,8 @@
 Photos are cropped to squares, holes drawn by LaMa's published recipe (bench.masks, fixed seeds). Every figure is a mean
 with a bootstrap 95 % interval, and a paired difference to `single-pass` with one; photos are the unit that is
 resampled. Numbers do not see everything: look at the contact sheets (crop, hole, each method, truth).
+
+A run that was stopped goes on where it was when it is started again with the same --out.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ from PIL import Image
 from rich.progress import track
 
 from bench import common, masks
+from bench.figures import Hole, Picture, measures, patches, summary, to_tensor
 from bench.perception import Backbone, kid
 from models import Network, heap, inpaint, pyramid, resolve_preset
+from models.windows import scale_count
 
-Picture = NDArray[np.uint8]
-Hole = NDArray[np.bool_]
 Method = Callable[[Network, Picture, Hole], Picture]
+TABLE = ["lpips vgg, hole", "lpips alex, hole", "psnr", "ssim", "l1 /4", "detail", "seam", "seconds"]
 
 
 def with_preset(name: str, **overrides: Any) -> Method:
@@ -42,7 +45,7 @@ def with_preset(name: str, **overrides: Any) -> Method:
 
 def enlarged(network: Network, image: Picture, mask: Hole) -> Picture:
     """One pass on the picture shrunk to about the network's native size, enlarged, in the hole only."""
-    scales = pyramid_scales(image.shape[0], network)
+    scales = scale_count(mask.shape[0], mask.shape[1], network.native_size, 8)
     pixels, hole = to_tensor(image), torch.from_numpy(mask).float()[None, None]
     small, small_hole = pyramid.build(pixels, hole, scales)[0]
     with torch.no_grad():
@@ -63,23 +66,19 @@ def telea(network: Network, image: Picture, mask: Hole) -> Picture:
 
 METHODS: dict[str, Method] = {
     "single-pass": with_preset("single-pass", windows=False),
-    "single-pass, enlarged": enlarged,
+    "single-pass-enlarged": enlarged,
     "reference": with_preset("reference"),
     "default": with_preset("default"),
     "telea": telea,
 }
 
 
-def pyramid_scales(side: int, network: Network) -> int:
-    """Scales down to the network's native size."""
-    from models.windows import scale_count
-
-    return scale_count(side, side, network.native_size, 8)
-
-
-def to_tensor(image: NDArray[Any]) -> torch.Tensor:
-    """1x3xHxW float in [0, 1]."""
-    return torch.from_numpy(image.astype(np.float32)).permute(2, 0, 1)[None].contiguous() / 255
+def method(name: str) -> Method:
+    """One of METHODS, or a preset with changed fields, such as `default,toned=false,iterations=15`."""
+    if name in METHODS:
+        return METHODS[name]
+    preset, *changes = name.split(",")
+    return with_preset(preset, **dict(change.split("=", 1) for change in changes))
 
 
 def paste(image: Picture, mask: Hole, values: NDArray[np.float32]) -> Picture:
@@ -106,117 +105,86 @@ def crops(folder: Path, side: int, most: int) -> list[tuple[str, Picture]]:
     return found
 
 
-def measures(result: Picture, truth: Picture, mask: Hole, backbones: dict[str, Backbone]) -> dict[str, float]:
-    """All figures of one result; lower is better but for PSNR, SSIM and detail (1 is right)."""
-    a, b = to_tensor(result), to_tensor(truth)
-    hole = torch.from_numpy(mask).float()[None, None]
-    told = {}
-    for name, backbone in backbones.items():
-        at = backbone.distance(a, b)
-        told[f"lpips {name}"] = float(at.mean())
-        told[f"lpips {name}, hole"] = float((at * hole).sum() / hole.sum())
-    for suffix, (x, y, h) in {
-        "": (a, b, hole),
-        " /4": (F.avg_pool2d(a, 4), F.avg_pool2d(b, 4), (F.avg_pool2d(hole, 4) > 0.5).float()),
-    }.items():
-        weight = h / h.sum().clamp(min=1)
-        error = float((((x - y) ** 2).mean(dim=1, keepdim=True) * weight).sum())
-        told[f"psnr{suffix}"] = float(-10 * np.log10(max(error, 1e-10)))
-        told[f"l1{suffix}"] = float(((x - y).abs().mean(dim=1, keepdim=True) * weight).sum())
-        told[f"ssim{suffix}"] = float((ssim(x, y) * weight).sum())
-    told["detail"] = energy(a, hole) / max(energy(b, hole), 1e-9)
-    told["seam"] = seam(a, hole) / max(seam(b, hole), 1e-9)
-    return told
+class Items:
+    """What has been done so far, in a folder: per photo, kind of hole and method a picture and its figures."""
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Raises SystemExit when the folder holds a run with other settings."""
+        self._folder = folder / "items"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        noted = folder / "settings.json"
+        if noted.exists() and json.loads(noted.read_text()) != settings:
+            raise SystemExit(
+                f"{folder} holds results of another run ({noted.read_text().strip()}): choose another --out"
+            )
+        noted.write_text(json.dumps(settings) + "\n")
+
+    def _path(self, suffix: str, *key: str) -> Path:
+        return self._folder / ("--".join(part.replace("/", "_") for part in key) + suffix)
+
+    def find(self, *key: str) -> dict[str, Any] | None:
+        """The figures and embeddings under this key, if they are there."""
+        path = self._path(".json", *key)
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def picture(self, *key: str) -> Picture:
+        """The picture under this key."""
+        with Image.open(self._path(".png", *key)) as opened:
+            return np.asarray(opened)
+
+    def put(self, picture: Picture, told: dict[str, Any], *key: str) -> None:
+        """Keep a picture and what is told of it."""
+        Image.fromarray(picture).save(self._path(".png", *key), compress_level=1)
+        self._path(".json", *key).write_text(json.dumps(told))
 
 
-def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """SSIM (Wang et al. 2004) at every pixel, 7x7 means, of the luminance: 1x1xHxW."""
-    a, b = (x.mean(dim=1, keepdim=True) for x in (a, b))
-
-    def mean(x: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(F.pad(x, (3, 3, 3, 3), mode="reflect"), 7, 1)
-
-    ma, mb = mean(a), mean(b)
-    va, vb, covariance = mean(a * a) - ma * ma, mean(b * b) - mb * mb, mean(a * b) - ma * mb
-    return (2 * ma * mb + 1e-4) * (2 * covariance + 9e-4) / ((ma * ma + mb * mb + 1e-4) * (va + vb + 9e-4))
-
-
-def energy(image: torch.Tensor, hole: torch.Tensor) -> float:
-    """Mean square of what a 5x5 Gaussian takes away, inside the hole."""
-    rest = (image - pyramid.blur(image)) ** 2
-    return float((rest.mean(dim=1, keepdim=True) * hole).sum() / hole.sum())
-
-
-def seam(image: torch.Tensor, hole: torch.Tensor) -> float:
-    """Mean squared step between neighbours of which one is hole and one is not."""
-    total, count = 0.0, 0.0
-    for dim in (-2, -1):
-        size = image.shape[dim] - 1
-        crossing = (hole.narrow(dim, 1, size) != hole.narrow(dim, 0, size)).float()
-        step = ((image.narrow(dim, 1, size) - image.narrow(dim, 0, size)) ** 2).mean(dim=1, keepdim=True)
-        total, count = total + float((step * crossing).sum()), count + float(crossing.sum())
-    return total / max(count, 1)
-
-
-def patches(image: Picture, mask: Hole, side: int = 224) -> list[torch.Tensor]:
-    """Squares whose middles lie in the hole, on a grid."""
-    height, width = mask.shape
-    found = []
-    for top in range(0, height - side + 1, side // 2):
-        for left in range(0, width - side + 1, side // 2):
-            if mask[top + side // 4 : top + 3 * side // 4, left + side // 4 : left + 3 * side // 4].mean() > 0.25:
-                found.append(to_tensor(image[top : top + side, left : left + side]))
-    return found
-
-
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """Mean and bootstrap 95 % interval."""
-    data, rng = np.asarray(values), np.random.default_rng(0)
-    means = data[rng.integers(0, len(data), (2000, len(data)))].mean(axis=1)
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(data.mean()), float(low), float(high)
-
-
-def summary(rows: list[dict[str, Any]], kinds: list[str], names: list[str]) -> list[dict[str, Any]]:
-    """Mean, interval, and paired difference to single-pass, per mask kind and method and figure."""
-    table = []
-    for kind in kinds:
-        base = [row for row in rows if row["kind"] == kind and row["method"] == "single-pass"]
-        for name in names:
-            mine = [row for row in rows if row["kind"] == kind and row["method"] == name]
-            for figure in mine[0]["figures"]:
-                values = [row["figures"][figure] for row in mine]
-                line = {"kind": kind, "method": name, "figure": figure, "mean": interval(values)}
-                if base:
-                    line["minus single-pass"] = interval(
-                        [v - b["figures"][figure] for v, b in zip(values, base, strict=True)]
-                    )
-                table.append(line)
-    return table
-
-
-def sheet(pictures: list[Picture], mask: Hole, path: Path) -> None:
+def sheet(pictures: list[Picture], truth: Picture, mask: Hole, path: Path) -> None:
     """Crop with the hole in magenta, each method, and the truth, at half size in one row."""
-    truth = pictures[-1].copy()
-    truth[mask] = (255, 0, 255)
-    row = np.concatenate([truth, *pictures], axis=1)
-    image = Image.fromarray(row)
+    shown = truth.copy()
+    shown[mask] = (255, 0, 255)
+    image = Image.fromarray(np.concatenate([shown, *pictures, truth], axis=1))
     path.parent.mkdir(parents=True, exist_ok=True)
     image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS).save(path, quality=90)
 
 
-def markdown(table: list[dict[str, Any]], figures: list[str]) -> str:
-    """A table for docs/quality.md: one row per mask kind and method."""
-    lines = [f"| hole | method | {' | '.join(figures)} |", f"|---|---|{'---|' * len(figures)}"]
-    seen = dict.fromkeys((line["kind"], line["method"]) for line in table)
+def markdown(table: list[dict[str, Any]], distance: dict[str, float]) -> str:
+    """Two tables for docs/quality.md: means, and paired differences in LPIPS to `single-pass`."""
+    found = {(line["kind"], line["method"], line["figure"]): line for line in table}
+    seen = list(dict.fromkeys((line["kind"], line["method"]) for line in table))
+    lines = [f"| hole | method | {' | '.join(TABLE)} | kid vgg |", f"|---|---|{'---|' * (len(TABLE) + 1)}"]
     for kind, name in seen:
+        cells = [f"{found[kind, name, figure]['mean'][0]:.3g}" for figure in TABLE if (kind, name, figure) in found]
+        apart = distance.get(f"{kind}, {name}")
+        lines.append(f"| {kind} | {name} | {' | '.join(cells)} | {'' if apart is None else f'{apart:.4f}'} |")
+    lines += ["", "| hole | method | lpips vgg, hole | lpips alex, hole |", "|---|---|---|---|"]
+    for kind, name in seen:
+        if name == "single-pass" or "minus single-pass" not in found[kind, name, TABLE[-1]]:
+            continue
         cells = []
-        for figure in figures:
-            found = next(x for x in table if (x["kind"], x["method"], x["figure"]) == (kind, name, figure))
-            mean, low, high = found["mean"]
-            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        for figure in TABLE[:2]:
+            mean, low, high = found[kind, name, figure]["minus single-pass"]
+            cells.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]")
         lines.append(f"| {kind} | {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def fill_and_measure(
+    network: Network, name: str, truth: Picture, mask: Hole, backbones: dict[str, Backbone]
+) -> tuple[Picture, dict[str, Any]]:
+    """A filling by the method called `name`, its figures, and embeddings of the patches around the hole."""
+    started = time.perf_counter()
+    result = method(name)(network, truth, mask)
+    took = time.perf_counter() - started
+    return result, {
+        "figures": measures(result, truth, mask, backbones) | {"seconds": took},
+        "embeddings": embedded(result, mask, backbones),
+    }
+
+
+def embedded(image: Picture, mask: Hole, backbones: dict[str, Backbone]) -> list[list[float]]:
+    """Embeddings of the patches whose middles lie in the hole, by VGG."""
+    found = [backbones["vgg"].embedding(patch)[0] for patch in patches(image, mask)]
+    return [[round(float(v), 6) for v in vector] for vector in found]
 
 
 def main() -> None:
@@ -227,47 +195,52 @@ def main() -> None:
     parser.add_argument("--network", default="builtin")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--kinds", nargs="+", choices=list(masks.RECIPES), default=["thin", "medium", "thick"])
-    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument(
+        "--methods", nargs="+", default=list(METHODS), help=f"{', '.join(METHODS)}, or PRESET,FIELD=VALUE,..."
+    )
     parser.add_argument("--most", type=int, default=1000, help="photos at most")
     parser.add_argument("--large", action="store_true", help="2048x2048 instead of 1024x1024")
-    parser.add_argument("--out", type=Path, default=Path("bench/results/quality"))
+    parser.add_argument("--out", type=Path, default=Path("bench/results/quality"), help="default: %(default)s")
     args = parser.parse_args()
     side = 2048 if args.large else 1024
     network = common.network_called(args.network, args.device)
     backbones = {"vgg": Backbone(args.lpips, "vgg16"), "alex": Backbone(args.lpips, "alexnet")}
     photos = crops(args.photos, side, args.most)
+    items = Items(args.out, {"side": side, "network": network.name, "photos": args.photos.name})
     rows: list[dict[str, Any]] = []
-    embedded: dict[tuple[str, str], list[torch.Tensor]] = {}
-    jobs = [(kind, index) for kind in args.kinds for index in range(len(photos))]
+    vectors: dict[tuple[str, str], list[list[float]]] = {}
     with heap.reused():
-        for kind, index in track(jobs, description="holes"):
-            name, truth = photos[index]
-            mask, shown = masks.draw(kind, side, index), []
-            for method in args.methods:
-                started = time.perf_counter()
-                result = METHODS[method](network, truth, mask)
-                took = time.perf_counter() - started
-                figures = measures(result, truth, mask, backbones) | {"seconds": took}
-                rows.append({"photo": name, "kind": kind, "method": method, "figures": figures})
-                embedded.setdefault((kind, method), []).extend(map(backbones["vgg"].embedding, patches(result, mask)))
-                shown.append(result)
-            embedded.setdefault((kind, "truth"), []).extend(map(backbones["vgg"].embedding, patches(truth, mask)))
-            sheet([*shown, truth], mask, args.out / f"{kind}-{Path(name).stem}.jpg")
+        for kind, index in track([(k, i) for i in range(len(photos)) for k in args.kinds], description="holes"):
+            photo, truth = photos[index]
+            mask, stem = masks.draw(kind, side, index), Path(photo).stem
+            for name in args.methods:
+                told = items.find(kind, stem, name)
+                if told is None:
+                    result, told = fill_and_measure(network, name, truth, mask, backbones)
+                    items.put(result, told, kind, stem, name)
+                rows.append({"photo": photo, "kind": kind, "method": name, "figures": told["figures"]})
+                vectors.setdefault((kind, name), []).extend(told["embeddings"])
+            told = items.find(kind, stem, "truth")
+            if told is None:
+                told = {"embeddings": embedded(truth, mask, backbones)}
+                items.put(truth, told, kind, stem, "truth")
+            vectors.setdefault((kind, "truth"), []).extend(told["embeddings"])
+            shown = [items.picture(kind, stem, name) for name in args.methods]
+            sheet(shown, truth, mask, args.out / "sheets" / f"{kind}-{stem}.jpg")
     distance = {
-        f"{kind}, {method}": kid(torch.cat(embedded[kind, method]), torch.cat(embedded[kind, "truth"]))
+        f"{kind}, {name}": kid(torch.tensor(vectors[kind, name]), torch.tensor(vectors[kind, "truth"]))
         for kind in args.kinds
-        for method in args.methods
-        if embedded[kind, method]
+        for name in args.methods
+        if vectors[kind, name]
     }
     table = summary(rows, args.kinds, args.methods)
     licences = args.photos / "LICENSES.csv"
     quoted = list(csv.DictReader(licences.open())) if licences.exists() else []
-    told = {"side": side, "network": network.name, **common.machine(), "photos": quoted, "kid vgg16": distance}
-    (args.out / "quality.json").write_text(json.dumps({**told, "summary": table, "rows": rows}, indent=1) + "\n")
-    text = markdown(table, ["lpips vgg, hole", "lpips vgg", "psnr /4", "ssim", "detail", "seam", "seconds"])
+    about = {"side": side, "network": network.name, **common.machine(), "photos": quoted, "kid vgg16": distance}
+    (args.out / "quality.json").write_text(json.dumps({**about, "summary": table, "rows": rows}, indent=1) + "\n")
+    text = markdown(table, distance)
     (args.out / "quality.md").write_text(text + "\n")
     print(text)
-    print(json.dumps(distance, indent=1))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import masks, quality
+from bench import figures, masks, quality
 from bench.perception import kid
 from models import load_network
 
@@ -38,7 +38,7 @@ def square(side=64):
 
 def test_figures_of_a_perfect_result_are_perfect():
     truth = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    told = quality.measures(truth, truth, square()[0, 0].numpy() > 0, {})
+    told = figures.measures(truth, truth, square()[0, 0].numpy() > 0, {})
     assert told["psnr"] == 100
     assert told["l1"] == 0
     assert told["ssim"] == pytest.approx(1, abs=1e-4)
@@ -48,19 +48,19 @@ def test_figures_of_a_perfect_result_are_perfect():
 def test_blur_loses_detail_and_a_shift_makes_a_seam():
     truth = torch.rand(1, 3, 64, 64)
     hole = square()
-    blurred = torch.where(hole > 0, quality.pyramid.blur(truth), truth)
-    assert quality.energy(blurred, hole) < 0.5 * quality.energy(truth, hole)
+    blurred = torch.where(hole > 0, figures.pyramid.blur(truth), truth)
+    assert figures.energy(blurred, hole) < 0.5 * figures.energy(truth, hole)
     flat = torch.full((1, 3, 64, 64), 0.5)
-    assert quality.seam(torch.where(hole > 0, flat + 0.2, flat), hole) == pytest.approx(0.04, rel=1e-4)
-    assert quality.seam(flat, hole) == 0
+    assert figures.seam(torch.where(hole > 0, flat + 0.2, flat), hole) == pytest.approx(0.04, rel=1e-4)
+    assert figures.seam(flat, hole) == 0
 
 
 def test_intervals_hold_the_mean_and_narrow_with_more_data():
     few, many = [0.0, 1.0] * 3, [0.0, 1.0] * 60
     for values in (few, many):
-        mean, low, high = quality.interval(values)
+        mean, low, high = figures.interval(values)
         assert low < mean == 0.5 < high
-    assert np.ptp(quality.interval(many)[1:]) < np.ptp(quality.interval(few)[1:])
+    assert np.ptp(figures.interval(many)[1:]) < np.ptp(figures.interval(few)[1:])
 
 
 def test_kid_tells_sets_apart():
@@ -71,13 +71,38 @@ def test_kid_tells_sets_apart():
     assert abs(kid(a, b)) < 0.2 * kid(a, c)
 
 
-@pytest.mark.parametrize("name", ["single-pass", "single-pass, enlarged", "reference", "default"])
+@pytest.mark.parametrize(
+    "name", ["single-pass", "single-pass-enlarged", "reference", "default", "default,iterations=2"]
+)
 def test_every_method_keeps_what_is_known(name):
     network = load_network("builtin", device="cpu")
     image = np.asarray(Image.effect_noise((256, 256), 60).convert("RGB"))
     mask = np.zeros((256, 256), bool)
     mask[100:140, 90:150] = True
-    result = quality.METHODS[name](network, image, mask)
+    result = quality.method(name)(network, image, mask)
     assert result.shape == image.shape
     assert np.array_equal(result[~mask], image[~mask])
     assert not np.array_equal(result[mask], image[mask])
+
+
+def test_a_bench_that_was_stopped_goes_on_and_does_not_mix_runs(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
+    items = quality.Items(tmp_path, {"side": 8})
+    assert items.find("thick", "photo", "default,toned=false") is None
+    items.put(picture, {"figures": {"l1": 0.5}}, "thick", "photo", "default,toned=false")
+    again = quality.Items(tmp_path, {"side": 8})
+    assert again.find("thick", "photo", "default,toned=false") == {"figures": {"l1": 0.5}}
+    assert np.array_equal(again.picture("thick", "photo", "default,toned=false"), picture)
+    with pytest.raises(SystemExit, match="another run"):
+        quality.Items(tmp_path, {"side": 16})
+
+
+def test_the_table_has_means_and_paired_differences():
+    rows = [
+        {"kind": "thick", "method": name, "figures": dict.fromkeys(quality.TABLE, value + photo)}
+        for name, value in (("single-pass", 2.0), ("default", 1.5))
+        for photo in (0.0, 1.0)
+    ]
+    text = quality.markdown(figures.summary(rows, ["thick"], ["single-pass", "default"]), {"thick, default": 0.01})
+    assert "| thick | default | 2 | 2 |" in text
+    assert "| thick | default | -0.5000 [-0.5000, -0.5000] |" in text
