@@ -33,7 +33,7 @@ class Service:
         self.redis: redis.Redis = connect(settings)
         self.store = JobStore(self.redis, settings)
         self.turnstile = Turnstile(self.redis)
-        self.blobs = Blobs(settings.blobs_url)
+        self.blobs = Blobs.of(settings)
         self.idempotency = IdempotencyKeys(self.redis, settings)
         self.queue: Celery = queue.make_app(settings)
         self.janitor = Janitor(self.redis, self.store, self.blobs, self.queue, settings)

@@ -2,25 +2,36 @@
 
 A directory or an S3 bucket, through obstore. A put is whole or absent, also when the process dies in it.
 Each attempt has its own result name, so that a worker that lost its job cannot change a result that is read.
+
+A store that does not answer is ServiceUnavailable, after retries of bounded time; BlobMissing is only ever said by a
+store that works. The bucket's endpoint, region and credentials come from the usual `AWS_*` variables.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import LocalStore, from_url
+from obstore.store import LocalStore, S3Store
 
 from jobs.errors import ServiceUnavailable
+from jobs.settings import Settings
 
 if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+    from obstore import GetOptions
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
+log = logging.getLogger(__name__)
+CONNECT_SECONDS = 5
+CHECK_SECONDS = 3
 CHUNK_BYTES = 5 * 1024 * 1024  # S3 takes no smaller parts
 READ_BYTES = 256 * 1024
 
@@ -32,37 +43,78 @@ class BlobMissing(Exception):
 class Blobs:
     """Put, get and delete, by job id and name. One object may be used by any number of threads."""
 
-    def __init__(self, url: str):
-        """Open `file:///directory`, which is made if it is missing, or `s3://bucket/prefix`."""
+    def __init__(
+        self, url: str, *, http_allowed: bool = False, stall_seconds: float = 30.0, retry_seconds: float = 15.0
+    ):
+        """Open `file:///directory`, which is made if it is missing, or `s3://bucket/prefix`.
+
+        The rest is for S3. http_allowed: an endpoint without TLS may be used. stall_seconds: a request that nothing
+        is heard of for so long has failed. retry_seconds: a failed one is tried again until so long after its
+        beginning.
+        """
         self._directory: Path | None = None
         self._store: ObjectStore
+        self._checked: S3Store | None = None
         if url.startswith("file://"):
             local = LocalStore.from_url(url, mkdir=True, automatic_cleanup=True)
             self._store, self._directory = local, local.prefix
-        else:
-            self._store = from_url(url)
+            return
+        client: ClientConfig = {
+            "allow_http": http_allowed,
+            "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
+            "read_timeout": timedelta(seconds=stall_seconds),
+            # Of a whole request. A client that reads a result slowly keeps its request to the store open.
+            "timeout": timedelta(days=1),
+        }
+        retries: RetryConfig = {
+            "max_retries": 10,
+            "retry_timeout": timedelta(seconds=retry_seconds),
+            "backoff": {"init_backoff": timedelta(seconds=0.1), "max_backoff": timedelta(seconds=2), "base": 2},
+        }
+        self._store = S3Store.from_url(url, client_options=client, retry_config=retries)
+        quick: ClientConfig = {**client, "timeout": timedelta(seconds=CHECK_SECONDS)}
+        self._checked = S3Store.from_url(url, client_options=quick, retry_config={"max_retries": 0})
+
+    @classmethod
+    def of(cls, settings: Settings) -> Blobs:
+        """The blobs of a service with these settings."""
+        return cls(
+            settings.blobs_url,
+            http_allowed=settings.blobs_http_allowed,
+            stall_seconds=settings.blobs_stall_seconds,
+            retry_seconds=settings.blobs_retry_seconds,
+        )
 
     def put(self, job_id: str, name: str, data: bytes | IO[bytes]) -> None:
         """Store bytes, or a file from its present position on, with constant memory.
 
         Raises ServiceUnavailable when the store does not take them.
         """
-        with _translated():
+        with _translated(), _nothing_missing():
             # Two chunks in flight: at most 15 MiB of a file of any size are in memory.
             obstore.put(self._store, f"{job_id}/{name}", data, chunk_size=CHUNK_BYTES, max_concurrency=2)
 
     def get(self, job_id: str, name: str) -> bytes:
         """All bytes of a blob. Raises BlobMissing, ServiceUnavailable."""
         with _translated():
-            return bytes(obstore.get(self._store, f"{job_id}/{name}").bytes())
+            try:
+                return bytes(obstore.get(self._store, f"{job_id}/{name}").bytes())
+            except FileNotFoundError:
+                self._see_store()
+                raise
 
     async def stream(self, job_id: str, name: str, part: tuple[int, int] | None = None) -> AsyncIterator[bytes]:
         """The bytes of a blob piece by piece, or those of a part: first and last plus one.
 
         Raises BlobMissing, ServiceUnavailable before the first one.
         """
+        options: GetOptions | None = {"range": part} if part else None
         with _translated():
-            answer = await obstore.get_async(self._store, f"{job_id}/{name}", options={"range": part} if part else None)
+            try:
+                answer = await obstore.get_async(self._store, f"{job_id}/{name}", options=options)
+            except FileNotFoundError:
+                await asyncio.to_thread(self._see_store)
+                raise
         return _pieces(answer.stream(min_chunk_size=READ_BYTES))
 
     def delete(self, job_id: str, *, keep: str | None = None) -> None:
@@ -85,8 +137,11 @@ class Blobs:
 
     def delete_one(self, job_id: str, name: str) -> None:
         """Delete one blob; not there is fine too."""
-        with _translated(), suppress(FileNotFoundError):
-            obstore.delete(self._store, f"{job_id}/{name}")
+        with _translated():
+            try:
+                obstore.delete(self._store, f"{job_id}/{name}")
+            except FileNotFoundError:
+                self._see_store()
 
     def job_ids(self) -> Iterator[str]:
         """The ids that have blobs, in no order."""
@@ -110,12 +165,27 @@ class Blobs:
                 if not self._directory.is_dir():
                     raise NotADirectoryError(self._directory)
                 return
+            obstore.list_with_delimiter(self._checked or self._store, prefix="check")
+
+    def _see_store(self) -> None:
+        """Look whether a blob is missing because its bucket is: S3 answers 404 to both. Raises BaseError."""
+        if self._directory is None:
             obstore.list_with_delimiter(self._store, prefix="check")
 
 
 async def _pieces(stream: obstore.BytesStream) -> AsyncIterator[bytes]:
-    async for piece in stream:
-        yield bytes(piece)
+    with _translated():
+        async for piece in stream:
+            yield bytes(piece)
+
+
+@contextmanager
+def _nothing_missing() -> Iterator[None]:
+    """Where blobs are written, a 404 is about the bucket."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise OSError(str(error)) from error
 
 
 @contextmanager
@@ -126,4 +196,5 @@ def _translated() -> Iterator[None]:
     except FileNotFoundError as error:
         raise BlobMissing("the blob is not there") from error
     except (BaseError, OSError) as error:
+        log.warning("the blob store: %s", str(error).partition("\n")[0])
         raise ServiceUnavailable("The images cannot be stored or read at present. Try again later.") from error

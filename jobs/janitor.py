@@ -51,8 +51,8 @@ class Janitor:
         self.fail_late()
         self.release()
         self.resend_messages()
+        self.expire()  # these before what waits for the blob store
         self.tidy()
-        self.expire()
         self.delete()
         if self._rounds % ORPHAN_EVERY == 0:
             self.sweep_orphans()

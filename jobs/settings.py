@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import ipaddress
+import os
 import re
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "REFINERY_"
@@ -35,6 +36,7 @@ def _split(value: object) -> object:
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 SECRET_PREFIX = "whsec_"
+S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # as obstore reads them
 
 
 class Settings(BaseSettings):
@@ -54,6 +56,24 @@ class Settings(BaseSettings):
         default_factory=lambda: f"file://{default_data_dir()}/blobs",
         description="Where images, masks and results are kept: `file:///directory`, or `s3://bucket/prefix` "
         "with the usual `AWS_*` variables. Api and worker must see the same place.",
+    )
+    blobs_http_allowed: bool = Field(
+        default=False,
+        validate_default=True,
+        description="The S3 endpoint (`AWS_ENDPOINT_URL`) may be an `http://` address: images and credentials' "
+        "signatures then travel unencrypted, as they may between containers of one host.",
+    )
+    blobs_stall_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        description="A request to the S3 endpoint that nothing is heard of for so long has failed; a part of 5 MiB "
+        "must go through in it.",
+    )
+    blobs_retry_seconds: float = Field(
+        default=15.0,
+        ge=0,
+        description="A request to the S3 endpoint that fails is tried again until so long after its beginning, at most "
+        "ten times.",
     )
     max_upload_bytes: int = Field(
         default=200 * 1024 * 1024,
@@ -283,6 +303,14 @@ class Settings(BaseSettings):
     def _absolute(cls, value: str) -> str:
         if not value.startswith(("file:///", "s3://")):
             raise ValueError("must be file:///an/absolute/directory or s3://bucket/prefix")
+        return value
+
+    @field_validator("blobs_http_allowed")
+    @classmethod
+    def _endpoint(cls, value: bool, info: ValidationInfo) -> bool:
+        endpoint = next(filter(None, map(os.environ.get, S3_ENDPOINT_VARIABLES)), "")
+        if str(info.data.get("blobs_url")).startswith("s3://") and endpoint.startswith("http://") and not value:
+            raise ValueError("must be true for an S3 endpoint that is an http:// address")
         return value
 
     @field_validator("public_url")

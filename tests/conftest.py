@@ -15,6 +15,7 @@ from api.service import Service
 from api.valkey import Valkey
 from jobs.settings import Settings
 from tests import support
+from tests.s3 import Server
 
 # How long an example takes says nothing on a shared machine.
 hypothesis_settings.register_profile("refinery", deadline=None)
@@ -28,6 +29,30 @@ def valkey_url(tmp_path_factory):
     valkey.start()
     yield valkey.url
     valkey.stop()
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """A private S3 server for the whole run."""
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server, monkeypatch):
+    """The server, working, with this process's `AWS_*` and `REFINERY_*` variables set for it."""
+    s3_server.mode("ok")
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield s3_server
+    s3_server.mode("ok")
+
+
+@pytest.fixture
+def bucket(s3, request):
+    """The URL of an empty bucket of this test's own."""
+    return s3.make_bucket(f"bucket-{abs(hash(request.node.nodeid))}")
 
 
 @pytest.fixture

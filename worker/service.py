@@ -51,7 +51,7 @@ def serve(settings: Settings) -> int:
     store cannot be reached, AddressInUse when the metrics cannot be shown.
     """
     client, name = connect(settings), worker_name()
-    store, blobs, app = JobStore(client, settings), Blobs(settings.blobs_url), queue.make_app(settings)
+    store, blobs, app = JobStore(client, settings), Blobs.of(settings), queue.make_app(settings)
     leases = LeaseKeeper(store, settings)
     herald = Herald(client, name, store.now(), leases)
     janitor = Janitor(client, store, blobs, app, settings)
