@@ -36,6 +36,7 @@ def nothing_wrong(fleet):
     return check
 
 
+@pytest.mark.parametrize("fleet", [{"lease_seconds": 3}], indirect=True)
 def test_workers_lost_at_every_stage(fleet, nothing_wrong):
     """Killed at each of them; and frozen where late work could do harm, and thawed when others have done the jobs."""
     killed = [fleet.start_worker("stop-at", stage, **ONE) for stage in STAGES]
