@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import random
 import signal
 import sys
@@ -27,6 +28,7 @@ from jobs.job import Status
 from tests import support
 from tests.fleet import Fleet, Process
 from tests.receiver import Reply
+from tests.s3 import Server
 
 MOST_UNFINISHED = 12
 DRAIN_SECONDS = 180
@@ -44,8 +46,9 @@ WEIGHTS = {
 class Chaos:
     """Submits from one thread and disturbs from the other; what is done at random is decided by the seed."""
 
-    def __init__(self, fleet: Fleet, workers: int, seed: int):
-        self._fleet, self._random = fleet, random.Random(seed)
+    def __init__(self, fleet: Fleet, workers: int, seed: int, bucket: Server | None):
+        self._fleet, self._random, self._bucket = fleet, random.Random(seed), bucket
+        self._weights = {**WEIGHTS, **({"fail the bucket": 3} if bucket else {})}
         self._fleet.receiver.reply = self._reply
         for _ in range(workers):
             fleet.start_worker()
@@ -63,7 +66,7 @@ class Chaos:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             time.sleep(self._random.uniform(*PAUSE_SECONDS))
-            what = self._random.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+            what = self._random.choices(list(self._weights), list(self._weights.values()))[0]
             self.done[what] += 1
             print(f"{seconds - (deadline - time.monotonic()):6.1f} s  {what}", flush=True)
             {
@@ -73,6 +76,7 @@ class Chaos:
                 "kill valkey": self._kill_valkey,
                 "kill the api": self._kill_api,
                 "cancel a job": self._cancel,
+                "fail the bucket": self._fail_bucket,
             }[what]()
         self._stop.set()
         self._submitter.join()
@@ -118,6 +122,12 @@ class Chaos:
             with contextlib.suppress(httpx2.HTTPError):
                 httpx2.post(f"{self._fleet.url}/v1/jobs/{self._random.choice(self._fleet.accepted[-10:])}/cancel")
 
+    def _fail_bucket(self) -> None:
+        if self._bucket is not None:
+            self._bucket.mode(self._random.choice(["503", "drop", "hang"]))
+            time.sleep(self._random.uniform(0.2, 4.0))
+            self._bucket.mode("ok")
+
     def _upload(self, files: Any, **fields: str) -> None:
         try:
             answer = self._fleet.post(files, **{**support.FAST, **fields})
@@ -153,14 +163,24 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long to disturb: %(default)s")
     parser.add_argument("--workers", type=int, default=3, help="worker processes: %(default)s")
     parser.add_argument("--seed", type=int, help="of everything that is done at random (default: a new one)")
+    parser.add_argument("--s3", action="store_true", help="keep images in a bucket (moto's server), which fails too")
     parser.add_argument("--keep", type=Path, help="write the processes' output into this directory")
     parser.add_argument("--out", type=Path, help="write JSON here")
     options = parser.parse_args()
     seed = random.randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    with tempfile.TemporaryDirectory() as directory, Fleet(Path(directory), lease_seconds=2) as fleet:
+    with contextlib.ExitStack() as end:
+        directory = end.enter_context(tempfile.TemporaryDirectory())
+        settings: dict[str, Any] = {"lease_seconds": 2}
+        bucket = Server() if options.s3 else None
+        if bucket is not None:
+            end.callback(bucket.stop)
+            os.environ.update(bucket.environment)
+            settings |= {"blobs_url": bucket.make_bucket("chaos"), "blobs_http_allowed": True}
+            settings |= {"blobs_retry_seconds": 1, "blobs_stall_seconds": 2}
+        fleet = end.enter_context(Fleet(Path(directory), **settings))
         try:
-            chaos = Chaos(fleet, options.workers, seed)
+            chaos = Chaos(fleet, options.workers, seed, bucket)
             chaos.run(options.minutes * 60)
             ledger = fleet.ledger(seconds=DRAIN_SECONDS)
         finally:

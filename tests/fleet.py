@@ -13,10 +13,12 @@ import threading
 import time
 
 import httpx2
+import obstore
 
 from api.service import Service
 from api.valkey import Valkey
 from jobs import events, presence
+from jobs.blobs import BlobMissing
 from jobs.deliveries import Deliveries
 from jobs.job import Status
 from jobs.settings import Settings
@@ -196,6 +198,19 @@ class Fleet:
     def find(self, job_id):
         return self.store.find(job_id)
 
+    def stored(self):
+        """The names of the blobs by job id: for a directory, also those that were left half written."""
+        found = {}
+        if self.settings.blobs_url.startswith("file:"):
+            for directory in self.blobs.iterdir():
+                found[directory.name] = {path.name for path in directory.iterdir()}
+        else:
+            for page in obstore.list(self.service.blobs._store):
+                for item in page:
+                    job_id, name = item["path"].split("/")
+                    found.setdefault(job_id, set()).add(name)
+        return found
+
     def unfinished_count(self):
         """How many jobs are queued or running."""
         return self.store.count(QUEUED) + self.store.count(LEASES)
@@ -265,9 +280,10 @@ class Ledger:
         for request in list(fleet.receiver.seen):
             event = request.event(SECRET)
             told.setdefault(event["data"]["id"], []).append((event["type"], request.headers["webhook-id"]))
+        self._stored = fleet.stored()
         for job_id in job_ids:
             self._check(job_id, told.get(job_id, []))
-        self._look_for_orphans()
+        self.wrong["orphans"] += sorted(job_id for job_id in self._stored if not fleet.store.exists(job_id))
 
     def count(self, status, code=None):
         return sum(j.status is status and (code is None or j.error.code == code) for j in self.jobs)
@@ -301,17 +317,12 @@ class Ledger:
         expected = {"image", "mask"} if job.status is Status.FAILED else set()
         if job.status is Status.SUCCEEDED:
             expected = {job.result_blob}
-            with contextlib.suppress(OSError):
-                data = (self._fleet.blobs / job.id / job.result_blob).read_bytes()
+            with contextlib.suppress(BlobMissing):
+                data = self._fleet.service.blobs.get(job.id, job.result_blob)
                 if hashlib.sha256(data).hexdigest() != job.result.sha256:
                     self.wrong["results"].append(f"{job.id}: its result is not what was stored")
-        directory = self._fleet.blobs / job.id
-        found = {path.name for path in directory.iterdir()} if directory.exists() else set()
+        found = self._stored.get(job.id, set())
         if found - expected:
             self.wrong["orphans"].append(f"{job.id} is {job.status} and has {sorted(found - expected)}")
         if expected - found:
             self.wrong["results"].append(f"{job.id} is {job.status} and lacks {sorted(expected - found)}")
-
-    def _look_for_orphans(self):
-        known = {job_id for job_id in os.listdir(self._fleet.blobs) if self._fleet.store.exists(job_id)}
-        self.wrong["orphans"] += sorted(set(os.listdir(self._fleet.blobs)) - known)

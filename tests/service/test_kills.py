@@ -109,3 +109,25 @@ def test_an_api_killed_in_the_middle_of_uploads_leaves_no_blob(fleet, nothing_wr
     fleet.submit(**support.FAST)
     fleet.adopt_unanswered()
     nothing_wrong()
+
+
+def test_a_bucket_that_fails_while_workers_are_killed(tmp_path, s3, bucket):
+    """One is killed with a result that it has not stored, one while it waits for the images."""
+    with Fleet(tmp_path, blobs_url=bucket, blobs_http_allowed=True, blobs_retry_seconds=0.2) as fleet:
+        fleet.start_api()
+        full = fleet.start_worker("stop-at", "encode", **ONE)
+        fleet.wait_for_workers(1)
+        for _ in range(2):
+            fleet.submit(**support.FAST)
+        support.wait_until(lambda: full.stopped)
+        s3.mode("drop")
+        assert fleet.post(**support.FAST).status_code == 503
+        full.kill()
+        waiting = fleet.start_worker()
+        support.wait_until(lambda: "is tried again" in waiting.output)
+        waiting.kill()
+        fleet.start_worker()
+        s3.mode("ok")
+        ledger = fleet.ledger()
+        assert not any(ledger.wrong.values()), ledger.wrong
+        assert ledger.count(Status.SUCCEEDED) == 2
