@@ -120,7 +120,7 @@ def accept(
 def enqueue(service: Service, job: Job) -> None:
     """Tell the workers about a queued job."""
     try:
-        queue.send(service.queue, job.id, job.parameters.priority)
+        queue.send(service.queue, job.id, job.parameters.priority, job.parameters.network)
     except OperationalError as error:
         # The job is stored and will not be lost: jobs.janitor sees that it has no message.
         log.warning("job %s: its message will be sent later (%s)", job.id, error)

@@ -58,7 +58,7 @@ class DeadLetters:
         """
         self.get(job_id)
         job = self._store.retry(job_id)
-        queue.send(app, job.id, job.parameters.priority)
+        queue.send(app, job.id, job.parameters.priority, job.parameters.network)
         return job
 
     def drop(self, job_id: str) -> None:

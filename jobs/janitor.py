@@ -6,9 +6,10 @@ Redis lets one of them work at a time, and would do no harm if it failed, as eac
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -17,13 +18,15 @@ from kombu.exceptions import OperationalError
 
 from jobs import queue
 from jobs.blobs import BlobMissing, Blobs
-from jobs.errors import RefineryError
+from jobs.errors import NetworkUnavailable, RefineryError, problem_of
 from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
+from jobs.presence import workers
 from jobs.settings import Settings
 from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, RELEASED, SPACE, STARTS, JobStore
 
 log = logging.getLogger(__name__)
 LOCK = SPACE + "janitor"
+SERVED = SPACE + "served"  # of each network, when a live worker had it last
 ORPHAN_EVERY = 60  # rounds between two looks through all blobs
 
 
@@ -49,6 +52,7 @@ class Janitor:
         """One round: lost workers, lost messages, expired jobs, now and then orphaned blobs."""
         self.requeue_lost()
         self.fail_late()
+        self.fail_unserved()
         self.release()
         self.resend_messages()
         self.expire()  # these before what waits for the blob store
@@ -142,6 +146,35 @@ class Janitor:
                 continue
             log.info("job %s did not start in time: %s", job_id, job.status)
 
+    def fail_unserved(self) -> None:
+        """Jobs fail that asked for a network which workers, although there are some, have not had for the grace."""
+        serving = [worker for worker in workers(self._redis) if worker.networks]
+        served = {name for worker in serving for facts in worker.networks for name in facts.parameter}
+        now = self._store.now()
+        grace = timedelta(seconds=self._settings.network_grace_seconds)
+        if served:
+            self._redis.hset(SERVED, mapping=dict.fromkeys(served, now.timestamp()))
+        for network in (name for name in queue.NETWORKS if serving and name not in served):
+            last = datetime.fromtimestamp(float(self._redis.hget(SERVED, network) or 0), now.tzinfo)
+            for job_id, where, message in queue.messages_for(self._redis, network):
+                job = self._store.find(job_id)
+                if job is not None and job.status is Status.QUEUED:
+                    if now - max(last, job.queued_at or job.created_at) < grace:
+                        continue
+                    log.warning("job %s: no worker has the network %s", job_id, network)
+                    with contextlib.suppress(IllegalChange, RefineryError):
+                        self._store.update(job_id, self._unserved)
+                queue.drop(self._redis, where, message)
+
+    def _unserved(self, job: Job, now: datetime) -> Job:
+        if job.status is not Status.QUEUED:
+            return job
+        error = NetworkUnavailable(
+            f"No worker of this service has the network {job.parameters.network!r}: ask for `auto`, or retry the job "
+            "once there is one."
+        )
+        return job.fail(now, self._store.expires_at(now), problem_of(error, instance=f"/v1/jobs/{job.id}"))
+
     def tidy(self) -> None:
         """Delete all but the result of jobs that have succeeded, and everything of those that were canceled."""
         for job_id in self._store.due(INPUTS):
@@ -192,7 +225,7 @@ class Janitor:
 
     def _send(self, job: Job) -> None:
         try:
-            queue.send(self._app, job.id, job.parameters.priority)
+            queue.send(self._app, job.id, job.parameters.priority, job.parameters.network)
         except OperationalError:
             log.warning("the message of job %s could not be sent; it will be tried again", job.id)
 

@@ -19,6 +19,7 @@ MAX_DILATION = 200  # pixels
 MAX_METADATA = 16  # entries
 
 Priority = Literal["high", "normal", "low"]
+NetworkChoice = Literal["auto", "big-lama", "builtin"]
 WebhookEvent = Literal["job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled"]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=256)]
@@ -34,9 +35,7 @@ class Parameters(BaseModel):
         description="`default` refines windows at native resolution, `reference` is the published algorithm "
         "(shrinks large images to its pixel budget), `single-pass` does not refine.",
     )
-    network: Literal["auto", "big-lama", "builtin"] = Field(
-        default="auto", description="`auto` takes the network that the worker holds."
-    )
+    network: NetworkChoice = Field(default="auto", description="`auto` takes the network that the worker holds.")
     mask_threshold: int = Field(
         default=128,
         ge=1,

@@ -2,24 +2,43 @@
 
 Job states never come from Celery: results are switched off, and a message that is lost or delivered twice is
 harmless, because jobs.store decides who works on what.
+
+Each value of a job's `network` has a queue, and a worker takes from those whose jobs it can do. Higher priorities come
+first whatever the network; within one, the queues take turns.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import redis
 from celery import Celery  # type: ignore[import-untyped]
 
-from jobs.parameters import Priority
+from jobs.parameters import NetworkChoice, Priority
 from jobs.settings import Settings
 
 TASK = "refinery.refine"
 QUEUE = "refinery.jobs"
+NETWORKS: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}  # as Celery has them on Redis, where 0 is the highest
 SEPARATOR = "\x06\x16"  # kombu keeps a list per priority: the queue's name, and this and a number from 3 on
-LISTS = tuple(QUEUE if number == 0 else f"{QUEUE}{SEPARATOR}{number}" for number in PRIORITIES.values())
+
+
+def name_of(network: str) -> str:
+    """The queue of the jobs that ask for a network."""
+    return QUEUE if network == "auto" else f"{QUEUE}.{network}"
+
+
+def lists_of(network: str) -> list[str]:
+    """The Redis lists of a queue, the highest priority first."""
+    name = name_of(network)
+    return [name if number == 0 else f"{name}{SEPARATOR}{number}" for number in PRIORITIES.values()]
+
+
+LISTS = tuple(lists_of("auto"))
+EVERY_LIST = tuple(name for network in NETWORKS for name in lists_of(network))
 
 
 def make_app(settings: Settings) -> Celery:
@@ -30,10 +49,10 @@ def make_app(settings: Settings) -> Celery:
         "socket_keepalive": True,
         "socket_connect_timeout": 3.0,
         "health_check_interval": 30,
-        # The highest first, always; the oldest first within each.
+        # The highest first, always; within each, queue after queue in turn, and the oldest of a queue first.
         "priority_steps": list(PRIORITIES.values()),
         "sep": SEPARATOR,
-        "queue_order_strategy": "priority",
+        "queue_order_strategy": "round_robin",
     }
     app.conf.update(
         task_default_queue=QUEUE,
@@ -70,7 +89,7 @@ def broker_url(redis_url: str) -> str:
     return f"redis+socket://{path}?virtual_host={database}"
 
 
-def send(app: Celery, job_id: str, priority: Priority = "normal") -> None:
+def send(app: Celery, job_id: str, priority: Priority = "normal", network: NetworkChoice = "auto") -> None:
     """Tell the workers about a queued job. Raises kombu's OperationalError when the broker does not answer;
     the job is safe all the same, its message is sent again by jobs.janitor.
     """
@@ -78,7 +97,7 @@ def send(app: Celery, job_id: str, priority: Priority = "normal") -> None:
         TASK,
         args=[job_id],
         task_id=job_id,
-        queue=QUEUE,
+        queue=name_of(network),
         priority=PRIORITIES[priority],
         retry=True,
         retry_policy={"max_retries": 1, "interval_start": 0.1},
@@ -87,15 +106,27 @@ def send(app: Celery, job_id: str, priority: Priority = "normal") -> None:
 
 def waiting(client: redis.Redis) -> int:
     """How many messages wait in the broker, without those that a worker has taken."""
-    return sum(int(client.llen(name)) for name in LISTS)
+    return sum(int(client.llen(name)) for name in EVERY_LIST)
 
 
 def waiting_ids(client: redis.Redis) -> set[str]:
     """The job ids of the messages that wait; reads them all, page by page."""
-    found: set[str] = set()
-    for name in LISTS:
-        start, page = 0, 1000
-        while messages := client.lrange(name, start, start + page - 1):
-            found.update(str(json.loads(message)["headers"]["id"]) for message in messages)
-            start += page
-    return found
+    return {job_id for name in EVERY_LIST for job_id, _ in _messages(client, name)}
+
+
+def messages_for(client: redis.Redis, network: str) -> list[tuple[str, str, str]]:
+    """What waits for one network: job id, list and message, for `drop`."""
+    return [(job_id, name, text) for name in lists_of(network) for job_id, text in _messages(client, name)]
+
+
+def drop(client: redis.Redis, name: str, message: str) -> None:
+    """Take a message out of its list."""
+    client.lrem(name, 1, message)
+
+
+def _messages(client: redis.Redis, name: str) -> Iterator[tuple[str, str]]:
+    start, page = 0, 1000
+    while messages := client.lrange(name, start, start + page - 1):
+        for message in messages:
+            yield str(json.loads(message)["headers"]["id"]), str(message)
+        start += page

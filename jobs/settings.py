@@ -12,6 +12,8 @@ import platformdirs
 from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from jobs.parameters import NetworkChoice
+
 PREFIX = "REFINERY_"
 
 
@@ -120,6 +122,12 @@ class Settings(BaseSettings):
         ge=0.5,
         description="A queued job that is older than this and has no message in the queue gets a new one.",
     )
+    network_grace_seconds: float = Field(
+        default=300.0,
+        ge=0,
+        description="A queued job that asks for a network which no live worker has fails as `network-unavailable` "
+        "after so long; starting such a worker must take less.",
+    )
     janitor_interval_seconds: float = Field(
         default=5.0, ge=0.1, description="How often lost workers, lost messages and expired jobs are sought."
     )
@@ -152,6 +160,11 @@ class Settings(BaseSettings):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="auto", description="Where a worker computes: `auto`, `cpu`, `cuda` or `mps`."
+    )
+    worker_networks: Annotated[tuple[NetworkChoice, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=tuple,
+        description="Which values of a job's `network` a worker takes jobs for, of those it can do: `auto`, "
+        "`big-lama`, `builtin`. Empty: all.",
     )
     torch_threads: int = Field(
         default=0,

@@ -49,6 +49,7 @@ class Networks:
                 self._held[name] = self.resident
         self._loading = threading.Lock()
         self._measured: dict[str, deque[float]] = {}
+        self._taken = settings.worker_networks
 
     @property
     def device(self) -> str:
@@ -90,11 +91,20 @@ class Networks:
                 )
             every = {**{facts.name: facts for facts in _loadable()}, **held}
             return [
-                facts.model_copy(update={"seconds_per_work_pixel": statistics.median(self._measured[name])})
-                if name in self._measured
-                else facts
+                facts.model_copy(
+                    update={
+                        "parameter": [p for p in facts.parameter if not self._taken or p in self._taken],
+                        "seconds_per_work_pixel": statistics.median(self._measured[name])
+                        if name in self._measured
+                        else None,
+                    }
+                )
                 for name, facts in sorted(every.items())
             ]
+
+    def choices(self) -> list[str]:
+        """The values of a job's `network` that this worker takes jobs for."""
+        return sorted({name for facts in self.facts() for name in facts.parameter})
 
 
 def _loadable() -> list[NetworkFacts]:

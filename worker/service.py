@@ -98,7 +98,7 @@ def serve(settings: Settings) -> int:
             device=networks.device,
         )
         try:
-            return _consume(app, name, attempts, janitor, emergency, herald, settings)
+            return _consume(app, name, attempts, janitor, emergency, herald, networks, settings)
         finally:
             janitor.stop()
             watchdog.stop()
@@ -119,6 +119,7 @@ def _consume(
     janitor: Janitor,
     emergency: Emergency,
     herald: Herald,
+    networks: Networks,
     settings: Settings,
 ) -> int:
     """Run Celery's worker in this, the main, thread until it is told to stop; its exit code."""
@@ -163,6 +164,7 @@ def _consume(
         without_mingle=True,
         pool="threads",
         concurrency=settings.worker_concurrency,
+        queues=[queue.name_of(choice) for choice in networks.choices()],
         optimization="fair",
         consumer_cls="worker.consumer:Consumer",
     )

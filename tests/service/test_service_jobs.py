@@ -14,7 +14,9 @@ def running(tmp_path_factory):
     """A service whose worker refines; ended at the end of the module."""
     from tests.conftest import EmbeddedProcess
 
-    process = EmbeddedProcess(tmp_path_factory.mktemp("service"), support.Judge(), max_pixels=300_000)
+    process = EmbeddedProcess(
+        tmp_path_factory.mktemp("service"), support.Judge(), max_pixels=300_000, network_grace_seconds=1
+    )
     yield process.wait_ready()
     assert process.end() == 0
 

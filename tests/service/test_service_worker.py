@@ -25,7 +25,7 @@ def submit(service):
         for name in ("image", "mask"):
             service.blobs.put(job.id, name, files[name][1])
         service.store.create(job)
-        queue.send(service.queue, job.id)
+        queue.send(service.queue, job.id, network=job.parameters.network)
         return job.id
 
     return make
@@ -87,6 +87,14 @@ def test_two_workers_share_the_work_and_do_nothing_twice(service, submit, worker
     for job in done:
         kinds = [event.kind for event in events.read(service.redis, job.id)]
         assert (kinds.count("running"), kinds.count("succeeded"), kinds[-1]) == (1, 1, "succeeded")
+
+
+def test_a_worker_leaves_alone_what_it_is_not_to_do(service, submit, worker):
+    worker(worker_networks=("builtin",))
+    left = submit(preset="single-pass")
+    assert wait_for(service, submit(preset="single-pass", network="builtin"), Status.SUCCEEDED)
+    assert service.store.find(left).status is Status.QUEUED
+    assert left in queue.waiting_ids(service.redis)
 
 
 def test_a_message_delivered_twice_does_nothing(service, submit, worker):
