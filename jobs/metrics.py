@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from jobs.backlog import queue_seconds
 from jobs.blobs import Blobs
 from jobs.errors import RefineryError
 from jobs.overview import HAPPENINGS, Overview, survey
@@ -50,8 +51,9 @@ class ServiceCollector(Collector):
         """Every metric."""
         try:
             found = survey(self._redis)
+            seconds = queue_seconds(self._redis)
         except redis.RedisError:
-            found = None
+            found, seconds = None, {}
         yield _gauge("refinery_store_up", "The job store answers.", found is not None)
         yield _gauge("refinery_blobs_up", "The store of images answers.", self._blobs_answer())
         free = self._blobs.free_bytes()
@@ -59,6 +61,12 @@ class ServiceCollector(Collector):
             yield _gauge("refinery_blobs_free_bytes", "Room on the disk of the images.", free)
         if found is not None:
             yield from _of(found)
+            waiting = GaugeMetricFamily(
+                "refinery_queue_seconds", "Work that waits, in seconds of one worker, by network.", labels=["network"]
+            )
+            for network, value in seconds.items():
+                waiting.add_metric([network], value)
+            yield waiting
 
     def _blobs_answer(self) -> bool:
         try:
