@@ -91,6 +91,7 @@ def test_no_label_has_a_value_that_grows_with_use(api, store):
         "priority": {"high", "normal", "low"},
         "event": {"accepted", "running", "requeued", "retried", "succeeded", "failed", "canceled", "expired"},
         "process": {"api"},
+        "network": {"auto", "big-lama", "builtin"},
     }
     read(api)
     for family in families(read(api)).values():
