@@ -31,6 +31,23 @@ def test_every_setting_in_the_compose_file_exists():
     assert {name.removeprefix(PREFIX).lower() for name in used} <= set(Settings.model_fields)
 
 
+@pytest.mark.parametrize("name", ["api", "worker-gpu", "worker-cpu"])
+def test_containers_are_locked_down(name):
+    service = COMPOSE["services"][name]
+    assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])
+    image = (ROOT / f"docker/{name.split('-')[0]}.Dockerfile").read_text()
+    assert "healthcheck" in service or "HEALTHCHECK" in image
+
+
+def test_workers_have_more_time_than_they_take_to_stop():
+    from jobs.settings import Settings
+    from worker.service import HAND_BACK_SECONDS
+
+    for name in ("worker-gpu", "worker-cpu"):
+        seconds = int(COMPOSE["services"][name]["stop_grace_period"].removesuffix("s"))
+        assert seconds > Settings().shutdown_grace_seconds + HAND_BACK_SECONDS
+
+
 @pytest.mark.parametrize("name", ["api", "worker"])
 def test_images_install_with_make_and_copy_what_exists(name):
     text = (ROOT / f"docker/{name}.Dockerfile").read_text()

@@ -1,0 +1,114 @@
+"""The manifests: against Kubernetes' own schemas, and against what the code calls things."""
+
+import re
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from api.app import create_app
+from jobs.backlog import queue_seconds
+from jobs.settings import PREFIX, Settings
+from tests import support
+
+FOLDER = support.ROOT / "deploy" / "kubernetes"
+KUSTOMIZATION = yaml.safe_load((FOLDER / "kustomization.yaml").read_text())
+DOCUMENTS = [
+    (path.name, document)
+    for path in sorted(FOLDER.glob("*.yaml"))
+    for document in yaml.safe_load_all(path.read_text())
+    if document["kind"] not in ("Kustomization", "ScaledObject")  # not Kubernetes' own
+]
+PODS = [
+    (document["metadata"]["name"], document["spec"]["template"]["spec"])
+    for _, document in DOCUMENTS
+    if document["kind"] in ("Deployment", "StatefulSet", "Job")
+]
+CONFIG = next(d["data"] for _, d in DOCUMENTS if d["kind"] == "ConfigMap")
+
+
+@pytest.mark.parametrize(("file", "document"), DOCUMENTS, ids=lambda value: value if isinstance(value, str) else "")
+def test_every_manifest_follows_kubernetes_schema(file, document):
+    kubernetes_validate.validate(document, "1.33", strict=True)
+
+
+def test_the_schema_refuses_what_is_wrong():
+    wrong = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "x"}, "spec": {"replica": 1}}
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, "1.33", strict=True)
+
+
+def test_the_kustomization_names_files_that_exist():
+    for name in KUSTOMIZATION["resources"]:
+        assert (FOLDER / name).exists(), name
+    left_out = {path.name for path in FOLDER.glob("*.yaml")} - set(KUSTOMIZATION["resources"])
+    assert left_out == {"kustomization.yaml", "autoscaling.yaml", "first-key.yaml"}
+
+
+@pytest.mark.parametrize(("name", "pod"), PODS)
+def test_every_pod_is_locked_down(name, pod):
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert container["resources"]["limits"]["memory"]
+
+
+def test_every_setting_exists_and_has_a_value_that_is_taken(monkeypatch):
+    variables = dict(CONFIG)
+    for _, pod in PODS:
+        for container in pod["containers"]:
+            variables |= {item["name"]: item["value"] for item in container.get("env", [])}
+    ours = {name for name in variables if name.startswith(PREFIX)}
+    assert ours
+    assert {name.removeprefix(PREFIX).lower() for name in ours} <= set(Settings.model_fields)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().blobs_url.startswith("s3://")
+
+
+def test_probes_ask_for_what_there_is(settings):
+    app = create_app(settings)
+    app.state.service.close()
+    for _, pod in PODS:
+        for container in pod["containers"]:
+            ports = {port["name"] for port in container.get("ports", [])}
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                asked = container.get(probe, {})
+                if "httpGet" in asked:
+                    assert asked["httpGet"]["path"] in app.openapi()["paths"]
+                for kind in ("httpGet", "tcpSocket"):
+                    assert kind not in asked or asked[kind]["port"] in ports
+
+
+def test_images_and_users_are_those_of_the_dockerfiles():
+    named = {image["name"] for image in KUSTOMIZATION["images"]}
+    for name in ("api", "worker"):
+        pod = dict(PODS)[name]
+        text = (support.ROOT / f"docker/{name}.Dockerfile").read_text()
+        assert pod["containers"][0]["image"] in named
+        assert f"--uid {pod['securityContext']['runAsUser']} " in text
+        assert "command" not in pod["containers"][0]  # the image's own entry point
+
+
+def test_a_worker_has_more_time_than_it_takes_to_stop():
+    from worker.service import HAND_BACK_SECONDS
+
+    pod = dict(PODS)["worker"]
+    assert pod["terminationGracePeriodSeconds"] > Settings().shutdown_grace_seconds + HAND_BACK_SECONDS
+
+
+def test_the_scaler_asks_for_a_metric_that_there_is(service):
+    """KEDA's own schema is not at hand: only that the query names our metric is looked at here."""
+    scaled = yaml.safe_load((FOLDER / "autoscaling.yaml").read_text())
+    (trigger,) = scaled["spec"]["triggers"]
+    from jobs.metrics import ServiceCollector
+
+    names = {metric.name for metric in ServiceCollector(service.redis, service.blobs).collect()}
+    assert set(re.findall(r"refinery_\w+", trigger["metadata"]["query"])) <= names
+    assert scaled["spec"]["scaleTargetRef"]["name"] in dict(PODS)
+    assert queue_seconds(service.redis)
