@@ -7,7 +7,11 @@ COPY images images
 COPY jobs jobs
 COPY api api
 COPY models models
-RUN mkdir worker && make install EXTRAS=service VENV=/venv
+# What an api never uses at run time goes: pip, tests of libraries, compiled copies, the network's weights.
+RUN mkdir worker && make install EXTRAS=service VENV=/venv \
+    && /venv/bin/python -m pip uninstall --quiet --yes pip \
+    && find /venv -depth -type d \( -name __pycache__ -o -name tests \) -exec rm -rf {} + \
+    && rm models/weights/*.safetensors
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --create-home refinery && install -d -o refinery /data
