@@ -37,6 +37,11 @@ class Herald:
         self._presence = self._presence.model_copy(update=update)
         self._changed.set()
 
+    def has(self, *, host: str, concurrency: int, memory_bytes: int) -> None:
+        """From now on, tell of its machine too."""
+        update = {"host": host, "concurrency": concurrency, "memory_bytes": memory_bytes}
+        self._presence = self._presence.model_copy(update=update)
+
     def know(self, networks: Callable[[], list[NetworkFacts]]) -> None:
         """From now on, tell what there is of networks too."""
         self._networks = networks

@@ -8,6 +8,8 @@ import statistics
 import threading
 from collections import deque
 
+import torch
+
 from jobs.errors import NetworkUnavailable
 from jobs.presence import NetworkFacts
 from jobs.settings import Settings
@@ -55,6 +57,13 @@ class Networks:
     def device(self) -> str:
         """The device the resident network is on."""
         return str(device_of(self.resident))
+
+    def memory_bytes(self) -> int:
+        """All memory of the device: the GPU's own, otherwise the machine's."""
+        device = device_of(self.resident)
+        if device.type == "cuda":
+            return int(torch.cuda.get_device_properties(device).total_memory)
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def get(self, name: str) -> Network:
         """The network for a job's `network` parameter. Raises NetworkUnavailable."""

@@ -66,6 +66,11 @@ def serve(settings: Settings) -> int:
     try:
         networks = Networks(settings)
         herald.know(networks.facts)
+        herald.has(
+            host=socket.gethostname(),
+            concurrency=settings.worker_concurrency,
+            memory_bytes=networks.memory_bytes(),
+        )
         attempts = Attempts(
             name=name,
             store=store,

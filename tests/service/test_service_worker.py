@@ -91,6 +91,10 @@ def test_two_workers_share_the_work_and_do_nothing_twice(service, submit, worker
 
 def test_a_worker_leaves_alone_what_it_is_not_to_do(service, submit, worker):
     worker(worker_networks=("builtin",))
+    (told,) = presence.workers(service.redis)
+    assert (told.host, told.device, told.concurrency) == (os.uname().nodename, "cpu", 2)
+    assert told.memory_bytes == os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert {name for facts in told.networks for name in facts.parameter} == {"builtin"}
     left = submit(preset="single-pass")
     assert wait_for(service, submit(preset="single-pass", network="builtin"), Status.SUCCEEDED)
     assert service.store.find(left).status is Status.QUEUED
