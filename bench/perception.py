@@ -21,13 +21,15 @@ ALEX = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))  # stride, padding
 class Backbone:
     """`vgg16` or `alexnet`; images are Bx3xHxW in [0, 1]."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, device: torch.device | str = "cpu") -> None:
         self.name = name
-        self.weights = {key: value.float() for key, value in load_file(folder / f"{name}.safetensors").items()}
+        stored = load_file(folder / f"{name}.safetensors")
+        self.weights = {key: value.float().to(device) for key, value in stored.items()}
 
     def taps(self, image: Tensor) -> list[Tensor]:
         """The five feature maps that LPIPS compares."""
-        x = (image * 2 - 1 - torch.tensor(SHIFT).view(1, 3, 1, 1)) / torch.tensor(SCALE).view(1, 3, 1, 1)
+        shift, scale = (torch.tensor(v, device=image.device).view(1, 3, 1, 1) for v in (SHIFT, SCALE))
+        x = (image * 2 - 1 - shift) / scale
         taps, layer = [], 0
         for block in range(5):
             if self.name == "vgg16":
@@ -46,7 +48,7 @@ class Backbone:
     @torch.no_grad()
     def distance(self, image: Tensor, truth: Tensor) -> Tensor:
         """LPIPS at every pixel: 1x1xHxW; its mean is the usual number."""
-        total = torch.zeros(1, 1, *image.shape[-2:])
+        total = torch.zeros(1, 1, *image.shape[-2:], device=image.device)
         for index, (a, b) in enumerate(zip(self.taps(image), self.taps(truth), strict=True)):
             a, b = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in (a, b))
             here = F.conv2d((a - b) ** 2, self.weights[f"lin{index}.weight"])

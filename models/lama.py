@@ -50,6 +50,11 @@ class LamaConfig:
         return cls(state[first].shape[0], max(downs) - 1, len(blocks), state[last].shape[0])
 
 
+def _widened(x: Tensor) -> Tensor:
+    """bfloat16, which has no FFT and comes here from training's autocast, as float32; anything else as it is."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
 class FourierUnit(nn.Module):
     """1x1 convolution over the spectrum: real and imaginary parts are neighbouring channels 2c and 2c+1."""
 
@@ -60,9 +65,10 @@ class FourierUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
+        x = _widened(x)
         spectrum = torch.fft.rfft2(x, norm="ortho")  # b c h w//2+1, complex
         parts = torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3).reshape(b, 2 * c, h, w // 2 + 1)
-        parts = torch.relu(self.bn(self.conv_layer(parts)))
+        parts = _widened(torch.relu(self.bn(self.conv_layer(parts))))
         parts = parts.view(b, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
         out: Tensor = torch.fft.irfft2(torch.view_as_complex(parts), s=(h, w), norm="ortho")
         return out

@@ -1,0 +1,86 @@
+"""The terms of the loss: perceptual, adversarial with mask-aware targets, feature matching, R1."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.perception import Backbone
+
+
+def perceptual(backbone: Backbone, made: Tensor, truth: Tensor, shift: tuple[int, int]) -> Tensor:
+    """LPIPS with gradients, a scalar. Both pictures lose `shift` rows and columns at the top left.
+
+    Shifts that change from step to step keep the grid of the backbone's strides from being printed into the picture.
+    """
+    y, x = shift
+    made, truth = made[..., y:, x:], truth[..., y:, x:]
+    with torch.no_grad():
+        wanted = backbone.taps(truth)
+    total = made.new_zeros(())
+    for index, (a, b) in enumerate(zip(backbone.taps(made), wanted, strict=True)):
+        a, b = (t.float() / (t.float().square().sum(1, keepdim=True) + 1e-10).sqrt() for t in (a, b))
+        total = total + F.conv2d((a - b) ** 2, backbone.weights[f"lin{index}.weight"]).float().mean()
+    return total
+
+
+class Discriminator(nn.Module):
+    """PatchGAN: stride-2 convolutions, then one logit per patch.
+
+    Group normalisation, not batch normalisation: a picture's logits, and so R1, depend on that picture alone.
+    """
+
+    def __init__(self, channels: int, layers: int) -> None:
+        super().__init__()
+        stages: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, channels, 4, 2, 1), nn.LeakyReLU(0.2))]
+        width = channels
+        for i in range(1, layers + 1):
+            out = min(channels * 2**i, 512)
+            stages.append(
+                nn.Sequential(
+                    nn.Conv2d(width, out, 4, 2 if i < layers else 1, 1), nn.GroupNorm(8, out), nn.LeakyReLU(0.2)
+                )
+            )
+            width = out
+        self.stages, self.head = nn.ModuleList(stages), nn.Conv2d(width, 1, 4, 1, 1)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Logits Bx1xhxw and the features of every stage; image: Bx3xHxW in [0, 1]."""
+        x, features = image * 2 - 1, []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return self.head(x), features
+
+
+def fake_share(mask: Tensor, logits: Tensor) -> Tensor:
+    """How much of each patch is hole, in [0, 1]: patches of known pixels are not fake, though the picture is made."""
+    return F.interpolate(mask, size=logits.shape[-2:], mode="area")
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
+    """Non-saturating; in a made picture the target is fake only as far as the patch is hole."""
+    real, fake = real.float(), fake.float()
+    share = fake_share(mask, fake)
+    return F.softplus(-real).mean() + (share * F.softplus(fake) + (1 - share) * F.softplus(-fake)).mean()
+
+
+def generator_loss(fake: Tensor, mask: Tensor) -> Tensor:
+    """Non-saturating, over the patches with hole in them."""
+    share = fake_share(mask, fake)
+    return (share * F.softplus(-fake.float())).sum() / share.sum().clamp_min(1e-6)
+
+
+def feature_matching(made: list[Tensor], truth: list[Tensor]) -> Tensor:
+    """Mean squared difference of the discriminator's features, averaged over its stages."""
+    return torch.stack([F.mse_loss(a.float(), b.detach().float()) for a, b in zip(made, truth, strict=True)]).mean()
+
+
+def r1(discriminator: Discriminator, image: Tensor) -> Tensor:
+    """Squared norm of the logits' gradient at real pictures (Mescheder et al. 2018), mean over the batch; fp32."""
+    with torch.autocast(image.device.type, enabled=False):
+        image = image.detach().float().requires_grad_()
+        logits, _ = discriminator(image)
+        (slope,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+        return slope.square().sum(dim=(1, 2, 3)).mean()

@@ -1,0 +1,36 @@
+"""Training masks: the strokes of `bench.masks` and plain boxes, drawn once into a bank."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import masks
+
+KINDS = ("thick", "thick", "medium", "box")  # in turn: half wide strokes, a quarter medium ones, a quarter boxes
+BOX_SIDE = (30, 150)  # pixels of a 256x256 picture
+MOST = masks.MOST  # of the picture's area
+
+
+def box(side: int, seed: int) -> NDArray[np.bool_]:
+    """One to three boxes, side x side, True = hole; at most half of the picture."""
+    rng = np.random.default_rng([seed, side, 3])
+    while True:
+        mask = np.zeros((side, side), bool)
+        for _ in range(rng.integers(1, 4)):
+            h, w = (int(v * side / 256) for v in rng.integers(*BOX_SIDE, size=2))
+            y, x = (int(rng.integers(0, side - n + 1)) for n in (h, w))
+            mask[y : y + h, x : x + w] = True
+        if 0 < mask.mean() <= MOST:
+            return mask
+
+
+def draw(kind: str, side: int, seed: int) -> NDArray[np.bool_]:
+    """A mask of a kind of `bench.masks`, or `box`."""
+    return box(side, seed) if kind == "box" else masks.draw(kind, side, seed)
+
+
+def bank(count: int, side: int, seed: int) -> NDArray[np.uint8]:
+    """count x side*side/8: masks as bits, eight pixels a byte, the first one highest (numpy.packbits)."""
+    drawn = [draw(KINDS[i % len(KINDS)], side, seed + i) for i in range(count)]
+    return np.packbits(np.stack(drawn).reshape(count, -1), axis=1)

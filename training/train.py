@@ -1,0 +1,101 @@
+"""Train a LaMa: `python -m training.train --pack FILE --lpips DIR --out RUN`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+
+from training import config as configuration
+from training.config import Config, ConfigError
+from training.data import Data
+from training.pack import PackError, make
+from training.trainer import Trainer, TrainingError, read_state
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--photos", type=Path, nargs="+", help="folders of photos (needs pillow)")
+    source.add_argument("--pack", type=Path, help="a file made by training.pack")
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder")
+    parser.add_argument("--config", type=Path, help="a TOML file of hyperparameters (training/config.py)")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one hyperparameter")
+    parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default auto)")
+    parser.add_argument("--lpips", type=Path, help="folder with vgg16.safetensors and alexnet.safetensors")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many, checkpoint written")
+    parser.add_argument("--compact", action="store_true", help="at the end also write compact.pt, to carry away")
+    options = parser.parse_args(arguments)
+    try:
+        run(options)
+    except (ConfigError, PackError, TrainingError, OSError) as error:
+        raise SystemExit(f"training.train: {error}") from None
+
+
+def run(options: argparse.Namespace) -> Trainer:
+    """Train as the options say, until the configured step or out of time; the trainer, for what it knows."""
+    began = time.monotonic()
+    name = options.device
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    state = read_state(options.out) if options.resume else None
+    if state is None and any((options.out / file).exists() for file in ("checkpoint.pt", "compact.pt")):
+        raise TrainingError(f"{options.out} has a run already: add --resume to go on, or give another --out")
+    config = configuration.read(options.config, options.set, Config(**state["config"]) if state else None)
+    data = Data(*make(options.photos), device) if options.photos else Data.read(options.pack, device)
+    trainer = Trainer(config, data, options.out, lpips=options.lpips, state=state)
+    with ExitStack() as stack:
+        advance = _progress(stack, trainer)
+        first = trainer.step
+        while trainer.step < config.steps and time.monotonic() - began < options.minutes * 60:
+            trainer.train_step()
+            if trainer.step % config.validate_every == 0:
+                trainer.validate()
+            if trainer.step % config.save_every == 0:
+                trainer.save()
+            advance()
+    if trainer.scores.get("step") != trainer.step:
+        trainer.validate()
+    trainer.save()
+    if options.compact:
+        trainer.save(compact=True)
+    seconds = time.monotonic() - began
+    print(
+        f"step {trainer.step}: {trainer.scores}; yardsticks {trainer.yardsticks}; "
+        f"{trainer.step - first} steps in {seconds:.0f} s"
+    )
+    return trainer
+
+
+def _progress(stack: ExitStack, trainer: Trainer) -> Callable[[], None]:
+    """What to call after every step: a bar on a terminal, where rich is installed, else nothing."""
+    try:
+        from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    except ImportError:
+        return lambda: None
+    if not sys.stderr.isatty():
+        return lambda: None
+    columns = (
+        *Progress.get_default_columns()[:2],
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[score]}"),
+    )
+    bar = stack.enter_context(Progress(*columns))
+    task = bar.add_task("training", total=trainer.config.steps, completed=trainer.step, score="")
+
+    def advance() -> None:
+        score = "".join(f"{key} {value:.4f} " for key, value in trainer.scores.items() if key != "step")
+        bar.update(task, completed=trainer.step, score=score)
+
+    return advance
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The fixed validation set: scores of a network, of the yardsticks, and a grid of pictures."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from bench.perception import Backbone
+from models import migan
+from training.data import Data
+
+Fill = Callable[[Tensor, Tensor], Tensor]
+BUILTIN = Path(migan.__file__).parent / "weights" / "migan-512-places2.safetensors"
+CROPS_A_ROW = 3
+
+
+def _singles(batch: Tensor) -> list[Tensor]:
+    return [batch[i : i + 1] for i in range(len(batch))]
+
+
+@torch.no_grad()
+def fill(network: Fill, data: Data) -> Tensor:
+    """The validation crops with their holes filled, Nx3xSxS in [0, 1]; outside the holes they are the crops."""
+    filled = []
+    for image, mask in zip(_singles(data.validation), _singles(data.validation_masks), strict=True):
+        made = network(image, mask).float().clamp(0, 1)
+        filled.append(made * mask + image * (1 - mask))
+    return torch.cat(filled)
+
+
+@torch.no_grad()
+def scores(filled: Tensor, data: Data, alex: Backbone | None) -> dict[str, float]:
+    """Means over the crops: `lpips` (AlexNet, over the whole crop; only with a backbone), `l1` inside the hole."""
+    holes = data.validation_masks
+    error = (filled - data.validation).abs().mean(1, keepdim=True)
+    found = {"l1": float(((error * holes).sum((1, 2, 3)) / holes.sum((1, 2, 3))).mean())}
+    if alex is not None:
+        pairs = zip(_singles(filled), _singles(data.validation), strict=True)
+        found["lpips"] = float(torch.stack([alex.distance(a, b).mean() for a, b in pairs]).mean())
+    return found
+
+
+def yardsticks(data: Data, alex: Backbone | None) -> dict[str, dict[str, float]]:
+    """The same scores for MI-GAN in a single pass at the crops' size and, where OpenCV is installed, for Telea."""
+    network = migan.Migan()
+    network.load_state_dict({k: v.float() for k, v in load_file(BUILTIN).items()})
+    network.eval().requires_grad_(False).to(data.device)
+    found = {}
+    if data.side % network.stride == 0:
+        found["migan"] = scores(fill(lambda i, m: network.rear(network.front(i, m)), data), data, alex)
+    try:
+        import cv2
+    except ImportError:
+        return found
+
+    def telea(image: Tensor, mask: Tensor) -> Tensor:
+        picture = (image[0] * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+        made = cv2.inpaint(picture, (mask[0, 0] * 255).byte().cpu().numpy(), 5, cv2.INPAINT_TELEA)
+        return torch.from_numpy(made).to(image).permute(2, 0, 1)[None] / 255
+
+    found["telea"] = scores(fill(telea, data), data, alex)
+    return found
+
+
+def write_grid(filled: Tensor, data: Data, path: Path) -> None:
+    """A PNG of all crops, three to a row, each as masked, filled, truth."""
+    masked = data.validation * (1 - data.validation_masks) + 0.5 * data.validation_masks
+    triples = torch.cat([masked, filled, data.validation], dim=3)  # N 3 S 3S
+    usable = len(triples) // CROPS_A_ROW * CROPS_A_ROW
+    rows = [torch.cat(list(triples[i : i + CROPS_A_ROW]), dim=2) for i in range(0, usable, CROPS_A_ROW)]
+    grid = (torch.cat(rows, dim=1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
+    path.write_bytes(png(grid))
+
+
+def png(picture: NDArray[np.uint8]) -> bytes:
+    """An HxWx3 picture as a PNG file, without an image library, which a training machine may lack."""
+    height, width, _ = picture.shape
+    lines = np.concatenate([np.zeros((height, 1), np.uint8), picture.reshape(height, -1)], axis=1)
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(lines.tobytes(), 6))
+        + chunk(b"IEND", b"")
+    )
