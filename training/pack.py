@@ -79,7 +79,7 @@ def make(
         "validation": torch.from_numpy(np.stack(crops)),
         "validation_masks": torch.from_numpy(np.packbits(np.stack(holes).reshape(len(holes), -1), axis=1)),
     }
-    licences = Counter(row.get("licence", "unknown") for f in folders for row in _rows(f) if row["file"] in photos)
+    licences = Counter(row.get("licence", "unknown") for f in folders for row in _rows(f) if row.get("file") in photos)
     return tensors, {
         "side": str(side),
         "train_photos": str(len(train)),

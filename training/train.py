@@ -42,8 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(options: argparse.Namespace) -> Trainer:
     """Train as the options say, until the configured step or out of time; the trainer, for what it knows."""
     began = time.monotonic()
-    name = options.device
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    device = _device(options.device)
     state = read_state(options.out) if options.resume else None
     if state is None and any((options.out / file).exists() for file in ("checkpoint.pt", "compact.pt")):
         raise TrainingError(f"{options.out} has a run already: add --resume to go on, or give another --out")
@@ -71,6 +70,18 @@ def run(options: argparse.Namespace) -> Trainer:
         f"{trainer.step - first} steps in {seconds:.0f} s"
     )
     return trainer
+
+
+def _device(name: str) -> torch.device:
+    """As `models.network.pick_device`, whose module needs more than a training machine may have."""
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"device {name!r} cannot be used here ({reason}); --device auto picks one") from None
+    torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    return device
 
 
 def _progress(stack: ExitStack, trainer: Trainer) -> Callable[[], None]:

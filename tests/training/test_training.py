@@ -1,6 +1,8 @@
 """Training itself, on a network of some thousands of parameters: it learns, goes on as if never stopped, exports."""
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import models
 from bench.perception import Backbone
 from models.checkpoint import read_checkpoint, save_safetensors
 from models.lama import Lama
+from tests import support
 from training import losses
 from training.config import Config, ConfigError
 from training.data import Data
@@ -189,3 +192,14 @@ def test_the_exported_network_is_at_most_16_megabytes(data, tmp_path):
     trainer.save()
     export(tmp_path, tmp_path / "out.safetensors")
     assert (tmp_path / "out.safetensors").stat().st_size <= 16e6
+
+
+def test_training_on_a_pack_needs_only_torch_numpy_and_safetensors():
+    blocked = ["PIL", "cv2", "rich", "platformdirs", "filelock", "pydantic", "redis", "fastapi", "httpcore2"]
+    code = f"import sys; sys.modules.update(dict.fromkeys({blocked!r})); import training.train, training.export"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=support.ROOT)
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="--device auto"):
+        main(["--pack", "none", "--out", str(tmp_path), "--device", "cuda:99"])
