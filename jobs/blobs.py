@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
@@ -157,6 +158,10 @@ class Blobs:
             return shutil.disk_usage(self._directory).free if self._directory is not None else None
         except OSError:
             return None
+
+    def writable(self) -> bool:
+        """Whether a directory may be written to and its disk has room; of a bucket, only a write would tell."""
+        return self._directory is None or (os.access(self._directory, os.W_OK | os.X_OK) and self.free_bytes() != 0)
 
     def check(self) -> None:
         """Raises ServiceUnavailable when the store does not answer."""

@@ -17,7 +17,8 @@ from jobs.tracing import TracingError, set_up_tracing
 
 DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
 (docs/settings.md): at least REFINERY_REDIS_URL and REFINERY_BLOBS_URL have to be those of the api."""
-EPILOG = "Jobs that killed their workers: python -m worker dead-letters --help."
+EPILOG = """What the service is doing: python -m worker status. Jobs that killed their workers: python -m worker
+dead-letters --help."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -27,6 +28,10 @@ def main(arguments: list[str] | None = None) -> int:
         from worker import dead_letters
 
         return dead_letters.main(arguments[1:])
+    if arguments[:1] == ["status"]:
+        from worker import status
+
+        return status.main(arguments[1:])
     argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION, epilog=EPILOG).parse_args(arguments)
     try:
         settings = Settings()

@@ -19,8 +19,10 @@ import redis
 
 from jobs.janitor import Janitor
 from jobs.job import Job, LeaseLost, Status
+from jobs.presence import WorkerState
 from jobs.settings import Settings
 from jobs.store import JobStore
+from worker.herald import Herald
 from worker.leases import LeaseKeeper
 
 log = logging.getLogger(__name__)
@@ -31,8 +33,9 @@ PATIENCE_SECONDS = 10.0  # with a store that does not answer; then the leases br
 class Emergency:
     """`end` may be called from any thread, and does not return."""
 
-    def __init__(self, store: JobStore, leases: LeaseKeeper, janitor: Janitor, settings: Settings):
+    def __init__(self, store: JobStore, leases: LeaseKeeper, janitor: Janitor, herald: Herald, settings: Settings):
         self._store, self._leases, self._janitor, self._settings = store, leases, janitor, settings
+        self._herald = herald
         self._first = threading.Lock()
         self.declared = threading.Event()
 
@@ -43,7 +46,7 @@ class Emergency:
         self.declared.set()
         log.critical("this worker ends at once: %s%s", reason, f" (job {culprit})" if culprit else "")
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
-        giving = threading.Thread(target=self._give_back, args=(reason, culprit), daemon=True)
+        giving = threading.Thread(target=self._give_back, args=(reason, culprit, code != 0), daemon=True)
         giving.start()
         giving.join(PATIENCE_SECONDS)
         sys.stderr.flush()
@@ -54,7 +57,7 @@ class Emergency:
         while True:
             time.sleep(PATIENCE_SECONDS)
 
-    def _give_back(self, reason: str, culprit: str | None) -> None:
+    def _give_back(self, reason: str, culprit: str | None, broken: bool) -> None:
         self._janitor.stop(wait_seconds=1.0)  # it would send the messages to this process
 
         def lose(job: Job, now: datetime) -> Job:
@@ -74,3 +77,5 @@ class Emergency:
             if job.status is Status.QUEUED:
                 self._janitor.ask_for_message(job_id)
             log.warning("job %s: %s", job_id, job.status)
+        if broken:  # which everybody sees until the announcement runs out; what the driver said is for the log alone
+            self._herald.last_word(WorkerState.DEFUNCT, reason.partition(":")[0])

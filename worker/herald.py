@@ -42,6 +42,16 @@ class Herald:
         update = {"host": host, "concurrency": concurrency, "memory_bytes": memory_bytes}
         self._presence = self._presence.model_copy(update=update)
 
+    def last_word(self, state: WorkerState, reason: str) -> None:
+        """Announce a state before this returns; the process ends, and it stays to be seen for a while."""
+        self._stop.set()
+        self.tell(state, reason)
+        self._thread.join(timeout=5)
+        try:
+            announce(self._redis, self.presence())
+        except redis.RedisError as error:
+            log.debug("not announced: %s", error)
+
     def know(self, networks: Callable[[], list[NetworkFacts]]) -> None:
         """From now on, tell what there is of networks too."""
         self._networks = networks

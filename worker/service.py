@@ -55,7 +55,7 @@ def serve(settings: Settings) -> int:
     leases = LeaseKeeper(store, settings)
     herald = Herald(client, name, store.now(), leases)
     janitor = Janitor(client, store, blobs, app, settings)
-    emergency = Emergency(store, leases, janitor, settings)
+    emergency = Emergency(store, leases, janitor, herald, settings)
     watchdog = Watchdog(emergency, settings.step_timeout_seconds)
     metrics = WorkerMetrics()
     metrics.registry.register(StateCollector(herald.presence))

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import socket
 
 import httpx2
@@ -73,6 +74,16 @@ class Watched:
         files = support.form(bytes(damaged), support.as_file(support.hole(300, 300)))
         broken = service.submit(files, **support.FAST)
         self.broken = support.wait_for_job(service.client, broken)
+        long = service.submit(support.square_form(), **support.MANY_STEPS)
+        support.wait_until(lambda: (service.client.get(f"/v1/jobs/{long}").json()["progress"] or {}).get("scale"))
+        waiting = [service.submit(support.square_form(), **support.MANY_STEPS, priority="low") for _ in range(3)]
+        support.wait_until(lambda: service.client.get("/readyz").json()["state"] == "BUSY")  # it is told now and then
+        self.long, self.busy = long, {way: self._status(service.data, *way) for way in ((), ("--json",), ("--self",))}
+        self.busy_state = service.client.get("/readyz").json()
+        for job_id in (*waiting, long):
+            service.client.post(f"/v1/jobs/{job_id}/cancel")
+        support.wait_for_job(service.client, long)
+        support.wait_until(lambda: service.client.get("/readyz").json()["state"] == "READY")
         wanted = {"POST /v1/jobs", "queued", "attempt", "store", "webhook"}
         support.wait_until(lambda: wanted <= {span.name for _, span in self._of_trace(collector)}, what="the spans")
         support.wait_until(lambda: sum(s.name == "webhook" for _, s in self._of_trace(collector)) == 2)
@@ -83,6 +94,10 @@ class Watched:
         self.worker = httpx2.get(f"{address}/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
         service.client.event_hooks = {}
         self.api = service.client.get("/metrics", headers={"Authorization": f"Bearer {TOKEN}"}).text
+
+    def _status(self, data, *arguments):
+        with support.python("-m", "worker", "status", "--data", str(data), *arguments) as process:
+            return process.communicate(timeout=60)[0], process.returncode
 
     def _of_trace(self, collector):
         return [(name, span) for name, span in collector.spans() if span.trace_id.hex() == TRACE]
@@ -185,6 +200,43 @@ def test_the_service_counts_the_same(watched):
     assert value(watched.api, "refinery_job_events_total", event="succeeded") == 1
     assert value(watched.api, "refinery_job_failures_total", code=watched.broken["error"]["code"]) == 1
     assert value(watched.api, "refinery_workers", state="READY") == 1
+
+
+def test_status_shows_a_person_what_each_worker_does(watched):
+    output, code = watched.busy[()]
+    assert code == 0, output
+    assert output.startswith("BUSY: worker: working on")
+    assert f"{watched.long} #1 refine " in output
+    assert re.search(r" refine \d+%, scale \d/2, \d+ s", output), output
+    assert "queue: " in output
+    assert " low (oldest " in output
+    assert "dead letters: 0" in output
+
+
+def test_status_tells_a_program_the_same(watched):
+    output, code = watched.busy["--json",]
+    assert code == 0
+    told = json.loads(output)
+    assert (told["state"], told["dead_letters"]) == ("BUSY", 0)
+    (worker,) = told["workers"]
+    assert (worker["state"], worker["host"], worker["device"]) == ("BUSY", socket.gethostname(), "cpu")
+    doing = next(job for job in worker["jobs"] if job["id"] == watched.long)
+    assert (doing["status"], doing["progress"]["stage"]) == ("running", "refine")
+    assert told["queue"]["low"]["waiting"] == told["queued"] >= 2
+    assert told["queue"]["low"]["oldest_seconds"] > 0
+    assert told["totals"]["succeeded"] == 1
+    assert "holiday" not in output
+
+
+def test_status_of_the_worker_itself(watched):
+    output, code = watched.busy["--self",]
+    assert code == 0
+    assert ": BUSY, working on" in output
+
+
+def test_readiness_while_it_works(watched):
+    assert (watched.busy_state["state"], len(watched.busy_state["workers"])) == ("BUSY", 1)
+    assert watched.busy_state["reasons"][0].startswith("worker: working on")
 
 
 def test_the_workers_metrics_need_the_token(watched):

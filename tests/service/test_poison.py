@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from jobs import presence
 from jobs.dead_letters import DeadLetters
 from jobs.job import Status
 from tests import support
@@ -39,6 +40,10 @@ def test_a_worker_that_cannot_go_on_hands_its_jobs_back_and_ends(fleet, way, rea
     if way == "hang":
         fleet.wait_for(beside, Status.RUNNING)
     assert worker.wait() == EXIT_CODE
+    (left,) = presence.workers(fleet.service.redis)
+    assert left.state == "DEFUNCT"
+    assert left.reason.startswith("the device failed" if way == "cuda" else reason)
+    assert "CUDA" not in left.reason
     assert f"this worker ends at once: {'the device failed: ' if way == 'cuda' else ''}{reason}" in worker.output
     assert "odd_worker.py" in worker.output, "where its threads were"
     job = fleet.find(job_id)
