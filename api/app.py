@@ -45,6 +45,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        # Whatever the environment says: what leaves this process is decided in jobs.tracing, jobs.logs, jobs.metrics.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service, app.state.metrics = service, metrics.ApiMetrics(service)
     problems.install(app)

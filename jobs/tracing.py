@@ -1,7 +1,8 @@
 """Traces for OpenTelemetry: one from the upload to the webhook, across processes.
 
-Off unless `REFINERY_TRACING` is set, and then nothing of OpenTelemetry is imported. A job carries the trace context of
-the request that made it, its webhooks carry it on. Spans have ids, sizes and codes, never names, URLs or messages.
+Off unless `REFINERY_TRACING` is set: until then nothing of OpenTelemetry is imported here. A job carries the trace
+context of the request that made it, its webhooks carry it on. Spans have ids, sizes and codes, never names, URLs or
+messages.
 """
 
 from __future__ import annotations
