@@ -49,7 +49,7 @@ async def index(
     statuses = [s for s in SHOWN if status is None or s in status]
     jobs = await service.call(lambda: service.store.page(owner, statuses, before=cursor, limit=limit + 1))
     more, jobs = len(jobs) > limit, jobs[:limit]
-    ahead = await service.call(service.store.jobs_ahead, [job.id for job in jobs])
+    ahead = await service.call(service.turns.ahead, jobs)
     if more:
         query = [("status", s.value) for s in status or ()] + [("limit", limit), ("cursor", jobs[-1].id)]
         response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'

@@ -15,7 +15,7 @@ from api.uploads import check_wishes, inspect
 from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo
 from jobs.presence import NetworkFacts, Presence, workers
-from jobs.store import ORDER
+from jobs.store import QUEUED
 from models.planning import plan, shrunk_mask
 from models.presets import resolve_preset
 
@@ -111,6 +111,6 @@ def _plan(service: Service, upload: Upload, facts: NetworkFacts) -> PlanView:
         network=facts.name,
         estimated_seconds=None if speed is None else round(speed * planned.work, 3),
         estimated_peak_bytes=facts.bytes_per_refined_pixel * planned.largest_refined,
-        queue_length=service.store.count(ORDER),
+        queue_length=service.store.count(QUEUED),
         **planned.report(),
     )

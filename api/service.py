@@ -19,6 +19,7 @@ from jobs.job import Job
 from jobs.limits import Turnstile
 from jobs.settings import Settings
 from jobs.store import JobStore, connect, connect_async
+from jobs.turns import Turns
 
 T = TypeVar("T")
 FOLLOW_SECONDS = 10.0  # the longest single wait for a job's next event
@@ -32,6 +33,7 @@ class Service:
         self.settings = settings
         self.redis: redis.Redis = connect(settings)
         self.store = JobStore(self.redis, settings)
+        self.turns = Turns(self.redis)
         self.turnstile = Turnstile(self.redis)
         self.blobs = Blobs.of(settings)
         self.idempotency = IdempotencyKeys(self.redis, settings)

@@ -24,7 +24,7 @@ def look(service: Service, job: Job) -> tuple[JobView, int | None]:
     """The job as it is shown, and the seconds after which it is worth looking again; None when it is final."""
     if job.status.final:
         return JobView.of(job), None
-    ahead = service.store.jobs_ahead([job.id])[0]
+    ahead = service.turns.ahead([job])[0]
     left = seconds_left(
         job,
         now=service.store.now(),

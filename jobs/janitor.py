@@ -23,6 +23,7 @@ from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
 from jobs.presence import workers
 from jobs.settings import Settings
 from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, RELEASED, SPACE, STARTS, JobStore
+from jobs.turns import Turns
 
 log = logging.getLogger(__name__)
 LOCK = SPACE + "janitor"
@@ -35,6 +36,7 @@ class Janitor:
 
     def __init__(self, client: redis.Redis, store: JobStore, blobs: Blobs, app: Celery, settings: Settings) -> None:
         self._redis, self._store, self._blobs, self._app, self._settings = client, store, blobs, app, settings
+        self._turns = Turns(client)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
         self._rounds = 0
@@ -107,28 +109,31 @@ class Janitor:
 
         older_than_seconds: only jobs that have been queued for so long, `requeue_grace_seconds` if it is not given.
 
-        A message that a worker took counts as gone: a worker claims its job at once or is dead. Messages of
-        jobs that were canceled in the queue can hide a lost one until the workers have passed over them.
+        As many as there are fewer messages than jobs that wait for a worker: a message calls for whatever job is next
+        of its network. One that a worker took counts as gone: a worker claims a job at once or is dead.
         """
+        short = {name: self._turns.waiting(name) - queue.waiting(self._redis, name) for name in queue.NETWORKS}
+        if max(short.values()) <= 0:
+            return []
         grace = self._settings.requeue_grace_seconds if older_than_seconds is None else older_than_seconds
         old = self._store.due(QUEUED, older_than_seconds=grace, limit=10_000)
-        if not old or queue.waiting(self._redis) >= self._store.count(QUEUED):
-            return []
-        waiting = queue.waiting_ids(self._redis)
+        waiting = queue.waiting_ids(self._redis) if old else set()
         lost: list[str] = []
         for job_id in (job_id for job_id in old if job_id not in waiting):
+            if max(short.values()) <= 0:
+                break
             job = self._store.find(job_id)
-            if job and self._store.held(job):
+            if job is None or short[job.parameters.network] <= 0 or self._store.held(job):
                 continue
+            short[job.parameters.network] -= 1
             lost.append(job_id)
             log.warning("job %s is queued but has no message: sent again", job_id)
-            if job:
-                self._send(job)
+            self._send(job)
             self._store.requeued(job_id)
         return lost
 
     def release(self) -> None:
-        """Messages for jobs that waited for others of their owner to end; workers call this after every job."""
+        """Messages for owners that have room for another running job; workers call this after every job."""
         while job := self._store.released():
             self._send(job)
 

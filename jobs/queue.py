@@ -1,7 +1,8 @@
 """The one Celery app and its whole policy. Only job ids travel through the broker.
 
 Job states never come from Celery: results are switched off, and a message that is lost or delivered twice is
-harmless, because jobs.store decides who works on what.
+harmless, because jobs.store decides who works on what, and jobs.turns what is next: a message calls a worker for a
+network, and the id in it says only on whose account.
 
 Each value of a job's `network` has a queue, and a worker takes from those whose jobs it can do. Higher priorities come
 first whatever the network; within one, the queues take turns.
@@ -29,6 +30,14 @@ SEPARATOR = "\x06\x16"  # kombu keeps a list per priority: the queue's name, and
 def name_of(network: str) -> str:
     """The queue of the jobs that ask for a network."""
     return QUEUE if network == "auto" else f"{QUEUE}.{network}"
+
+
+def network_of(name: str) -> NetworkChoice:
+    """The network whose jobs a queue has. Raises ValueError for a queue of something else."""
+    for network in NETWORKS:
+        if name_of(network) == name:
+            return network
+    raise ValueError(f"{name!r} is no queue of jobs")
 
 
 def lists_of(network: str) -> list[str]:
@@ -104,9 +113,9 @@ def send(app: Celery, job_id: str, priority: Priority = "normal", network: Netwo
     )
 
 
-def waiting(client: redis.Redis) -> int:
-    """How many messages wait in the broker, without those that a worker has taken."""
-    return sum(int(client.llen(name)) for name in EVERY_LIST)
+def waiting(client: redis.Redis, network: str | None = None) -> int:
+    """How many messages wait in the broker, of one network or all, without those that a worker has taken."""
+    return sum(int(client.llen(name)) for name in (lists_of(network) if network else EVERY_LIST))
 
 
 def waiting_ids(client: redis.Redis) -> set[str]:

@@ -3,11 +3,11 @@
 Keys of a job: a hash (`seq`, `status`, `attempt`, `cancel`, `record`, `progress`) and a stream of events.
 Keys of all jobs, sorted sets by time in milliseconds: `queued`, `leases`, `expiry`, `deletions`, `starts` (until when
 a worker has to have begun) and `inputs` (since when image and mask are not needed any more). `order` has the queued
-jobs in the order in which they start. `index:<owner>:<status>` has the ids of an owner's jobs, which sort by age.
-`held:<owner>` has queued jobs whose owner already has as many running ones as its API key allows; each of them gets
-a new message, through the list `released`, when one of those ends. `dead-letters` has the failed jobs that the
-operator should look at, by the time when they failed. `totals`, a hash, counts what has happened to jobs: see
-jobs.overview.
+jobs by priority and the time since when they wait. `index:<owner>:<status>` has the ids of an owner's jobs, which
+sort by age. `turns:…` say whose job is next: see jobs.turns. When a job ends whose owner may have only so many
+running ones, one of its queued jobs gets a new message, through the list `released`. `dead-letters` has the failed
+jobs that the operator should look at, by the time when they failed. `totals`, a hash, counts what has happened to
+jobs: see jobs.overview.
 """
 
 _NOW = """
@@ -46,7 +46,7 @@ COMMIT = (
     + _ENQUEUE
     + """
 local job, events, queued, leases, expiry, deletions, order, starts, inputs, index = unpack(KEYS)
-local owner, held, released, dead, totals = unpack(KEYS, 11, 15)
+local owner, turns, turn, released, dead, totals = unpack(KEYS, 11, 16)
 local hook, pending, hosts, due = unpack(KEYS, #KEYS - 3)
 local delivery, told, host, hook_record, progress_ms = unpack(ARGV, #ARGV - 4)
 local id, expected, status, attempt, cancel = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -55,6 +55,7 @@ local lease_ms, expires_ms = tonumber(ARGV[10]), tonumber(ARGV[11])
 local tombstone_ms, cap, only_dead = tonumber(ARGV[12]), ARGV[13], ARGV[14]
 local rank, start_ms, keep_inputs = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
 local most_queued, dead_letter, code = tonumber(ARGV[18]), ARGV[19], ARGV[20]
+local owner_id, network, networks = ARGV[21], ARGV[22], ARGV[23]
 if (redis.call('HGET', job, 'seq') or '0') ~= expected then return 0 end
 if only_dead == '1' then
   local lease = redis.call('ZSCORE', leases, id)
@@ -69,18 +70,15 @@ if status == 'queued' and (not before or before == 'failed') then
   if most and redis.call('ZCARD', index .. 'queued') >= most then return -4 end
 elseif status == 'running' and before == 'queued' then
   local most = tonumber(limits.running_jobs)
-  if most and redis.call('ZCARD', index .. 'running') >= most then
-    redis.call('ZADD', held, redis.call('ZSCORE', order, id), id)
-    return -2
-  end
-elseif before == 'running' and status ~= 'running' then
-  local waiting = redis.call('ZPOPMIN', held)[1]
-  while waiting do
-    if redis.call('HGET', string.sub(job, 1, -1 - #id) .. waiting, 'status') == 'queued' then
-      redis.call('RPUSH', released, waiting)
-      break
+  if most and redis.call('ZCARD', index .. 'running') >= most then return -2 end
+elseif before == 'running' and status ~= 'running' and tonumber(limits.running_jobs) then
+  -- Messages that came while the owner had no room for another job called nobody. One too many does no harm.
+  for name in string.gmatch(networks, '[^,]+') do
+    local first
+    for r = 0, 2 do
+      first = first or redis.call('ZRANGE', turns .. name .. ':' .. r .. ':' .. owner_id, 0, 0)[1]
     end
-    waiting = redis.call('ZPOPMIN', held)[1]
+    if first then redis.call('RPUSH', released, first) end
   end
 end
 redis.call('HSET', job, 'seq', seq, 'status', status, 'attempt', attempt, 'cancel', cancel, 'record', record,
@@ -94,12 +92,25 @@ end
 redis.call('ZREM', queued, id)
 redis.call('ZREM', order, id)
 redis.call('ZREM', starts, id)
+local ring = turns .. network .. ':' .. ARGV[15]
+local lane = ring .. ':' .. owner_id
+if before == 'queued' then
+  redis.call('ZREM', lane, id)
+  if redis.call('EXISTS', lane) == 0 then
+    redis.call('ZREM', ring, owner_id)
+  elseif status == 'running' then
+    redis.call('ZADD', ring, redis.call('INCR', turn), owner_id)
+  end
+end
 if dead_letter == '1' then redis.call('ZADD', dead, now, id) else redis.call('ZREM', dead, id) end
 if before and before ~= status then redis.call('ZREM', index .. before, id) end
 if status ~= 'expired' then redis.call('ZADD', index .. status, 0, id) end
 if status == 'queued' then
   redis.call('ZADD', queued, now, id)
   redis.call('ZADD', order, rank * 1e13 + now, id)
+  -- One that a worker had already goes before those of its owner that came after it: ids begin with their time.
+  redis.call('ZADD', lane, before == 'running' and tonumber(string.sub(id, 1, 12), 16) or now, id)
+  if not redis.call('ZSCORE', ring, owner_id) then redis.call('ZADD', ring, redis.call('INCR', turn), owner_id) end
   if start_ms > 0 then redis.call('ZADD', starts, start_ms, id) end
   redis.call('ZREM', leases, id)
   redis.call('ZREM', expiry, id)

@@ -5,9 +5,10 @@ Any number of processes may use a store at once, and any number of threads one o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import redis
 import redis.asyncio
@@ -19,7 +20,7 @@ from redis.retry import Retry
 from jobs import scripts
 from jobs.errors import JobExpired, QueueFull, TooManyJobs, UnknownJob
 from jobs.job import IllegalChange, Job, LeaseLost, Progress, Status
-from jobs.parameters import Priority
+from jobs.parameters import NetworkChoice, Priority
 from jobs.settings import Settings
 from jobs.webhooks import Announcement, announcement, progress_interval_ms
 
@@ -31,6 +32,8 @@ DURATIONS_KEPT = 20
 RELEASED, DEAD, TOTALS = SPACE + "released", SPACE + "dead-letters", SPACE + "totals"
 FULL_PAUSE_SECONDS = 10  # before a client should try a full queue again
 HOOK_HOSTS = SPACE + "webhooks:hosts"
+TURNS, TURN = SPACE + "turns:", SPACE + "turn"  # see jobs.turns
+NETWORKS = ",".join(get_args(NetworkChoice))
 
 Change = Callable[[Job, datetime], Job]
 
@@ -54,11 +57,6 @@ def hook_keys(job_id: str, host: str) -> list[str]:
 def index_key(owner: str | None, status: Status | str) -> str:
     """The sorted set of an owner's jobs in a state; ids sort by age."""
     return f"{SPACE}index:{owner or ''}:{status}"
-
-
-def held_key(owner: str | None) -> str:
-    """The sorted set of an owner's queued jobs that wait for its running ones."""
-    return f"{SPACE}held:{owner or ''}"
 
 
 def key_key(key_id: str) -> str:
@@ -152,13 +150,6 @@ class JobStore:
         jobs = [_load(job_id, fields) for job_id, fields in zip(ids, pipe.execute(), strict=True)]
         return [job for job in jobs if job is not None and job.status is not Status.EXPIRED]
 
-    def jobs_ahead(self, job_ids: Sequence[str]) -> list[int | None]:
-        """Of each job, how many queued ones will start before it; None when it is not queued."""
-        pipe = self._redis.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.zrank(ORDER, job_id)
-        return [None if rank is None else int(rank) for rank in pipe.execute()]
-
     def usual_seconds(self) -> float | None:
         """How long jobs ran of late: the mean of the last ones that succeeded; None when there were none."""
         last: Any = self._redis.lrange(DURATIONS, 0, -1)
@@ -222,15 +213,15 @@ class JobStore:
 
     def held(self, job: Job) -> bool:
         """Whether a queued job waits for running ones of its owner to end."""
-        return (
-            self._redis.zscore(held_key(job.owner), job.id) is not None and self.count_of(job.owner, Status.RUNNING) > 0
-        )
+        limits: Any = self._redis.hget(key_key(job.owner or ""), "limits")
+        most = json.loads(limits)["running_jobs"] if limits else None
+        return most is not None and self.count_of(job.owner, Status.RUNNING) >= most
 
     def released(self) -> Job | None:
-        """A job that was held and may go on: it needs a message. None when there is none."""
+        """A job for which a message is to be sent, whatever has become of it meanwhile. None when there is none."""
         while job_id := self._redis.lpop(RELEASED):
             job = self.find(str(job_id))
-            if job is not None and job.status is Status.QUEUED:
+            if job is not None:
                 return job
         return None
 
@@ -330,7 +321,7 @@ class JobStore:
             keys=[
                 *(job_key(job.id), events_key(job.id), QUEUED, LEASES, EXPIRY, DELETIONS),
                 *(ORDER, STARTS, INPUTS, index_key(job.owner, "")),
-                *(key_key(job.owner or ""), held_key(job.owner), RELEASED, DEAD, TOTALS),
+                *(key_key(job.owner or ""), TURNS, TURN, RELEASED, DEAD, TOTALS),
                 *hook_keys(job.id, told.host if told else ""),
             ],
             args=[
@@ -354,6 +345,7 @@ class JobStore:
                 self._settings.max_queued_jobs,
                 int(job.dead_letter),
                 job.error.code if job.status is Status.FAILED and job.error else "",
+                *(job.owner or "", job.parameters.network, NETWORKS),
                 *(told or ("", "", "", "")),  # these five stay last
                 progress_interval_ms(job, self._settings),
             ],

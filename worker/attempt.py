@@ -27,9 +27,11 @@ from jobs.errors import (
 )
 from jobs.janitor import Janitor
 from jobs.job import Job, LeaseLost, NetworkInfo, Status
-from jobs.logs import request_id
+from jobs.logs import about, request_id
+from jobs.parameters import NetworkChoice
 from jobs.settings import Settings
 from jobs.store import Change, JobStore
+from jobs.turns import Turns
 from models import (
     Cancelled,
     DeadlineExceeded,
@@ -59,13 +61,14 @@ PATIENCE_SECONDS = 60.0  # how long a job waits for a store of jobs or images th
 
 
 class Attempts:
-    """Works on jobs by id, from any number of threads; refines one at a time."""
+    """Works on the jobs that are next, from any number of threads; refines one at a time."""
 
     def __init__(
         self,
         *,
         name: str,
         store: JobStore,
+        turns: Turns,
         blobs: Blobs,
         networks: Networks,
         leases: LeaseKeeper,
@@ -75,7 +78,7 @@ class Attempts:
         metrics: WorkerMetrics,
         settings: Settings,
     ):
-        self._name, self._store, self._blobs, self._networks = name, store, blobs, networks
+        self._name, self._store, self._turns, self._blobs, self._networks = name, store, turns, blobs, networks
         self._leases, self._janitor, self._settings = leases, janitor, settings
         self._emergency, self._watchdog, self._metrics = emergency, watchdog, metrics
         self._device = threading.Semaphore(1)
@@ -83,25 +86,22 @@ class Attempts:
         self.draining = threading.Event()  # set when no job is to be begun any more
         self.stopping = threading.Event()  # set when the present ones are to be handed back
 
-    def work(self, job_id: str) -> None:
-        """Claim the job and bring it to an end. A job that is not to be had is passed over."""
-        seen = self._store.find(job_id)
-        if seen is None or seen.status is not Status.QUEUED:
-            log.debug("job %s: nothing to do", job_id)
-            return
-        with self._company.joined(alone=seen.losses > 0):
-            self._work(job_id)
+    def work(self, network: NetworkChoice) -> None:
+        """Claim the job that is next of those for a network and bring it to an end; nothing when there is none."""
+        while (job_id := self._turns.next(network)) is not None:
+            seen = self._store.find(job_id)
+            with about(job_id), self._company.joined(alone=seen is not None and seen.losses > 0):
+                if self._emergency.declared.is_set():
+                    self._emergency.wait()
+                if self.draining.is_set():
+                    return  # the job gets a new message when this worker takes none any more
+                job = self._store.claim(job_id, self._name)
+                if job is not None:
+                    self._begin(job)
+                    return
+            log.debug("job %s: another worker was faster, or it was too late to begin", job_id)
 
-    def _work(self, job_id: str) -> None:
-        """`work`, once it may begin."""
-        if self._emergency.declared.is_set():
-            self._emergency.wait()
-        if self.draining.is_set():
-            return  # it gets a new message when this worker takes none any more
-        job = self._store.claim(job_id, self._name)
-        if job is None:
-            log.debug("job %s: nothing to do", job_id)
-            return
+    def _begin(self, job: Job) -> None:
         request_id.set(job.request_id or "")
         with tracing.span("queued", parent=job.traceparent, started=job.queued_at):
             pass

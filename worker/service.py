@@ -21,10 +21,10 @@ from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 from jobs import queue
 from jobs.blobs import Blobs
 from jobs.janitor import Janitor
-from jobs.logs import about
 from jobs.presence import WorkerState
 from jobs.settings import Settings
 from jobs.store import JobStore, connect
+from jobs.turns import Turns
 from worker.attempt import Attempts
 from worker.emergency import Emergency
 from worker.herald import Herald
@@ -74,6 +74,7 @@ def serve(settings: Settings) -> int:
         attempts = Attempts(
             name=name,
             store=store,
+            turns=Turns(client),
             blobs=blobs,
             networks=networks,
             leases=leases,
@@ -84,15 +85,14 @@ def serve(settings: Settings) -> int:
             settings=settings,
         )
 
-        def work(job_id: str) -> None:
+        def work(task: Any, job_id: str) -> None:
             try:
-                with about(job_id):
-                    attempts.work(job_id)
+                attempts.work(queue.network_of(task.request.delivery_info["routing_key"]))
             finally:
                 with contextlib.suppress(redis.RedisError):  # the janitor does it too, a little later
                     janitor.release()
 
-        app.task(name=queue.TASK)(work)
+        app.task(name=queue.TASK, bind=True)(work)
         leases.start()
         watchdog.start()
         janitor.start()
