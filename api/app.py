@@ -10,7 +10,21 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import auth, deliveries, events, health, jobs, limits, metrics, networks, plans, problems, results, submit
+from api import (
+    auth,
+    deliveries,
+    events,
+    health,
+    jobs,
+    limits,
+    metrics,
+    networks,
+    plans,
+    previews,
+    problems,
+    results,
+    submit,
+)
 from api.body_limit import BodyLimit
 from api.cors import Cors
 from api.envelope import Envelope
@@ -57,7 +71,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.add_middleware(Cors, origins=settings.cors_origins)
     build = app.build_middleware_stack
     app.build_middleware_stack = lambda: Envelope(build(), app.state.metrics)  # type: ignore[method-assign]
-    for module in (submit, jobs, results, events, networks, plans):
+    for module in (submit, jobs, results, previews, events, networks, plans):
         app.include_router(module.router)
     app.include_router(limits.router)
     app.include_router(deliveries.router)

@@ -16,4 +16,5 @@ def header(description: str, *, required: bool = True, **schema: Any) -> dict[st
 
 RETRY = {"Retry-After": header("Seconds to wait before looking at the job.", type="integer")}
 MAYBE_RETRY = {"Retry-After": header("Seconds to wait before looking again.", required=False, type="integer")}
+ETAG = {"ETag": header("Strong: the SHA-256 of the file, quoted.")}
 LOCATION = {"Location": header("The job.")}

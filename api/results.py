@@ -8,7 +8,8 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.described import JobId, header
+from api.conditional import matches
+from api.described import ETAG, JobId, header
 from api.problems import problems
 from api.service import Service, job_of, service_of
 from images.write import FORMATS
@@ -18,7 +19,6 @@ from jobs.job import Job, ResultInfo, Status
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 IMAGES = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in FORMATS.values()}
-ETAG = {"ETag": header("Strong: the SHA-256 of the file, quoted.")}
 IMAGE_HEADERS = {
     **ETAG,
     "Content-Disposition": header("A name for the file."),
@@ -53,7 +53,7 @@ async def result(request: Request, job_id: JobId) -> Response:
     job = await job_of(request, job_id)
     info = ready(job)
     etag = f'"{info.sha256}"'
-    if _matches(request.headers.get("if-none-match"), etag):
+    if matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers={"ETag": etag, "Cache-Control": "private, no-cache"})
     part = None
     if request.headers.get("if-range", etag).strip() == etag:
@@ -117,14 +117,6 @@ def asked_part(header: str | None, size: int) -> tuple[int, int] | None:
     if first >= end:
         raise RangeNotSatisfiable(f"The result has {size} bytes, the range {header!r} begins after them.", size=size)
     return first, end
-
-
-def _matches(if_none_match: str | None, etag: str) -> bool:
-    """RFC 9110's weak comparison of If-None-Match."""
-    if if_none_match is None:
-        return False
-    tags = [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]
-    return "*" in tags or etag in tags
 
 
 def _disposition(job: Job, info: ResultInfo) -> str:

@@ -146,6 +146,12 @@ class ResultNotReady(RefineryError):
     code, status, title = "no-result", 409, "The job has no result"
 
 
+class NoPreview(RefineryError):
+    """The job has no preview yet, none any more, or was not asked for any."""
+
+    code, status, title = "no-preview", 404, "The job has no preview"
+
+
 class JobFinished(RefineryError):
     """The job is final and cannot be canceled."""
 

@@ -92,6 +92,9 @@ class Progress(Frozen):
     iterations: int | None = Field(default=None, description="Iterations per scale.")
     window: int | None = Field(default=None, description="The present window, from 1.")
     windows: int | None = Field(default=None, description="Windows around the hole.")
+    preview: int | None = Field(
+        default=None, description="Grows when there is a newer preview; null without one (see the parameter `preview`)."
+    )
 
 
 class NetworkInfo(Frozen):
@@ -150,6 +153,11 @@ class Job(Frozen):
     def result_blob(self) -> str:
         """The name of the present attempt's result among the job's blobs."""
         return f"result-{self.attempt}"
+
+    @property
+    def preview_blob(self) -> str:
+        """The name of the present attempt's preview among the job's blobs."""
+        return f"preview-{self.attempt}"
 
     @property
     def result_blobs(self) -> list[str]:

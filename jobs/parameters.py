@@ -62,6 +62,10 @@ class Parameters(BaseModel):
         le=100,
         description="Of a JPEG result; from 90 on its colours have full resolution. The other formats lose nothing.",
     )
+    preview: bool = Field(
+        default=False,
+        description="While the job runs, `GET /v1/jobs/{id}/preview` has a small picture of how far it is.",
+    )
     priority: Priority = Field(
         default="normal", description="Jobs of a higher priority start first; within one, the oldest does."
     )

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.engine import Result, Step, inpaint
+    from models.engine import Preview, Result, Step, inpaint
     from models.errors import (
         Cancelled,
         CheckpointError,
@@ -33,7 +33,7 @@ _HOMES = {
         "NotEnoughMemory",
         "PresetError",
     ),
-    "engine": ("Result", "Step", "inpaint"),
+    "engine": ("Preview", "Result", "Step", "inpaint"),
     "network": ("Network", "load_network"),
     "planning": ("Plan", "plan"),
     "presets": ("PRESETS", "Preset", "resolve_preset"),
@@ -52,6 +52,7 @@ __all__ = [
     "Plan",
     "Preset",
     "PresetError",
+    "Preview",
     "Result",
     "Step",
     "inpaint",

@@ -26,7 +26,7 @@ from models.economy import (
 )
 from models.errors import NotEnoughMemory
 from models.network import Network, device_of
-from models.planning import Plan, plan
+from models.planning import Plan, WindowPlan, plan
 from models.presets import Preset, resolve_preset
 from models.refine import ScaleRun, refine
 from models.windows import Box
@@ -50,6 +50,28 @@ class Step:
     iteration: int
     iterations: int
     loss: torch.Tensor | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a window looks like after one of its scales.
+
+    box: the window's place in a picture of height x width pixels. composite: 1x3xhxw in [0, 1] on the network's device,
+    the window at the scale's size, filled.
+    """
+
+    box: Box
+    height: int
+    width: int
+    scale: int
+    scales: int
+    composite: torch.Tensor
+
+    def pixels(self, height: int, width: int) -> NDArray[np.uint8]:
+        """The window at this size, HxWx3: resized where it was computed, so that little is copied."""
+        resized = torch.nn.functional.interpolate(self.composite, (height, width), mode="bilinear", antialias=True)
+        pixels: NDArray[np.uint8] = (resized[0].permute(1, 2, 0) * 255).round().clamp(0, 255).byte().cpu().numpy()
+        return pixels
 
 
 @dataclass(frozen=True)
@@ -126,6 +148,7 @@ def inpaint(
     network: Network,
     preset: Preset | str = "default",
     on_step: Callable[[Step], None] | None = None,
+    on_preview: Callable[[Preview], None] | None = None,
     memory_budget_bytes: int | None = None,
 ) -> Result:
     """Fill the hole of a photo.
@@ -134,6 +157,7 @@ def inpaint(
     pixels come back opaque. mask: HxW bool, True = hole. An empty hole returns the image as it is.
     on_step is called once per forward pass and may raise (`Cancelled`, `DeadlineExceeded`): the work ends there, the
     exception passes through and no tensor is kept.
+    on_preview is called once per window and scale, between steps; it may raise as well.
     memory_budget_bytes: peak above the network's weights that refining a tile may reach; None: a share of the device's
     free memory. It decides the tiles' size and whether to keep less for the backward pass; if memory runs out all the
     same, the window is done again with the next leaner plan. Raises NotEnoughMemory when the leanest does not fit, and
@@ -159,9 +183,11 @@ def inpaint(
         hole = mask[part]
         pixels = torch.from_numpy(_to_float(source[part])).to(device).permute(2, 0, 1)[None].contiguous()
         holes = torch.from_numpy(hole.astype(np.float32)).to(device)[None, None]
+        tick = partial(progress.tick, len(runs) + 1)
+        show = on_preview and partial(_show, on_preview, planned, window)
         try:
             with heap.reused():
-                out, scales = refine(runner, pixels, holes, how, window.levels, partial(progress.tick, len(runs) + 1))
+                out, scales = refine(runner, pixels, holes, how, window.levels, tick, show)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -260,6 +286,15 @@ def _next_leaner(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return how, _planned(how, mask, network)
+
+
+def _show(
+    on_preview: Callable[[Preview], None], plan: Plan, window: WindowPlan, scale: int, composite: torch.Tensor
+) -> None:
+    """A scale's composite as a Preview, without the pixels that levels are padded with."""
+    scales = len(window.levels)
+    height, width = (-(-side // 2 ** (scales - scale)) for side in (window.box.height, window.box.width))
+    on_preview(Preview(window.box, plan.height, plan.width, scale, scales, composite[..., :height, :width].detach()))
 
 
 class _Progress:

@@ -19,6 +19,9 @@ from models.windows import Box
 # tile's last pass.
 Tick = Callable[[int, int, int, Tensor | None, bool], None]
 
+# Called after every scale: its number (1-based) and its composite, 1x3xhxw in [0, 1].
+Show = Callable[[int, Tensor], None]
+
 
 @dataclass
 class ScaleRun:
@@ -30,14 +33,20 @@ class ScaleRun:
 
 
 def refine(
-    network: Network, image: Tensor, mask: Tensor, how: Economy, levels: Sequence[Level], tick: Tick
+    network: Network,
+    image: Tensor,
+    mask: Tensor,
+    how: Economy,
+    levels: Sequence[Level],
+    tick: Tick,
+    show: Show | None = None,
 ) -> tuple[Tensor, list[ScaleRun]]:
     """Fill the hole of one window.
 
     image: 1x3xHxW in [0, 1]; mask: 1x1xHxW of 0 and 1, 1 = hole; levels: from `tiles.plan_levels` with the tile_side of
     `how`, coarsest first.
     Returns the composite (1x3xHxW in [0, 1], known pixels as given) and one ScaleRun per scale, coarsest first.
-    Whatever `tick` raises ends the work and passes through.
+    Whatever `tick` or `show` raises ends the work and passes through.
     """
     height, width = image.shape[-2:]
     finest = levels[-1]
@@ -60,6 +69,8 @@ def refine(
             filled = surroundings.healed(filled, hole)
         guide = filled
         runs.append(run)
+        if show:
+            show(scale, filled if exponent == 1 else filled ** (1 / exponent))
     assert guide is not None
     if exponent != 1:
         guide = torch.where(mask > 0, guide ** (1 / exponent), image)

@@ -50,6 +50,7 @@ from worker.emergency import Emergency
 from worker.leases import LeaseKeeper
 from worker.metrics import WorkerMetrics
 from worker.networks import Networks
+from worker.previews import previews
 from worker.stages import decode, encode_result
 from worker.timings import Timings
 from worker.watch import HandBack, Watch
@@ -118,7 +119,7 @@ class Attempts:
             self._metrics.ended(None)
             span.fail("lost")
             log.warning("job %s: this worker no longer has it; its work is dropped", job.id)
-            self._drop(job, [job.result_blob])
+            self._drop(job, [job.result_blob, *([job.preview_blob] if job.parameters.preview else [])])
             return
         self._metrics.ended(ended)
         span.set(outcome=ended.status)
@@ -193,7 +194,14 @@ class Attempts:
         try:
             watch.stage("refine", 0.0)
             with timings.stage("refine"):
-                result = inpaint(decoded.photo.pixels, decoded.mask, network=network, preset=preset, on_step=watch)
+                result = inpaint(
+                    decoded.photo.pixels,
+                    decoded.mask,
+                    network=network,
+                    preset=preset,
+                    on_step=watch,
+                    on_preview=previews(job, decoded, self._blobs, watch),
+                )
         finally:
             self._device.release()
         self._measure(network, decoded.mask, result, timings)

@@ -37,6 +37,7 @@ class Watch:
         self._store, self._job, self._stopping, self._alive = store, job, stopping, alive
         self._interval = settings.progress_interval_seconds
         self._written = -1e9
+        self._previews = 0
         seconds = job.parameters.run_deadline_seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
@@ -56,14 +57,20 @@ class Watch:
                     iterations=step.iterations,
                     window=step.window,
                     windows=step.windows,
+                    preview=self._previews or None,
                 )
             )
         else:
             self._look(None)
 
+    def previewed(self) -> None:
+        """There is a newer preview: the next step tells of it."""
+        self._previews += 1
+        self._written = -1e9
+
     def stage(self, stage: Literal["decode", "refine", "encode"], fraction: float) -> None:
         """A stage begins."""
-        self._look(Progress(stage=stage, fraction=fraction))
+        self._look(Progress(stage=stage, fraction=fraction, preview=self._previews or None))
 
     def check(self) -> None:
         """Nothing to tell; only look whether to go on."""

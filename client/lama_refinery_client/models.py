@@ -47,6 +47,7 @@ class Progress(Answer):
     iterations: int | None = None
     window: int | None = None
     windows: int | None = None
+    preview: int | None = None
 
 
 class Input(Answer):

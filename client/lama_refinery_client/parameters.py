@@ -19,6 +19,7 @@ class Parameters(TypedDict, total=False):
     mask_dilate_pixels: int | None  # grow the hole by a disc of this radius; negative shrinks it
     format: Literal["same", "png", "jpeg", "webp", "tiff"] | None
     quality: int | None  # of a JPEG, 1 to 100
+    preview: bool | None  # keep a small picture of how far the job is
     priority: Literal["high", "normal", "low"] | None
     expires_in_seconds: int | None  # how long the result is kept
     start_deadline_seconds: float | None  # fail when no worker has begun by then

@@ -231,6 +231,25 @@ def test_thin_strokes_that_erosion_empties_give_numbers(tiny, preset):
     assert all(math.isfinite(float(loss)) for scale in result.runs[0].scales for t in scale.losses for loss in t)
 
 
+def test_previews_come_once_per_scale_and_lead_up_to_the_result(tiny):
+    image = np.random.default_rng(3).integers(0, 256, (200, 170, 3), np.uint8)
+    mask = np.zeros((200, 170), bool)
+    mask[60:140, 50:120] = True
+    preset = resolve_preset("default", {"min_side": 64, "iterations": 2})
+    seen = []
+    result = inpaint(image, mask, network=tiny, preset=preset, on_preview=seen.append)
+    (run,) = result.runs
+    assert [p.scale for p in seen] == list(range(1, len(run.scales) + 1))
+    assert all((p.box, p.height, p.width, p.scales) == (run.box, 200, 170, len(run.scales)) for p in seen)
+    assert [p.composite.shape[-2:] for p in seen][-1] == (run.box.height, run.box.width)
+    last = seen[-1].pixels(run.box.height, run.box.width)
+    assert np.array_equal(last, result.image[run.box.slices])
+    small = seen[0].pixels(40, 30)
+    assert (small.shape, small.dtype) == ((40, 30, 3), np.uint8)
+    again = inpaint(image, mask, network=tiny, preset=preset)
+    assert np.array_equal(again.image, result.image)
+
+
 def test_steps_count_up_to_the_whole_and_an_exception_ends_the_work(tiny):
     image = np.random.default_rng(0).integers(0, 256, (200, 800, 3), np.uint8)
     mask = np.zeros((200, 800), bool)

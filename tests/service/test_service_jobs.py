@@ -124,6 +124,37 @@ def test_progress_grows_and_never_goes_back(running):
     assert all(step["scale"] <= step["scales"] and step["iteration"] <= step["iterations"] for step in steps)
 
 
+def test_a_preview_comes_before_the_result_and_goes_with_the_inputs(running):
+    job_id = running.submit(support.square_form(), preview="true", min_side="64", iterations="40")
+    place, seen = f"/v1/jobs/{job_id}/preview", []
+
+    def look():
+        seen.append(running.client.get(f"/v1/jobs/{job_id}").json())
+        answer = running.client.get(place)
+        return answer if answer.status_code == 200 else None
+
+    answer = support.wait_until(look)
+    picture, photo = support.opened(answer.content).astype(int), support.pixels(192, 192).astype(int)
+    far = support.hole(192, 192, (50, 50, 130, 120)) == 0
+    assert picture.shape == photo.shape
+    assert np.abs(picture - photo)[far].mean() < 8, "a JPEG of the photo"
+    assert np.abs(picture - photo)[70:100, 70:110].mean() > np.abs(picture - photo)[far].mean()
+    assert running.client.get(place, headers={"if-none-match": answer.headers["etag"]}).status_code == 304
+    told = support.wait_until(
+        lambda: (running.client.get(f"/v1/jobs/{job_id}").json()["progress"] or {}).get("preview")
+    )
+    assert told >= 1
+    support.wait_for_job(running.client, job_id, "succeeded")
+    gone = support.wait_until(lambda: (a := running.client.get(place)).status_code == 404 and a)
+    assert gone.json()["code"] == "no-preview"
+
+
+def test_no_preview_without_asking_for_one(running):
+    job, _ = result_of(running, running.submit(**support.FAST))
+    answer = running.client.get(f"/v1/jobs/{job['id']}/preview")
+    assert (answer.status_code, answer.json()["code"]) == (404, "no-preview")
+
+
 def test_a_running_job_stops_soon_after_a_cancel(running):
     job_id = running.submit(support.square_form(), **support.MANY_STEPS)
     support.wait_for_job(running.client, job_id, "running")
