@@ -30,14 +30,22 @@ demo: install ## Fill two holes of a 4K photo through the service and show the r
 serve: install ## The whole service on this machine, until Ctrl-C
 	exec $(PY) -m api --embedded --with-parent
 
-test: install-dev ## All tests
+# What checks the web page: TypeScript's compiler, a browser's driver, accessibility rules.
+BROWSER := tests/browser
+$(BROWSER)/node_modules/.package-lock.json: $(BROWSER)/package.json $(BROWSER)/package-lock.json
+	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed: install nodejs and npm" >&2; exit 1; }
+	cd $(BROWSER) && npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
+test: install-dev $(BROWSER)/node_modules/.package-lock.json ## All tests
 	$(PY) -m pytest
 
-lint: install-dev ## Format, rules, types, and who may import whom
+lint: install-dev $(BROWSER)/node_modules/.package-lock.json ## Format, rules, types, and who may import whom
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(BROWSER)/node_modules/.bin/tsc --project $(BROWSER)/tsconfig.json
 
 format: install-dev ## Format the code
 	$(VENV)/bin/ruff format .
@@ -48,4 +56,5 @@ lock: install-dev ## Write constraints.txt from what is installed
 		| sed -E 's/\+cpu$$//' | grep -v ' @ ' > constraints.txt
 
 clean: ## Remove what make made
-	rm -rf $(VENV) .cache demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .cache demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache \
+		$(BROWSER)/node_modules $(BROWSER)/shots

@@ -24,6 +24,7 @@ from api import (
     problems,
     results,
     submit,
+    web,
 )
 from api.body_limit import BodyLimit
 from api.cors import Cors
@@ -77,6 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(deliveries.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
+    app.include_router(web.make_router())
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -160,6 +160,7 @@ def _take_back(settings: Settings, *, as_lost: bool) -> None:
 def _greeting(url: str, directory: Path, access: str) -> str:
     """What a person who started the service wants to read."""
     lines = [f"lama-refinery is at {url} (data in {directory}). Stop it with Ctrl-C.", access]
+    lines.append(f"Open {url}/ in a browser to paint holes and see them filled.")
     photo, mask = DEMO / "photo.jpg", DEMO / "mask.png"
     if photo.exists() and mask.exists():
         files = " ".join(f"-F {shlex.quote(f'{name}=@{path}')}" for name, path in (("image", photo), ("mask", mask)))

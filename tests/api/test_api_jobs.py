@@ -193,7 +193,7 @@ def test_unknown_ids(api, job_id):
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "not-found"),
+        ("GET", "/v1", 404, "not-found"),
         ("GET", "/v1/jobs/", 404, "not-found"),
         ("PUT", "/v1/jobs", 405, "method-not-allowed"),
         ("POST", "/livez", 405, "method-not-allowed"),

@@ -1,0 +1,117 @@
+"""The web page in a real Chromium, against a whole service with a real worker. scenarios.mjs says what is done."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jobs.keys import Keys, Limits
+from tests import support
+
+HERE = Path(__file__).parent
+WIDTH, HEIGHT = 384, 320
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    from tests.conftest import EmbeddedProcess
+
+    process = EmbeddedProcess(tmp_path_factory.mktemp("page"), support.Judge())
+    yield process.wait_ready()
+    assert process.end() == 0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The files that the scenarios send."""
+    picture = support.pixels(WIDTH, HEIGHT)
+    (tmp_path / "photo.png").write_bytes(support.as_file(picture))
+    (tmp_path / "hole.png").write_bytes(support.as_file(support.hole(WIDTH, HEIGHT, (150, 120, 200, 160))))
+    (tmp_path / "small.png").write_bytes(support.as_file(support.hole()))
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 this was a photo once")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    lying = io.BytesIO()
+    Image.fromarray(picture).save(lying, "JPEG", exif=exif)
+    (tmp_path / "upright.jpg").write_bytes(lying.getvalue())
+    return tmp_path
+
+
+@pytest.fixture
+def browse(chromium, packages, folder):
+    """Runs a scenario on the page of a service."""
+
+    def run(scenario, url, **variables):
+        done = subprocess.run(
+            [packages, str(HERE / "drive.mjs"), scenario, str(url), str(folder)],
+            env={**os.environ, "CHROMIUM": chromium, **variables},
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr
+
+    return run
+
+
+def grey(path):
+    return np.asarray(Image.open(path).convert("L"))
+
+
+def test_a_photo_is_painted_filled_compared_and_downloaded(running, browse, folder):
+    browse("fill", running.url)
+    before, after = (np.asarray(Image.open(folder / name)) for name in ("photo.png", "result.png"))
+    mask = Image.open(folder / "mask.png")
+    assert (mask.mode, mask.size) == ("L", (WIDTH, HEIGHT))
+    hole = np.asarray(mask) >= 128
+    assert set(np.unique(np.asarray(mask))) == {0, 255}
+    assert np.array_equal(before[~hole], after[~hole])
+    assert (before[hole] != after[hole]).any(-1).mean() > 0.5
+    # Brush, rectangle and lasso are in, what the eraser took is out, and there is nothing elsewhere.
+    assert hole[150, 205], "stroke"
+    assert hole[175, 115], "rectangle"
+    assert hole[75, 275], "lasso"
+    assert not hole[135, 181], "erased"
+    assert not hole[260:].any()
+
+    # The calls that the page shows do the same.
+    for name, command in (("curl", ["sh"]), ("python", [sys.executable]), ("javascript", ["node"])):
+        script = folder / ("call.mjs" if name == "javascript" else f"call.{name}")
+        if name == "javascript":
+            (folder / "call.javascript").rename(script)
+        (folder / "photo-refined.png").unlink(missing_ok=True)
+        done = subprocess.run(
+            [*command, script], cwd=folder, env=support.environment(), capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, (name, done.stderr)
+        again = np.asarray(Image.open(folder / "photo-refined.png"))
+        assert np.array_equal(again[~hole], before[~hole]), name
+
+
+@pytest.mark.parametrize("scenario", ["cancel", "reload", "broken", "phone", "keyboard", "dark"])
+def test_the_page(running, browse, scenario):
+    browse(scenario, running.url)
+
+
+def test_a_photo_of_24_megapixels(running, browse, folder):
+    wide = Image.fromarray(support.pixels(600, 400)).resize((6000, 4000))
+    wide.save(folder / "large.jpg")
+    browse("large", running.url)
+    hole = grey(folder / "large-mask.png") > 0
+    assert hole.shape == (4000, 6000)
+    assert hole[2500, 3000]
+    assert hole[3250, 4250]
+    assert not hole[0, 0]
+    assert not hole[3900].any()
+
+
+def test_the_key_is_asked_for_when_the_service_wants_one(settings, service, serve, browse):
+    _, text = Keys(service.redis).create("page", Limits())
+    changed = settings.model_copy(update={"max_pixels": 1_000_000})
+    with serve(changed) as api:
+        browse("key", api.base_url, API_KEY=text)
