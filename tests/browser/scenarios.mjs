@@ -190,6 +190,35 @@ export const scenarios = {
     },
   },
 
+  drop: {
+    async run({ page, folder, shoot }) {
+      const files = [];
+      for (const name of ["photo.png", "hole.png", "small.png"]) {
+        files.push([name, [...(await import("node:fs")).readFileSync(join(folder, name))]]);
+      }
+      const carried = await page.evaluateHandle((all) => {
+        return all.map(([name, bytes]) => {
+          const transfer = new DataTransfer();
+          transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/png" }));
+          return transfer;
+        });
+      }, files);
+      const [photo, hole, small] = await Promise.all([0, 1, 2].map((i) => carried.evaluateHandle((all, n) => all[n], i)));
+      await page.dispatchEvent("body", "dragover", { dataTransfer: photo });
+      assert.ok(await page.isHidden("[data-zone=mask]"), "there is no photo that it could be the mask of");
+      await page.dispatchEvent("[data-zone=photo]", "drop", { dataTransfer: photo });
+      await state(page, "edit");
+      await page.dispatchEvent("body", "dragover", { dataTransfer: hole });
+      await shoot("over");
+      await page.dispatchEvent("[data-zone=mask]", "drop", { dataTransfer: hole });
+      await page.locator("#send:enabled").waitFor();
+      await page.evaluate((data) => {
+        document.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true }));
+      }, small);
+      await page.locator("#photo-told", { hasText: "96 × 80" }).waitFor();
+    },
+  },
+
   phone: {
     options: PHONE,
     async run({ page, context, folder, shoot }) {
@@ -264,6 +293,9 @@ export const scenarios = {
       await choose(page, join(folder, "large.jpg"));
       assert.match(await page.textContent("#photo-told"), /6000 × 4000/);
       await stroke(page, [1000, 1000], [3000, 2500], [5000, 1200]);
+      const size = await page.textContent("#size-told");
+      await page.mouse.wheel(0, -300);
+      await page.waitForFunction((old) => document.querySelector("#size-told").textContent !== old, size);
       await page.click("[data-tool=rectangle]");
       await stroke(page, [4000, 3000], [4500, 3500]);
       await page.click("#invert");
@@ -275,6 +307,9 @@ export const scenarios = {
       await page.click("#fit");
       await shoot("painted");
       await saved(page, "#save-mask", join(folder, "large-mask.png"));
+      await page.setViewportSize({ width: 3840, height: 2160 });
+      await noSidewaysScroll(page);
+      await shoot("on-4k");
     },
   },
 
@@ -296,6 +331,28 @@ export const scenarios = {
       await page.locator("#progress-told", { hasText: "Waiting: next in the queue." }).waitFor();
       await page.click("#cancel");
       await state(page, "edit");
+    },
+  },
+
+  // For the README, by hand:
+  // CHROMIUM=/usr/bin/chromium node tests/browser/drive.mjs portrait http://127.0.0.1:8000 demo
+  portrait: {
+    options: { viewport: { width: 1280, height: 720 } },
+    async run({ page, folder, shoot }) {
+      page.setDefaultTimeout(280_000);
+      await choose(page, join(folder, "photo.jpg"));
+      await page.setInputFiles("#mask-file", join(folder, "mask.png"));
+      await page.locator("#send:enabled").click();
+      await page.locator("#board[data-preview]").waitFor();
+      await shoot("running");
+      await state(page, "done");
+      await page.locator("#split").fill("408");
+      await page.mouse.move(5, 5);
+      await shoot("done");
+      await page.click("#again");
+      await page.locator("#plan", { hasText: "window" }).waitFor(); // timed by the job before
+      await page.mouse.move(5, 5);
+      await shoot("painted");
     },
   },
 };

@@ -93,7 +93,11 @@ def test_a_photo_is_painted_filled_compared_and_downloaded(running, browse, fold
         assert np.array_equal(again[~hole], before[~hole]), name
 
 
-@pytest.mark.parametrize("scenario", ["cancel", "reload", "broken", "phone", "keyboard", "dark"])
+def test_the_greeting_names_the_page(running):
+    assert any(f"{running.url}/ in a browser" in line for line in running.lines)
+
+
+@pytest.mark.parametrize("scenario", ["cancel", "reload", "broken", "drop", "phone", "keyboard", "dark"])
 def test_the_page(running, browse, scenario):
     browse(scenario, running.url)
 
