@@ -71,6 +71,7 @@ function complain(error) {
   if (error instanceof DOMException && error.name === "AbortError") return;
   say("trouble", error instanceof Error ? error.message : String(error));
   show("trouble", true);
+  byId("trouble", HTMLElement).scrollIntoView({ block: "nearest" });
 }
 
 /** Do something of which a failure is told. @param {() => Promise<void>} act */

@@ -183,8 +183,11 @@ export class Service {
 async function troubleOf(answer) {
   try {
     const problem = await answer.json();
+    /** @type {{field: string, message: string}[] | undefined} */
+    const wrong = problem.errors; // the detail has them too, and all fields that there are, which are for programs
+    const detail = wrong ? `${wrong.map(({ field, message }) => `${field}: ${message}`).join("; ")}.` : problem.detail;
     const wait = answer.status === 429 && answer.headers.get("Retry-After");
-    return new Trouble(problem.detail + (wait ? ` Wait ${wait} seconds.` : ""), problem.code, answer.status);
+    return new Trouble(detail + (wait ? ` Wait ${wait} seconds.` : ""), problem.code, answer.status);
   } catch {
     return new Trouble(`The service answered ${answer.status}, without saying why.`, "unknown", answer.status);
   }

@@ -184,7 +184,7 @@ export const scenarios = {
       await page.locator("#send:enabled").waitFor();
       await wish(page, "iterations=9000");
       await page.click("#send");
-      await page.locator("#trouble", { hasText: "iterations" }).waitFor();
+      await page.locator("#trouble", { hasText: /^iterations: should be less than or equal to 200\.$/ }).waitFor();
       await state(page, "edit");
       await shoot("refused");
     },
