@@ -38,7 +38,7 @@ $(BROWSER)/node_modules/.package-lock.json: $(BROWSER)/package.json $(BROWSER)/p
 	touch $@
 
 test: install-dev $(BROWSER)/node_modules/.package-lock.json ## All tests
-	$(PY) -m pytest
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
 
 lint: install-dev $(BROWSER)/node_modules/.package-lock.json ## Format, rules, types, and who may import whom
 	$(VENV)/bin/ruff format --check .

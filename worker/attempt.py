@@ -101,6 +101,7 @@ class Attempts:
                     self._begin(job)
                     return
             log.debug("job %s: another worker was faster, or it was too late to begin", job_id)
+        log.debug("nothing to do: no job for the network %s waits", network)
 
     def _begin(self, job: Job) -> None:
         request_id.set(job.request_id or "")

@@ -49,7 +49,9 @@ def test_no_request_gets_an_answer_that_is_not_in_the_document(embedded, tmp_pat
         check=True,
     )
     key = made.stdout.strip()
-    service = embedded(data, max_wait_seconds=0.2, upload_stall_seconds=2, max_pixels=300_000).wait_ready()
+    service = embedded(
+        data, max_wait_seconds=0.2, upload_stall_seconds=2, max_pixels=300_000, network_grace_seconds=1
+    ).wait_ready()
     client = service.client
     client.headers["Authorization"] = f"Bearer {key}"
     jobs = {
