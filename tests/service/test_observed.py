@@ -155,7 +155,7 @@ def test_every_line_of_the_log_is_an_object(watched):
     # Standard output is for a person: the greeting, and Celery's word to Ctrl-C. Of the damaged photo, libtiff speaks.
     theirs = ("tempfile.tif: ", "worker: Warm shutdown")
     greeting = [line for line in others if line.strip() and not line.startswith(theirs)]
-    assert len(greeting) == 4
+    assert len(greeting) == 5
     assert "lama-refinery is at" in greeting[0]
     assert {line["process"] for line in parsed} == {"api", "worker"}
     ours = [line for line in parsed if line.get("job_id") == watched.job]
