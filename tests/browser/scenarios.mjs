@@ -288,6 +288,46 @@ export const scenarios = {
     },
   },
 
+  tools: {
+    async run({ page, context, folder }) {
+      const over = () => page.evaluate(() => document.querySelector("#over").toDataURL());
+      const other = (old) => page.waitForFunction((was) => document.querySelector("#over").toDataURL() !== was, old);
+      const again = (old) => page.waitForFunction((was) => document.querySelector("#over").toDataURL() === was, old);
+      await choose(page, join(folder, "photo.png"));
+      const clean = await over();
+      await stroke(page, [150, 120], [210, 150]);
+      await page.locator("#send:enabled").waitFor();
+      const painted = await over();
+      await page.click("#clear");
+      await page.locator("#send:disabled").waitFor();
+      await again(clean);
+      await page.click("#undo");
+      await page.locator("#send:enabled").waitFor();
+      await again(painted);
+      await page.click("[data-tool=move]");
+      await page.click("#zoom-in");
+      await other(painted);
+      const near = await over();
+      await stroke(page, [150, 120], [210, 150]);
+      await other(near);
+      await page.click("#fit");
+      await again(painted); // moving has painted nothing
+      await page.click("#clear");
+      await page.click("[data-tool=brush]");
+      const pen = await context.newCDPSession(page);
+      const drawn = async (button, buttons) => {
+        for (const [type, at] of [["mousePressed", [150, 120]], ["mouseMoved", [210, 150]], ["mouseReleased", [210, 150]]]) {
+          const [x, y] = await place(page, at);
+          const held = type === "mouseReleased" ? 0 : buttons;
+          await pen.send("Input.dispatchMouseEvent", { type, x, y, button, buttons: held, pointerType: "pen", force: 0.5 });
+        }
+      };
+      await drawn("left", 1);
+      await page.locator("#send:enabled").waitFor();
+      await other(clean);
+    },
+  },
+
   large: {
     async run({ page, folder, shoot }) {
       await choose(page, join(folder, "large.jpg"));

@@ -97,7 +97,7 @@ def test_the_greeting_names_the_page(running):
     assert any(f"{running.url}/ in a browser" in line for line in running.lines)
 
 
-@pytest.mark.parametrize("scenario", ["cancel", "reload", "broken", "drop", "phone", "keyboard", "dark"])
+@pytest.mark.parametrize("scenario", ["cancel", "reload", "broken", "drop", "phone", "keyboard", "tools", "dark"])
 def test_the_page(running, browse, scenario):
     browse(scenario, running.url)
 
