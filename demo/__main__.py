@@ -92,7 +92,10 @@ def fill(url: str, photo: Path, mask: Path) -> tuple[dict[str, Any], bytes]:
             answer = client.post("/v1/jobs", files={"image": image_file, "mask": mask_file})
         job = checked(answer)
         size = f"{job['input']['width']}x{job['input']['height']}"
-        console.print(f"Uploaded {photo.name} ({size}, {job['input']['hole_fraction']:.1%} hole) as job {job['id']}")
+        console.print(
+            f"Uploaded {photo.name} ({size}, {job['input']['hole_fraction']:.1%} hole) as job {job['id']}",
+            soft_wrap=True,
+        )
         columns = (TextColumn("{task.description:34}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
         with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
             task = progress.add_task("queued", total=1.0)
