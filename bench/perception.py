@@ -25,6 +25,7 @@ class Backbone:
         self.name = name
         stored = load_file(folder / f"{name}.safetensors")
         self.weights = {key: value.float().to(device) for key, value in stored.items()}
+        self._truth: tuple[Tensor, list[Tensor]] | None = None
 
     def taps(self, image: Tensor) -> list[Tensor]:
         """The five feature maps that LPIPS compares."""
@@ -47,9 +48,14 @@ class Backbone:
 
     @torch.no_grad()
     def distance(self, image: Tensor, truth: Tensor) -> Tensor:
-        """LPIPS at every pixel: 1x1xHxW; its mean is the usual number."""
+        """LPIPS at every pixel: 1x1xHxW; its mean is the usual number.
+
+        The last truth's taps are kept: several methods are compared with one truth.
+        """
+        if self._truth is None or not torch.equal(self._truth[0], truth):
+            self._truth = (truth, self.taps(truth))
         total = torch.zeros(1, 1, *image.shape[-2:], device=image.device)
-        for index, (a, b) in enumerate(zip(self.taps(image), self.taps(truth), strict=True)):
+        for index, (a, b) in enumerate(zip(self.taps(image), self._truth[1], strict=True)):
             a, b = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in (a, b))
             here = F.conv2d((a - b) ** 2, self.weights[f"lin{index}.weight"])
             total += F.interpolate(here, size=image.shape[-2:], mode="bilinear", align_corners=False)
