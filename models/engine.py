@@ -25,7 +25,7 @@ from models.economy import (
     peak_memory,
 )
 from models.errors import NotEnoughMemory
-from models.network import Network, device_of
+from models.network import Network, device_of, flops_per_pixel
 from models.planning import Plan, WindowPlan, plan
 from models.presets import Preset, resolve_preset
 from models.refine import ScaleRun, refine
@@ -214,7 +214,8 @@ def foresee(
 ) -> dict[str, Any]:
     """What `inpaint` would do with a hole (HxW bool), ready for JSON: its plan, its estimate of memory, its work.
 
-    work_pixels counts forward passes, a backward pass as two. estimated_peak_bytes is above the network's weights.
+    work_pixels counts forward passes, a backward pass as two; estimated_flops are theirs (`flops_per_pixel`).
+    estimated_peak_bytes is above the network's weights.
     """
     if preset.px_budget and mask.size > preset.px_budget:
         _, mask = _shrunk(np.zeros((*mask.shape, 3), np.float32), mask, preset.px_budget)
@@ -227,6 +228,7 @@ def foresee(
         "checkpointed": how.checkpointed,
         "memory_budget_bytes": budget,
         "estimated_peak_bytes": how.bytes_needed(runner, planned.largest_refined),
+        "estimated_flops": round(planned.work * flops_per_pixel(runner)),
         **planned.report(),
     }
 

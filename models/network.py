@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from models import checkpoint, download
 from models.errors import CheckpointError, NetworkError
@@ -51,6 +53,18 @@ class Network(Protocol):
 def device_of(network: Network) -> torch.device:
     """Where the network's weights are."""
     return next(iter(network.parameters())).device
+
+
+def flops_per_pixel(network: Network) -> float:
+    """Floating-point operations of one forward pass, per pixel: a multiplication and an addition are two.
+
+    Convolutions and matrix products only, of a picture of the native size; nothing is computed, shapes suffice.
+    """
+    shadow = copy.deepcopy(network).to("meta")  # type: ignore[attr-defined]
+    image = torch.empty(1, 3, network.native_size, network.native_size, device="meta")
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        shadow.rear(shadow.front(image, image[:, :1]))
+    return float(counted.get_total_flops() / network.native_size**2)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -122,4 +136,4 @@ def _read(path: Path) -> nn.Module:
     return network
 
 
-__all__ = ["BUILTIN", "CheckpointError", "Network", "device_of", "load_network", "pick_device"]
+__all__ = ["BUILTIN", "CheckpointError", "Network", "device_of", "flops_per_pixel", "load_network", "pick_device"]

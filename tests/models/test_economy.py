@@ -7,7 +7,9 @@ import torch
 from models import NotEnoughMemory, inpaint, load_network, resolve_preset
 from models.device_errors import is_out_of_memory
 from models.economy import economies, free_memory
+from models.engine import foresee
 from models.lama import Lama, LamaConfig
+from models.network import flops_per_pixel
 
 GIB = 2**30
 
@@ -171,3 +173,27 @@ def test_checkpointing_changes_no_number():
     plain, frugal = gradients(network, z), gradients(network, z, checkpointed=True)
     assert torch.equal(plain[0], frugal[0])
     assert all(torch.allclose(a, b, atol=1e-9) for a, b in zip(plain[1], frugal[1], strict=True))
+
+
+def test_operations_are_those_of_the_convolutions(small):
+    told, counted = flops_per_pixel(small), []
+
+    def count(layer, inputs, output):
+        at = inputs[0] if isinstance(layer, torch.nn.ConvTranspose2d) else output
+        counted.append(2 * layer.weight.numel() * at.shape[-2] * at.shape[-1])
+
+    for layer in small.modules():
+        if isinstance(layer, (torch.nn.Conv2d, torch.nn.ConvTranspose2d)):
+            layer.register_forward_hook(count)
+    with torch.no_grad():
+        small.rear(small.front(torch.rand(1, 3, 512, 512), torch.zeros(1, 1, 512, 512)))
+    assert told == pytest.approx(sum(counted) / 512**2)
+
+
+def test_a_plan_says_how_many_operations_it_takes(small):
+    hole = np.zeros((512, 512), bool)
+    hole[100:200, 100:200] = True
+    told = foresee(hole, network=small, preset=resolve_preset("reference"))
+    once = foresee(hole, network=small, preset=resolve_preset("single-pass", {"windows": False, "fast": False}))
+    assert once["estimated_flops"] == pytest.approx(flops_per_pixel(small) * 512**2)
+    assert told["estimated_flops"] == pytest.approx(told["work_pixels"] * flops_per_pixel(small), rel=1e-6)
