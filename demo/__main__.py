@@ -150,6 +150,7 @@ def report(job: dict[str, Any], result: Path, compared: Path) -> None:
     console.print(f"Network {job['network']['name']} on {job['network']['device']}, preset {job['preset']['name']}")
     for stage, seconds in job["timings_seconds"].items():
         console.print(f"  {stage:10} {seconds:8.2f} s")
+    console.print(f"  {'memory':10} {job['peak_memory_bytes'] / 2**30:8.2f} GiB at most")
 
 
 if __name__ == "__main__":
