@@ -19,11 +19,9 @@ from images.source import NAMES, Format
 FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "tiff": "image/tiff"}
 MAX_SIDE = {"jpeg": 65500, "webp": 16383}
 
-# Run-length coding of Paeth-filtered rows. Of a 24 megapixel photo of much detail it makes 33.2 MB in 0.6 s.
-# One filter chosen for each row and zlib's default strategy make 35.6 MB in 1.2 s (level 1), 34.1 MB in
-# 1.7 s (4); Pillow makes 33.1 MB in 2.7 s (4), 32.5 MB in 5.8 s (6).
+# The fastest ways, measured in docs/decisions/0007-encoding.md: run-length coding of Paeth-filtered rows,
 _PNG = {"level": 1, "strategy": 3, "filter": 128}
-# Of the same photo: 26 MB in 2.2 s; method 2 makes 22 MB in 4.0 s, method 4 takes far longer for little more.
+# and WebP's least effort.
 _WEBP_METHOD, _WEBP_EFFORT = 0, 0
 _FULL_CHROMA_QUALITY = 90
 _MAX_JPEG_EXIF_BYTES = 65533 - len(exif.PREFIX)
