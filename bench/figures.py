@@ -23,8 +23,9 @@ def to_tensor(image: NDArray[Any]) -> torch.Tensor:
 
 def measures(result: Picture, truth: Picture, mask: Hole, backbones: dict[str, Backbone]) -> dict[str, float]:
     """All figures of one result; lower is better but for PSNR, SSIM and detail (1 is right)."""
-    a, b = to_tensor(result), to_tensor(truth)
-    hole = torch.from_numpy(mask).float()[None, None]
+    device = next((backbone.device for backbone in backbones.values()), torch.device("cpu"))
+    a, b = to_tensor(result).to(device), to_tensor(truth).to(device)
+    hole = torch.from_numpy(mask).float()[None, None].to(device)
     told = {}
     for name, backbone in backbones.items():
         at = backbone.distance(a, b)
@@ -93,18 +94,17 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 
 
 def summary(rows: list[dict[str, Any]], kinds: list[str], names: list[str]) -> list[dict[str, Any]]:
-    """Mean, interval, and paired difference to single-pass, per mask kind and method and figure."""
+    """Per mask kind, method and figure: the mean and, under `minus`, the paired difference to each other method."""
     table = []
     for kind in kinds:
-        base = [row for row in rows if row["kind"] == kind and row["method"] == "single-pass"]
+        of = {name: [row["figures"] for row in rows if (row["kind"], row["method"]) == (kind, name)] for name in names}
         for name in names:
-            mine = [row for row in rows if row["kind"] == kind and row["method"] == name]
-            for figure in mine[0]["figures"]:
-                values = [row["figures"][figure] for row in mine]
-                line = {"kind": kind, "method": name, "figure": figure, "mean": interval(values)}
-                if base:
-                    line["minus single-pass"] = interval(
-                        [v - b["figures"][figure] for v, b in zip(values, base, strict=True)]
-                    )
-                table.append(line)
+            for figure in of[name][0]:
+                values = [figures[figure] for figures in of[name]]
+                minus = {
+                    other: interval([v - f[figure] for v, f in zip(values, of[other], strict=True)])
+                    for other in names
+                    if other != name
+                }
+                table.append({"kind": kind, "method": name, "figure": figure, "mean": interval(values), "minus": minus})
     return table

@@ -22,7 +22,7 @@ class Backbone:
     """`vgg16` or `alexnet`; images are Bx3xHxW in [0, 1]."""
 
     def __init__(self, folder: Path, name: str, device: torch.device | str = "cpu") -> None:
-        self.name = name
+        self.name, self.device = name, torch.device(device)
         stored = load_file(folder / f"{name}.safetensors")
         self.weights = {key: value.float().to(device) for key, value in stored.items()}
         self._truth: tuple[Tensor, list[Tensor]] | None = None

@@ -1,8 +1,8 @@
 """`python -m bench.quality --photos DIR --lpips DIR`: how good fillings are, methods side by side on the same holes.
 
 Photos are cropped to squares, holes drawn by LaMa's published recipe (bench.masks, fixed seeds). Every figure is a mean
-with a bootstrap 95 % interval, and a paired difference to `single-pass` with one; photos are the unit that is
-resampled. Numbers do not see everything: look at the contact sheets (crop, hole, each method, truth).
+with a bootstrap 95 % interval, as is its paired difference to each other method; photos are the unit that is resampled.
+Numbers do not see everything: look at the contact sheets (crop, hole, each method, truth).
 
 A run that was stopped goes on where it was when it is started again with the same --out.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -21,15 +22,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from rich.progress import track
 
 from bench import common, masks
 from bench.figures import Hole, Picture, measures, patches, summary, to_tensor
 from bench.perception import Backbone, kid
 from models import Network, heap, inpaint, pyramid, resolve_preset
+from models.network import device_of
+from models.presets import PRESETS
 from models.windows import scale_count
 
+BUDGET = 8 * 2**30  # bytes for refining: the same everywhere, as tiles and so pictures depend on it
 Method = Callable[[Network, Picture, Hole], Picture]
 TABLE = ["lpips vgg, hole", "lpips alex, hole", "psnr", "ssim", "l1 /4", "detail", "seam", "seconds"]
 
@@ -37,8 +41,15 @@ TABLE = ["lpips vgg, hole", "lpips alex, hole", "psnr", "ssim", "l1 /4", "detail
 def with_preset(name: str, **overrides: Any) -> Method:
     """`inpaint` with a preset."""
 
+    preset = resolve_preset(name, overrides)
+
     def fill(network: Network, image: Picture, mask: Hole) -> Picture:
-        return inpaint(image, mask, network=network, preset=resolve_preset(name, overrides)).image
+        result = inpaint(image, mask, network=network, preset=preset, memory_budget_bytes=BUDGET).image
+        if result.shape != image.shape:  # shrunk by its px_budget: enlarged as its user would have to
+            size = (image.shape[1], image.shape[0])
+            big = np.asarray(Image.fromarray(result).resize(size, Image.Resampling.BICUBIC))
+            result = np.where(mask[..., None], big, image)
+        return result
 
     return fill
 
@@ -46,7 +57,8 @@ def with_preset(name: str, **overrides: Any) -> Method:
 def enlarged(network: Network, image: Picture, mask: Hole) -> Picture:
     """One pass on the picture shrunk to about the network's native size, enlarged, in the hole only."""
     scales = scale_count(mask.shape[0], mask.shape[1], network.native_size, 8)
-    pixels, hole = to_tensor(image), torch.from_numpy(mask).float()[None, None]
+    device = device_of(network)
+    pixels, hole = to_tensor(image).to(device), torch.from_numpy(mask).float()[None, None].to(device)
     small, small_hole = pyramid.build(pixels, hole, scales)[0]
     with torch.no_grad():
         size = pyramid.padded_size(small.shape[-2], small.shape[-1], network.stride)
@@ -54,7 +66,7 @@ def enlarged(network: Network, image: Picture, mask: Hole) -> Picture:
         out = network.rear(network.front(padded, padded_hole))[..., : small.shape[-2], : small.shape[-1]]
     out = torch.where(small_hole > 0, out.clamp(0, 1), small)
     big = F.interpolate(out, size=mask.shape, mode="bicubic", align_corners=False).clamp(0, 1)
-    return paste(image, mask, big[0].permute(1, 2, 0).numpy())
+    return paste(image, mask, big[0].permute(1, 2, 0).cpu().numpy())
 
 
 def telea(network: Network, image: Picture, mask: Hole) -> Picture:
@@ -93,7 +105,7 @@ def crops(folder: Path, side: int, most: int) -> list[tuple[str, Picture]]:
     found = []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:most]:
         with Image.open(path) as opened:
-            photo = opened.convert("RGB")
+            photo = ImageOps.exif_transpose(opened).convert("RGB")
         factor = min(1.0, 2 * side / min(photo.size))
         photo = photo.resize((round(photo.width * factor), round(photo.height * factor)), Image.Resampling.LANCZOS)
         if min(photo.size) < side:
@@ -135,7 +147,20 @@ class Items:
     def put(self, picture: Picture, told: dict[str, Any], *key: str) -> None:
         """Keep a picture and what is told of it."""
         Image.fromarray(picture).save(self._path(".png", *key), compress_level=1)
-        self._path(".json", *key).write_text(json.dumps(told))
+        begun = self._path(".part", *key)  # a file of figures is there whole or not at all
+        begun.write_text(json.dumps(told))
+        begun.rename(self._path(".json", *key))
+
+
+def fingerprint(network: Network) -> str:
+    """Of all that pictures and figures follow from: the weights, the engine, the presets, the holes, the figures."""
+    found = hashlib.sha256(repr(PRESETS).encode())
+    for folder, names in (("models", "*.py"), ("bench", "masks.py"), ("bench", "figures.py"), ("bench", "quality.py")):
+        for path in sorted((common.ROOT / folder).glob(names)):
+            found.update(path.read_bytes())
+    for weight in network.parameters():
+        found.update(weight.detach().cpu().numpy().tobytes())
+    return found.hexdigest()[:16]
 
 
 def sheet(pictures: list[Picture], truth: Picture, mask: Hole, path: Path) -> None:
@@ -148,7 +173,7 @@ def sheet(pictures: list[Picture], truth: Picture, mask: Hole, path: Path) -> No
 
 
 def markdown(table: list[dict[str, Any]], distance: dict[str, float]) -> str:
-    """Two tables for docs/quality.md: means, and paired differences in LPIPS to `single-pass`."""
+    """Two tables for docs/quality.md: means, and paired differences in LPIPS to `single-pass` and of `default`."""
     found = {(line["kind"], line["method"], line["figure"]): line for line in table}
     seen = list(dict.fromkeys((line["kind"], line["method"]) for line in table))
     lines = [f"| hole | method | {' | '.join(TABLE)} | kid vgg |", f"|---|---|{'---|' * (len(TABLE) + 1)}"]
@@ -156,15 +181,18 @@ def markdown(table: list[dict[str, Any]], distance: dict[str, float]) -> str:
         cells = [f"{found[kind, name, figure]['mean'][0]:.3g}" for figure in TABLE if (kind, name, figure) in found]
         apart = distance.get(f"{kind}, {name}")
         lines.append(f"| {kind} | {name} | {' | '.join(cells)} | {'' if apart is None else f'{apart:.4f}'} |")
-    lines += ["", "| hole | method | lpips vgg, hole | lpips alex, hole |", "|---|---|---|---|"]
-    for kind, name in seen:
-        if name == "single-pass" or "minus single-pass" not in found[kind, name, TABLE[-1]]:
-            continue
-        cells = []
-        for figure in TABLE[:2]:
-            mean, low, high = found[kind, name, figure]["minus single-pass"]
-            cells.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]")
-        lines.append(f"| {kind} | {name} | {' | '.join(cells)} |")
+    lines += ["", "| hole | method | minus | lpips vgg, hole | lpips alex, hole |", "|---|---|---|---|---|"]
+    names = list(dict.fromkeys(name for _, name in seen))
+    pairs = [(name, "single-pass") for name in names] + [("default", name) for name in names]
+    for kind in dict.fromkeys(kind for kind, _ in seen):
+        for name, other in dict.fromkeys(pairs):
+            if name == other or not {name, other} <= set(names):
+                continue
+            cells = []
+            for figure in TABLE[:2]:
+                mean, low, high = found[kind, name, figure]["minus"][other]
+                cells.append(f"{mean:+.4f} [{low:+.4f}, {high:+.4f}]")
+            lines.append(f"| {kind} | {name} | {other} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -183,7 +211,8 @@ def fill_and_measure(
 
 def embedded(image: Picture, mask: Hole, backbones: dict[str, Backbone]) -> list[list[float]]:
     """Embeddings of the patches whose middles lie in the hole, by VGG."""
-    found = [backbones["vgg"].embedding(patch)[0] for patch in patches(image, mask)]
+    vgg = backbones["vgg"]
+    found = [vgg.embedding(patch.to(vgg.device))[0] for patch in patches(image, mask)]
     return [[round(float(v), 6) for v in vector] for vector in found]
 
 
@@ -204,9 +233,11 @@ def main() -> None:
     args = parser.parse_args()
     side = 2048 if args.large else 1024
     network = common.network_called(args.network, args.device)
-    backbones = {"vgg": Backbone(args.lpips, "vgg16"), "alex": Backbone(args.lpips, "alexnet")}
+    device = device_of(network)
+    backbones = {"vgg": Backbone(args.lpips, "vgg16", device), "alex": Backbone(args.lpips, "alexnet", device)}
     photos = crops(args.photos, side, args.most)
-    items = Items(args.out, {"side": side, "network": network.name, "photos": args.photos.name})
+    settings = {"side": side, "network": network.name, "photos": args.photos.name, "device": device.type}
+    items = Items(args.out, settings | {"fingerprint": fingerprint(network)})
     rows: list[dict[str, Any]] = []
     vectors: dict[tuple[str, str], list[list[float]]] = {}
     with heap.reused():

@@ -105,4 +105,24 @@ def test_the_table_has_means_and_paired_differences():
     ]
     text = quality.markdown(figures.summary(rows, ["thick"], ["single-pass", "default"]), {"thick, default": 0.01})
     assert "| thick | default | 2 | 2 |" in text
-    assert "| thick | default | -0.5000 [-0.5000, -0.5000] |" in text
+    assert "| thick | default | single-pass | -0.5000 [-0.5000, -0.5000] |" in text
+    assert text.count("single-pass | -0.5") == 1
+
+
+def test_a_result_that_came_back_small_is_enlarged_in_the_hole_only():
+    network = load_network("builtin", device="cpu")
+    image = np.asarray(Image.effect_noise((256, 256), 60).convert("RGB"))
+    mask = np.zeros((256, 256), bool)
+    mask[100:140, 90:150] = True
+    result = quality.method("single-pass,windows=false,px_budget=16384")(network, image, mask)
+    assert np.array_equal(result[~mask], image[~mask])
+    assert not np.array_equal(result[mask], image[mask])
+
+
+def test_other_weights_are_another_run():
+    network = load_network("builtin", device="cpu")
+    before = quality.fingerprint(network)
+    assert quality.fingerprint(load_network("builtin", device="cpu")) == before
+    with torch.no_grad():
+        next(iter(network.parameters())).add_(1e-3)
+    assert quality.fingerprint(network) != before
