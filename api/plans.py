@@ -27,6 +27,7 @@ FALLBACK = NetworkFacts(
     stride=128,
     native_size=512,
     bytes_per_refined_pixel=5600,
+    bytes_per_forward_pixel=2000,
 )
 
 
@@ -57,7 +58,7 @@ class PlanView(BaseModel):
     width: int = Field(description="Of the result, in pixels.")
     height: int = Field(description="Of the result, in pixels.")
     windows: list[PlannedWindow] = Field(description="Where there is work, top left first.")
-    work_pixels: int = Field(description="Pixels times passes, a backward pass as two: time is proportional to it.")
+    work_pixels: int = Field(description="Pixels times passes, a backward pass as another: time is proportional to it.")
     largest_refined_pixels: int = Field(description="Pixels of the largest tile that is refined.")
     estimated_seconds: float | None = Field(
         description="Of refinement, by the last jobs of the worker; null when none has been measured there yet."
@@ -110,7 +111,7 @@ def _plan(service: Service, upload: Upload, facts: NetworkFacts) -> PlanView:
         input=info,
         network=facts.name,
         estimated_seconds=None if speed is None else round(speed * planned.work, 3),
-        estimated_peak_bytes=facts.bytes_per_refined_pixel * planned.largest_refined,
+        estimated_peak_bytes=planned.peak_bytes(facts.bytes_per_forward_pixel, facts.bytes_per_refined_pixel),
         queue_length=service.store.count(QUEUED),
         **planned.report(),
     )

@@ -37,6 +37,7 @@ class NetworkFacts(BaseModel):
     stride: int = Field(description="Sizes it works on are multiples of this, in pixels.")
     native_size: int = Field(description="The short side it was trained near, in pixels.")
     bytes_per_refined_pixel: int = Field(description="Memory that refining takes, above the network's own.")
+    bytes_per_forward_pixel: int = Field(description="Memory that one pass takes, above the network's own.")
     seconds_per_work_pixel: float | None = Field(
         default=None, description="Median of its last jobs on this worker; null before the first."
     )

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import torch
 
-OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "STATUS_ALLOC_FAILED")
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "ALLOC_FAILED",
+    # cuDNN, when no algorithm's workspace fits any more, and MPS.
+    "unable to find an engine",
+    "Unable to find a valid cuDNN algorithm",
+    "Invalid buffer size",
+)
 # What CUDA and its libraries say when a kernel failed. The context stays in error: every later call fails as well.
 POISONED = (
     "CUDA error",
@@ -30,7 +39,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def is_poisoned(error: BaseException) -> bool:
     """Whether the device, or this process's context on it, failed: only a new process can use it again."""
-    if is_out_of_memory(error):
+    if is_out_of_memory(error) or "STATUS_NOT_SUPPORTED" in str(error):  # which is said before anything runs
         return False
     if isinstance(error, torch.AcceleratorError):
         return True

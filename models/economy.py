@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from models.network import Network
+from models.planning import Plan
 from models.presets import Preset
 
 # Sides of tiles that are tried when the preset's own is too large, in pixels.
@@ -29,9 +30,9 @@ class Economy:
     preset: Preset
     checkpointed: bool
 
-    def bytes_needed(self, network: Network, refined_pixels: int) -> int:
-        """Estimated peak above the weights of refining a tile of so many pixels."""
-        return round(network.bytes_per_pixel[self.checkpointed] * refined_pixels)
+    def bytes_needed(self, network: Network, planned: Plan) -> int:
+        """Estimated peak above the weights of doing it so."""
+        return planned.peak_bytes(network.forward_bytes_per_pixel, network.bytes_per_pixel[self.checkpointed])
 
 
 def economies(preset: Preset, network: Network) -> Iterator[Economy]:

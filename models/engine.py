@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -172,6 +173,10 @@ def inpaint(
     if preset.px_budget and mask.size > preset.px_budget:
         source, mask = _shrunk(_to_float(image), mask, preset.px_budget)
         filled = _quantised(source, image, white)
+        if image.shape[2] == 4:
+            alpha = torch.from_numpy(image[..., 3].astype(np.float32))[None, None]
+            small = pyramid.resize(alpha, *mask.shape)[0, 0].numpy()
+            filled[..., 3] = small if white == 1 else small.round()
     runner = network.fast() if preset.fast else network
     ways = economies(preset, runner)
     how, planned = _first_fitting(ways, mask, runner, memory_budget_bytes or free_memory(device))
@@ -186,12 +191,13 @@ def inpaint(
         tick = partial(progress.tick, len(runs) + 1)
         show = on_preview and partial(_show, on_preview, planned, window)
         try:
-            with heap.reused():
+            with heap.reused(), _precision(tf32=preset.fast):
                 out, scales = refine(runner, pixels, holes, how, window.levels, tick, show)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            how, planned = _next_leaner(ways, mask, runner, error)
+            needed = how.bytes_needed(runner, planned)
+            how, planned = _next_leaner(ways, mask, runner, needed, error)
             progress.replan(planned, len(runs))
             continue
         filling = out[0].permute(1, 2, 0).cpu().numpy()[hole]
@@ -214,7 +220,7 @@ def foresee(
 ) -> dict[str, Any]:
     """What `inpaint` would do with a hole (HxW bool), ready for JSON: its plan, its estimate of memory, its work.
 
-    work_pixels counts forward passes, a backward pass as two; estimated_flops are theirs (`flops_per_pixel`).
+    work_pixels counts forward passes, a backward pass as another; estimated_flops are theirs (`flops_per_pixel`).
     estimated_peak_bytes is above the network's weights.
     """
     if preset.px_budget and mask.size > preset.px_budget:
@@ -227,7 +233,7 @@ def foresee(
         "preset": dataclasses.asdict(how.preset),
         "checkpointed": how.checkpointed,
         "memory_budget_bytes": budget,
-        "estimated_peak_bytes": how.bytes_needed(runner, planned.largest_refined),
+        "estimated_peak_bytes": how.bytes_needed(runner, planned),
         "estimated_flops": round(planned.work * flops_per_pixel(runner)),
         **planned.report(),
     }
@@ -266,28 +272,45 @@ def _first_fitting(
     """The fastest way whose estimate lies within `budget` bytes, or the leanest; ways up to it are used up."""
     for how in ways:
         planned = _planned(how, mask, network)
-        if how.bytes_needed(network, planned.largest_refined) <= budget:
+        if how.bytes_needed(network, planned) <= budget:
             break
     return how, planned
 
 
 def _next_leaner(
-    ways: Iterator[Economy], mask: NDArray[np.bool_], network: Network, error: Exception
+    ways: Iterator[Economy], mask: NDArray[np.bool_], network: Network, needed: int, error: Exception
 ) -> tuple[Economy, Plan]:
-    """The way after one that ran out of memory, its leftovers given back; NotEnoughMemory when there is none."""
-    how = next(ways, None)
-    if how is None:
+    """The next way that needs less than the one that ran out of memory, whose leftovers are given back.
+
+    NotEnoughMemory when there is none.
+    """
+    error.__traceback__ = None  # its frames hold the tensors of the failed attempt
+    for how in ways:
+        planned = _planned(how, mask, network)
+        if how.bytes_needed(network, planned) < needed:
+            break
+    else:
         raise NotEnoughMemory(
-            "there is not enough memory for even the leanest plan: use a device with more, a smaller photo, or the "
-            "preset single-pass"
+            "there is not enough memory for even the leanest plan: use a device with more memory or a smaller photo; "
+            "the preset default needs less for a large hole than single-pass and reference do"
         ) from error
     log.warning(
         "out of memory; going on with tiles of %s pixels, checkpointed=%s", how.preset.tile_side, how.checkpointed
     )
-    error.__traceback__ = None  # its frames hold the tensors of the failed attempt
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return how, _planned(how, mask, network)
+    return how, planned
+
+
+@contextlib.contextmanager
+def _precision(*, tf32: bool) -> Iterator[None]:
+    """Whether CUDA may round what it convolves to 10 bits (TF32), as torch lets it unless told."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = before and tf32
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def _show(

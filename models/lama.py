@@ -55,6 +55,17 @@ def _widened(x: Tensor) -> Tensor:
     return x.float() if x.dtype == torch.bfloat16 else x
 
 
+def inverse_rfft2(spectrum: Tensor, width: int) -> Tensor:
+    """Real BxCxHxW of half a spectrum BxCxHxW//2+1 that no real picture has, as ReLU leaves it: columns, then rows.
+
+    `irfft2` computes it in this order on the CPU, where LaMa's reference results come from; what CUDA's library makes
+    of a spectrum without the symmetry is undefined (PyTorch issues 104867 and 154496).
+    """
+    columns = torch.fft.ifft(spectrum, dim=-2, norm="ortho")
+    out: Tensor = torch.fft.irfft(columns, n=width, dim=-1, norm="ortho")
+    return out
+
+
 class FourierUnit(nn.Module):
     """1x1 convolution over the spectrum: real and imaginary parts are neighbouring channels 2c and 2c+1."""
 
@@ -70,8 +81,7 @@ class FourierUnit(nn.Module):
         parts = torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3).reshape(b, 2 * c, h, w // 2 + 1)
         parts = _widened(torch.relu(self.bn(self.conv_layer(parts))))
         parts = parts.view(b, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
-        out: Tensor = torch.fft.irfft2(torch.view_as_complex(parts), s=(h, w), norm="ortho")
-        return out
+        return inverse_rfft2(torch.view_as_complex(parts), w)
 
 
 class SpectralTransform(nn.Module):
@@ -180,6 +190,7 @@ class Lama(nn.Module):
     native_size = 512
     optimised: tuple[int, ...] = (0, 1)
     bytes_per_pixel = (11_500, 5_200)
+    forward_bytes_per_pixel = 1_600
 
     def __init__(self, config: LamaConfig, *, name: str = "big-lama") -> None:
         super().__init__()
@@ -219,11 +230,12 @@ class Lama(nn.Module):
         return parts[0], parts[1]
 
     def fast(self) -> FoldedLama:
-        """The same function with everything folded that can be (`models.lama_folded`); made once."""
+        """The same function with all folded that can be (`models.lama_folded`); made once, and again after a move."""
         from models.lama_folded import FoldedLama  # which is made of this module's parts
 
         made = self.__dict__["_fast"]
-        if made is None or next(made.buffers()).device != next(self.parameters()).device:
+        weight = next(self.parameters())
+        if made is None or not made.made_for(weight.device, weight.dtype):
             self.__dict__["_fast"] = FoldedLama(self)
         fast: FoldedLama = self.__dict__["_fast"]
         return fast

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.lama import FFC, Lama, ResidualBlock, Unit
+from models.lama import FFC, Lama, ResidualBlock, Unit, inverse_rfft2
 
 Pair = tuple[Tensor, Tensor]
 
@@ -73,12 +73,12 @@ class FoldedUnit(nn.Module):
         y = _reflected(local, b["from_local"], b["shift"])  # B L+G h w
         out_local = y[:, : self.local_channels] + _reflected(glob, b["g2l"], None)
         x = F.relu_(F.conv2d(glob, b["squeeze"], b["squeeze_shift"]))  # B G/2 h w
-        height, width = x.shape[-2:]
+        width = x.shape[-1]
         spectrum = torch.fft.rfft2(x, norm="ortho")  # B G/2 h w//2+1, complex
         parts = torch.cat([spectrum.real, spectrum.imag], dim=1)
         parts = F.relu_(F.conv2d(parts, b["fourier"], b["fourier_shift"]))
         real, imaginary = parts.chunk(2, dim=1)
-        wide = torch.fft.irfft2(torch.complex(real, imaginary), s=(height, width), norm="ortho")
+        wide = inverse_rfft2(torch.complex(real, imaginary), width)
         out_global = y[:, self.local_channels :] + F.conv2d(x + wide, b["expand"])
         return F.relu_(out_local), F.relu_(out_global)
 
@@ -116,6 +116,7 @@ class FoldedLama(nn.Module):
     """A `Lama`'s function behind the same contract; made by `Lama.fast`."""
 
     bytes_per_pixel = (7_700, 3_600)
+    forward_bytes_per_pixel = 1_100
 
     def __init__(self, lama: Lama) -> None:
         super().__init__()
@@ -134,6 +135,11 @@ class FoldedLama(nn.Module):
             ]
         )
         self.last = layers[-2]
+
+    def made_for(self, device: torch.device, dtype: torch.dtype) -> bool:
+        """Whether the folded weights are there and of that type."""
+        folded = next(self.blocks.buffers())
+        return (folded.device, folded.dtype) == (device, dtype)
 
     def fast(self) -> FoldedLama:
         """Itself."""

@@ -28,7 +28,8 @@ class Network(Protocol):
 
     name: goes into results and logs. stride: sizes must be multiples of it. native_size: pixels, the short side it
     was trained near. optimised: which tensors of z refinement optimises, by index. bytes_per_pixel: peak memory of
-    refining a tile, per pixel of it, above the weights: without and with checkpointing (bench/memory.py measures it).
+    refining a tile, per pixel of it, above the weights: without and with checkpointing. forward_bytes_per_pixel: of one
+    pass without gradients. `python -m bench.memory` measures them.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Network(Protocol):
     native_size: int
     optimised: tuple[int, ...]
     bytes_per_pixel: tuple[int, int]
+    forward_bytes_per_pixel: int
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features z of Bx3xHxW in [0, 1] with the hole Bx1xHxW (1 = hole) hidden."""

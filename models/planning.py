@@ -6,6 +6,7 @@ Arithmetic on the mask alone; nothing here needs torch, so that a machine withou
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,10 @@ from models import windows
 from models.presets import Preset
 from models.tiles import Level, plan_levels
 from models.windows import Box, Sizing, Window
+
+# Bytes per pixel of a window, apart from the network's: while tiles are computed (picture, hole, their pyramid, the
+# prediction), and while a level is finished.
+HELD, FINISHING = 80, 220
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,11 @@ class Plan:
         return self.passes[0] if scale == 1 else self.passes[1]
 
     def pass_work(self, scale: int, tile: Box) -> float:
-        """One pass over `tile` in forward-pass pixels: a backward pass costs about two forward passes."""
-        return tile.height * tile.width * (1.0 if scale == 1 else 3.0)
+        """One pass over `tile` in forward-pass pixels, the mean over its passes.
+
+        A backward pass, to the features alone and not to weights, costs what a forward pass does; the last has none.
+        """
+        return tile.height * tile.width * (1.0 if scale == 1 else 2.0 - 1.0 / self.passes[1])
 
     @property
     def work(self) -> float:
@@ -59,9 +67,17 @@ class Plan:
 
     @property
     def largest_refined(self) -> int:
-        """Pixels of the largest tile that is optimised: what peak memory is proportional to. 0 if none is."""
-        tiles = [tile for window in self.windows for level in window.levels[1:] for tile in level.tiles]
-        return max((tile.height * tile.width for tile in tiles), default=0)
+        """Pixels of the largest tile that is optimised; 0 if none is."""
+        return _largest(tile for window in self.windows for level in window.levels[1:] for tile in level.tiles)
+
+    def peak_bytes(self, forward: int, refined: int) -> int:
+        """Estimated peak of memory above the network's weights.
+
+        forward, refined: bytes per pixel of a tile, of one pass without gradients and of optimising it.
+        """
+        whole = max((window.levels[-1].height * window.levels[-1].width for window in self.windows), default=0)
+        once = _largest(tile for window in self.windows for tile in window.levels[0].tiles)
+        return max(HELD * whole + max(forward * once, refined * self.largest_refined), FINISHING * whole)
 
     def report(self) -> dict[str, Any]:
         """The plan, ready for JSON."""
@@ -89,6 +105,10 @@ class Plan:
             "work_pixels": round(self.work),
             "largest_refined_pixels": self.largest_refined,
         }
+
+
+def _largest(tiles: Iterable[Box]) -> int:
+    return max((tile.height * tile.width for tile in tiles), default=0)
 
 
 def shrunk_mask(mask: NDArray[np.bool_], px_budget: int | None) -> NDArray[np.bool_]:

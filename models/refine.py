@@ -12,8 +12,14 @@ from torch import Tensor
 from models import pyramid, surroundings, tiles
 from models.economy import Economy
 from models.network import Network
+from models.presets import Preset
 from models.tiles import Level
 from models.windows import Box
+
+# What is known within so many pixels of the hole has a say in how it is finished.
+NEAR = 64
+# Parts of a level begin and end at multiples of this, which are whole cells and whole pixels of the coarser level.
+ALIGNED = 2 * surroundings.CELL
 
 # Called once per forward pass: scale, tile, iteration (1-based), the loss where there is one, and whether this was the
 # tile's last pass.
@@ -61,12 +67,11 @@ def refine(
         run = ScaleRun(level.height, level.width)
         prediction = _predict(network, picture, hole, guide, how, level, run, partial(tick, scale))
         filled = torch.where(hole > 0, prediction.clamp(0, 1), picture)
-        if how.preset.anchored and guide is not None:
-            filled = _anchored(filled, hole, guide)
-        if how.preset.restrained and guide is not None:
-            filled = surroundings.restrained(filled, hole)
-        if how.preset.healed:
-            filled = surroundings.healed(filled, hole)
+        del prediction  # as large as the window, and the next steps need room
+        box = _around(hole)
+        at = (..., *box.slices)
+        below = None if guide is None else guide[..., box.top // 2 : box.bottom // 2, box.left // 2 : box.right // 2]
+        filled[at] = _finished(filled[at], hole[at], below, how.preset)
         guide = filled
         runs.append(run)
         if show:
@@ -75,6 +80,29 @@ def refine(
     if exponent != 1:
         guide = torch.where(mask > 0, guide ** (1 / exponent), image)
     return guide[..., :height, :width], runs
+
+
+def _around(hole: Tensor) -> Box:
+    """The part of a level that its hole and what lies near it are in; all its sides but the level's own are aligned."""
+    ends = []
+    for dim, limit in ((-1, hole.shape[-2]), (-2, hole.shape[-1])):
+        found = (hole[0, 0] > 0).any(dim).nonzero()
+        first, last = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
+        start = max(0, first - NEAR) // ALIGNED * ALIGNED
+        ends.append((start, min(limit, -(-(last + NEAR) // ALIGNED) * ALIGNED)))
+    (top, bottom), (left, right) = ends
+    return Box(top, left, bottom, right)
+
+
+def _finished(filled: Tensor, hole: Tensor, guide: Tensor | None, preset: Preset) -> Tensor:
+    """The composite `filled` after the steps that follow optimisation. guide: the same part at half the size."""
+    if preset.anchored and guide is not None:
+        filled = _anchored(filled, hole, guide)
+    if preset.restrained and guide is not None:
+        filled = surroundings.restrained(filled, hole)
+    if preset.healed:
+        filled = surroundings.healed(filled, hole)
+    return filled
 
 
 def _anchored(filled: Tensor, mask: Tensor, guide: Tensor) -> Tensor:
@@ -116,7 +144,7 @@ def _predict(
         weight = feather(box, level.height, level.width, mask)
         total[at] += piece * weight
         weights[at] += weight
-    return total / weights.clamp(min=1e-6)
+    return total.div_(weights.clamp_(min=1e-6))
 
 
 def _fill(

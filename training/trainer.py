@@ -116,7 +116,9 @@ class Trainer:
         return found if compact else found | {"optimisers": [o.state_dict() for o in self.optimisers]}
 
     def save(self, *, compact: bool = False) -> None:
-        """Write the checkpoint: complete or not at all."""
+        """Write the checkpoint: complete or not at all; TrainingError when the weights are no longer finite."""
+        if not all(bool(weight.isfinite().all()) for weight in self.generator.parameters()):
+            raise self._diverged("weights")
         path = self.out / (COMPACT if compact else CHECKPOINT)
         temporary = path.with_suffix(".tmp")
         with temporary.open("wb") as file:
@@ -202,11 +204,14 @@ class Trainer:
         means = {name: float(value) / self.config.log_every for name, value in self._sums.items()}
         self._sums = {}
         if not all(math.isfinite(value) for value in means.values()):
-            raise TrainingError(
-                f"step {self.step}: losses are no longer finite ({means}): go on from the last checkpoint with a "
-                "smaller learning_rate"
-            )
+            raise self._diverged(f"losses ({means})")
         self.log({"losses": means})
+
+    def _diverged(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"step {self.step}: {what} are no longer finite: go on from the last checkpoint with a smaller "
+            "learning_rate"
+        )
 
     def validate(self) -> dict[str, float]:
         """Score the average on the validation set; writes the grid and the log."""

@@ -97,6 +97,7 @@ class Networks:
                     stride=network.stride,
                     native_size=network.native_size,
                     bytes_per_refined_pixel=network.fast().bytes_per_pixel[0],
+                    bytes_per_forward_pixel=network.fast().forward_bytes_per_pixel,
                 )
             every = {**{facts.name: facts for facts in _loadable()}, **held}
             return [
@@ -126,6 +127,7 @@ def _loadable() -> list[NetworkFacts]:
             stride=Migan.stride,
             native_size=Migan.native_size,
             bytes_per_refined_pixel=Migan.bytes_per_pixel[0],
+            bytes_per_forward_pixel=Migan.forward_bytes_per_pixel,
         )
     ]
     if os.path.exists(weights_path("big-lama")):
@@ -137,6 +139,7 @@ def _loadable() -> list[NetworkFacts]:
                 stride=BIG_LAMA_STRIDE,
                 native_size=Lama.native_size,
                 bytes_per_refined_pixel=Lama.bytes_per_pixel[0],
+                bytes_per_forward_pixel=Lama.forward_bytes_per_pixel,
             )
         )
     return found

@@ -12,6 +12,7 @@ from jobs import presence
 from jobs.errors import RangeNotSatisfiable
 from jobs.job import Progress, Status
 from jobs.presence import NetworkFacts, Presence, WorkerState
+from models.planning import HELD
 from tests import support
 from tests.api.test_api_jobs import DATA, finish, submit
 from tests.api.test_api_submit import BODY, fail
@@ -241,7 +242,13 @@ def test_a_part_of_a_result(api, service):
 # ---- plans and networks
 
 TINY = NetworkFacts(
-    name="tiny", parameter=["auto"], loaded=True, stride=8, native_size=64, bytes_per_refined_pixel=1000
+    name="tiny",
+    parameter=["auto"],
+    loaded=True,
+    stride=8,
+    native_size=64,
+    bytes_per_refined_pixel=10_000,
+    bytes_per_forward_pixel=1000,
 )
 
 
@@ -277,7 +284,8 @@ def test_a_plan_for_a_worker_that_has_been_measured(api, service):
     (window,) = plan["windows"]
     assert len(window["scales"]) > 1
     assert plan["estimated_seconds"] == pytest.approx(plan["work_pixels"] * 1e-6, abs=0.001)
-    assert plan["estimated_peak_bytes"] == plan["largest_refined_pixels"] * 1000 > 0
+    held = HELD * window["scales"][-1]["width"] * window["scales"][-1]["height"]
+    assert plan["estimated_peak_bytes"] == held + plan["largest_refined_pixels"] * 10_000 > held
     longer = api.post("/v1/plans", files=support.square_form(), data={"iterations": "50"}).json()
     assert longer["work_pixels"] > plan["work_pixels"]
     small = api.post("/v1/plans", files=support.square_form(), data={"preset": "reference", "px_budget": "5000"})

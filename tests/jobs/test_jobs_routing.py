@@ -21,7 +21,13 @@ def make_job(service, network, priority="normal"):
 
 def announce(service, *parameters):
     facts = presence.NetworkFacts(
-        name="n", parameter=list(parameters), loaded=True, stride=8, native_size=256, bytes_per_refined_pixel=1
+        name="n",
+        parameter=list(parameters),
+        loaded=True,
+        stride=8,
+        native_size=256,
+        bytes_per_refined_pixel=1,
+        bytes_per_forward_pixel=1,
     )
     told = presence.Presence(
         name="w", state=presence.WorkerState.READY, reason="", networks=[facts], since=service.store.now()

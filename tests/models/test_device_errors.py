@@ -10,6 +10,10 @@ MEMORY = [
     torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"),
+    RuntimeError("GET was unable to find an engine to execute this computation"),
+    RuntimeError("Unable to find a valid cuDNN algorithm to run convolution"),
+    RuntimeError("Invalid buffer size: 20.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory: you tried to"),
     RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
     MemoryError(),
@@ -23,6 +27,9 @@ POISON = [
     RuntimeError("cuFFT error: CUFFT_EXEC_FAILED"),
 ]
 NEITHER = [
+    RuntimeError(
+        "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED. This error may appear if you passed in a non-contiguous input"
+    ),
     RuntimeError("The size of tensor a (5) must match the size of tensor b (6) at non-singleton dimension 3"),
     ValueError("CUDA error is what this file is called"),
     KeyError("x"),

@@ -8,8 +8,9 @@ from models import NotEnoughMemory, inpaint, load_network, resolve_preset
 from models.device_errors import is_out_of_memory
 from models.economy import economies, free_memory
 from models.engine import foresee
-from models.lama import Lama, LamaConfig
+from models.lama import Lama, LamaConfig, inverse_rfft2
 from models.network import flops_per_pixel
+from models.planning import FINISHING, plan
 
 GIB = 2**30
 
@@ -65,20 +66,43 @@ class Tight:
         return self._network.rear(z, checkpointed=checkpointed)
 
 
+def needs(network, mask, preset):
+    """Ways and what they need, from the fastest to the leanest."""
+    ways = economies(preset, network)
+    plans = ((way, plan(mask, way.preset, stride=network.stride, native_size=network.native_size)) for way in ways)
+    return [(way, way.bytes_needed(network, planned)) for way, planned in plans]
+
+
+def box(height, width, top, left, bottom, right):
+    mask = np.zeros((height, width), bool)
+    mask[top:bottom, left:right] = True
+    return mask
+
+
 @pytest.mark.parametrize("budget", [1, 2, 4, 8])
-def test_the_estimate_of_the_plan_lies_within_the_budget(big, budget):
-    preset = resolve_preset("default")
-    fitting = next(
-        (way for way in economies(preset, big) if way.bytes_needed(big, way.preset.tile_side**2) <= budget * GIB), None
-    )
-    assert fitting is not None, "every budget from 1 GB up has a plan"
-    if budget >= 8:
-        assert fitting.preset.tile_side == 1024
+def test_every_budget_from_a_gigabyte_up_has_a_plan(big, budget):
+    found = needs(big, box(1900, 1900, 200, 200, 1700, 1700), resolve_preset("default"))
+    fitting = [way for way, needed in found if needed <= budget * GIB]
+    assert fitting
+    assert (fitting[0].preset.tile_side == 1024) == (budget >= 8)
 
 
 def test_economies_become_leaner(big):
-    needs = [way.bytes_needed(big, way.preset.tile_side**2) for way in economies(resolve_preset("default"), big)]
-    assert needs == sorted(needs, reverse=True)
+    found = [needed for _, needed in needs(big, box(3000, 3000, 200, 200, 2800, 2800), resolve_preset("default"))]
+    assert found == sorted(found, reverse=True)
+    assert len(set(found)) > 3
+
+
+def test_large_windows_are_part_of_the_estimate(big):
+    def least(mask, preset):
+        return needs(big, mask, resolve_preset(preset))[-1][1]
+
+    small, large = (box(4000, 6000, 1000, 1000, 1000 + side, 1000 + side) for side in (200, 2400))
+    assert least(large, "default") > 4_000 * 4_000 * FINISHING > 4 * least(small, "default")
+    # One pass over a window at its own size, and a long one whose coarsest scale is long too.
+    assert least(large, "single-pass") > 4_000 * 4_000 * big.forward_bytes_per_pixel
+    long = box(700, 12000, 300, 50, 400, 11900)
+    assert least(long, "default") > 700 * 11_900 * big.forward_bytes_per_pixel
 
 
 def test_the_reference_keeps_its_numbers_whatever_the_budget(big):
@@ -125,10 +149,10 @@ def test_running_out_of_memory_steps_down_and_finishes(small, error):
 def test_when_nothing_is_left_to_try_it_says_so(small):
     image, mask = photo()
     network = Tight(small, 0, MemoryError())
-    with pytest.raises(NotEnoughMemory, match="single-pass"):
+    with pytest.raises(NotEnoughMemory, match="more memory or a smaller photo"):
         inpaint(image, mask, network=network, preset=resolve_preset("default", {"iterations": 2, "min_side": 64}))
     ways = list(economies(resolve_preset("default"), small))
-    assert len(network.seen) == len(ways), "each way is tried once"
+    assert 1 < len(network.seen) < len(ways), "no way is tried that needs as much as one that failed"
 
 
 def test_other_errors_are_not_taken_for_it(small):
@@ -152,6 +176,53 @@ def gradients(network, z, **options):
     out = network.rear(parts, **options)
     (out[..., 10:50, 20:60] ** 2).mean().backward()
     return out.detach(), [part.grad for part in parts]
+
+
+@pytest.mark.parametrize(("preset", "allowed"), [("reference", False), ("default", True)])
+def test_only_fast_presets_may_round_convolutions(small, preset, allowed):
+    image, mask = photo()
+    seen = []
+
+    def look(step):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        if len(seen) == 2:
+            raise KeyError("enough")
+
+    before = torch.backends.cudnn.allow_tf32
+    with pytest.raises(KeyError, match="enough"):
+        inpaint(
+            image, mask, network=small, preset=resolve_preset(preset, {"min_side": 64, "iterations": 2}), on_step=look
+        )
+    assert seen == [allowed, allowed]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
+def test_fast_is_made_again_after_a_move(small):
+    made = small.fast()
+    assert small.fast() is made
+    small.double()
+    z = small.front(*(torch.zeros(1, n, 64, 64, dtype=torch.float64) for n in (3, 1)))
+    assert small.fast().rear(z).dtype == torch.float64
+
+
+@pytest.mark.parametrize("size", [(12, 10), (13, 11)])
+def test_the_inverse_transform_is_that_of_the_full_spectrum(size):
+    """Where the spectrum is a real picture's, it is `irfft2`; where it is not, columns are transformed first."""
+    torch.manual_seed(3)
+    height, width = size
+    picture = torch.rand(1, 2, height, width, dtype=torch.float64)
+    spectrum = torch.fft.rfft2(picture, norm="ortho")
+    assert torch.allclose(inverse_rfft2(spectrum, width), picture, atol=1e-12)
+    bent = torch.complex(spectrum.real.relu(), spectrum.imag.relu())
+    by_hand = torch.fft.ifft(bent, dim=-2, norm="ortho")
+    weights = torch.ones(width // 2 + 1, dtype=torch.float64) * 2
+    weights[0] = 1
+    if width % 2 == 0:
+        weights[-1] = 1
+    k, n = torch.arange(width // 2 + 1, dtype=torch.float64), torch.arange(width, dtype=torch.float64)
+    waves = torch.exp(2j * torch.pi * k[:, None] * n[None, :] / width) * weights[:, None]
+    expected = (by_hand @ waves).real / width**0.5
+    assert torch.allclose(inverse_rfft2(bent, width), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("checkpointed", [False, True])

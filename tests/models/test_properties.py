@@ -273,6 +273,20 @@ def test_steps_count_up_to_the_whole_and_an_exception_ends_the_work(tiny):
         inpaint(image, mask, network=tiny, preset=preset, on_step=stop)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_a_shrunk_photo_keeps_its_transparency(tiny, dtype):
+    white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    image, mask = np.full((120, 160, 4), white, dtype), np.zeros((120, 160), bool)
+    image[:, 80:, 3] = white // 2 if white > 1 else 0.5
+    mask[40:80, 100:140] = True
+    small = inpaint(image, mask, network=tiny, preset=resolve_preset("single-pass", {"px_budget": 4800})).image
+    assert small.dtype == dtype
+    assert small.shape == (60, 80, 4)
+    assert (small[:, :38, 3] == white).all()
+    assert np.allclose(small[:15, 42:, 3].astype(float), image[0, -1, 3], rtol=1e-5)
+    assert (small[22:38, 52:68, 3] == white).all()
+
+
 @pytest.mark.parametrize(
     ("image", "mask", "message"),
     [

@@ -110,6 +110,17 @@ def test_diverged_losses_stop_the_run(data, tiny, tmp_path):
         trainer.train_step()
 
 
+def test_weights_that_diverged_do_not_replace_a_good_checkpoint(data, tiny, tmp_path):
+    trainer = Trainer(replace(tiny, perceptual=0.0), data, tmp_path)
+    trainer.save()
+    good = (tmp_path / "checkpoint.pt").read_bytes()
+    with torch.no_grad():
+        next(trainer.generator.parameters())[0] = float("inf")
+    with pytest.raises(TrainingError, match="no longer finite"):
+        trainer.save()
+    assert (tmp_path / "checkpoint.pt").read_bytes() == good
+
+
 def test_the_perceptual_term_needs_its_weights(data, tiny, tmp_path):
     with pytest.raises(ConfigError, match="--lpips"):
         Trainer(tiny, data, tmp_path)

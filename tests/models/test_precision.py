@@ -1,0 +1,57 @@
+"""float32 on the CPU and on CUDA against float64: the tolerances that docs/architecture.md states."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from models import load_network, resolve_preset
+from models.economy import Economy
+from models.lama import Lama, LamaConfig
+from models.planning import plan
+from models.refine import refine
+
+MOST, MEAN = 2e-3, 1e-5
+CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))
+
+
+def lama():
+    torch.manual_seed(1)
+    return Lama(LamaConfig(8, 3, 2, 48)).eval().requires_grad_(False), 64
+
+
+def migan():
+    return load_network("builtin", device="cpu"), 128
+
+
+def filled(network, image, mask, preset, device, dtype):
+    network = copy.deepcopy(network).to(device, dtype)
+    network = network.fast() if preset.fast else network
+    planned = plan(mask, preset, stride=network.stride, native_size=network.native_size).windows[0]
+    at = (..., *planned.box.slices)
+    pixels, hole = (torch.from_numpy(x).to(device, dtype) for x in (image[None], mask[None, None]))
+    out, runs = refine(network, pixels[at], hole[at], Economy(preset, False), planned.levels, lambda *_: None)
+    assert len(runs) > 1
+    return out.double().cpu()
+
+
+@pytest.mark.parametrize("device", ["cpu", CUDA])
+@pytest.mark.parametrize("make", [lama, migan])
+@pytest.mark.parametrize("name", ["reference", "default"])
+def test_float32_agrees_with_float64(make, name, device):
+    network, min_side = make()
+    rng = np.random.default_rng(5)
+    y, x = np.mgrid[0:192, 0:256] / 192
+    image = np.clip(
+        np.stack([x, y, (x + y) / 2]) * 0.5 + 0.2 * np.sin(20 * x) + rng.normal(0, 0.02, (3, 192, 256)), 0, 1
+    )
+    mask = np.zeros((192, 256), bool)
+    mask[50:120, 60:150] = True
+    preset = resolve_preset(name, {"min_side": min_side, "iterations": 4})
+    exact = filled(network, image, mask, preset, "cpu", torch.float64)
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        ours = filled(network, image, mask, preset, device, torch.float32)
+    apart = (ours - exact).abs()
+    assert apart.max() <= MOST
+    assert apart.mean() <= MEAN
