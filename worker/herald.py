@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 from collections.abc import Callable
 from datetime import datetime
@@ -21,7 +22,13 @@ class Herald:
 
     def __init__(self, client: redis.Redis, name: str, since: datetime, leases: LeaseKeeper):
         self._redis, self._leases = client, leases
-        self._presence = Presence(name=name, state=WorkerState.STARTING, reason="loading the network", since=since)
+        self._presence = Presence(
+            name=name,
+            state=WorkerState.STARTING,
+            reason="loading the network",
+            host=socket.gethostname(),
+            since=since,
+        )
         self._networks: Callable[[], list[NetworkFacts]] = list
         self._changed, self._stop = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
@@ -37,9 +44,9 @@ class Herald:
         self._presence = self._presence.model_copy(update=update)
         self._changed.set()
 
-    def has(self, *, host: str, concurrency: int, memory_bytes: int) -> None:
+    def has(self, *, concurrency: int, memory_bytes: int) -> None:
         """From now on, tell of its machine too."""
-        update = {"host": host, "concurrency": concurrency, "memory_bytes": memory_bytes}
+        update = {"concurrency": concurrency, "memory_bytes": memory_bytes}
         self._presence = self._presence.model_copy(update=update)
 
     def last_word(self, state: WorkerState, reason: str) -> None:

@@ -67,7 +67,6 @@ def serve(settings: Settings) -> int:
         networks = Networks(settings)
         herald.know(networks.facts)
         herald.has(
-            host=socket.gethostname(),
             concurrency=settings.worker_concurrency,
             memory_bytes=networks.memory_bytes(),
         )

@@ -27,16 +27,20 @@ from jobs.store import JobStore
 FILE_COLUMNS = 240
 DESCRIPTION = """Shows the workers, what each of them is doing, the queue and the dead letters. The exit code is 0 when
 jobs are worked on, and 1 when they are not. With --self it is about the workers of this machine or container alone: 0
-when one is there and none is broken."""
+when one is there and none is broken; with --ready as well, 0 when one is there and all of them work on jobs or wait for
+some, and 1 while they load their networks or stop."""
 
 
 def main(arguments: list[str]) -> int:
     """Show it; the exit code: 0, 1 when the service does not work or cannot be seen, 2 for usage."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.ready and not options.self:
+        parser.error("--ready goes with --self; without them, the exit code is about readiness already")
     try:
         with reached(options.data) as (client, settings):
             if options.self:
-                return _own(workers(client))
+                return _own(workers(client), options.ready)
             return _everything(client, _with_blobs(settings, options.data), options)
     except redis.RedisError as error:
         return _complain(f"the job store cannot be reached: {error}")
@@ -46,7 +50,7 @@ def main(arguments: list[str]) -> int:
         return _complain(str(error))
 
 
-def _own(present: list[Presence]) -> int:
+def _own(present: list[Presence], ready: bool) -> int:
     """The workers of this machine, a line each."""
     here = socket.gethostname()
     ours = [worker for worker in present if worker.host == here]
@@ -54,6 +58,8 @@ def _own(present: list[Presence]) -> int:
         print(f"{worker.name}: {worker.state}, {worker.reason}")
     if not ours:
         return _complain(f"no worker of {here} is there")
+    if ready:
+        return int(any(worker.state not in AT_WORK for worker in ours))
     return int(any(worker.state is WorkerState.DEFUNCT for worker in ours))
 
 
@@ -148,6 +154,7 @@ def _parser() -> argparse.ArgumentParser:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="as JSON")
     how.add_argument("--self", action="store_true", help="only the workers of this machine or container")
+    parser.add_argument("--ready", action="store_true", help="with --self: 0 only when they work or wait for jobs")
     return parser
 
 

@@ -1,6 +1,8 @@
 """The manifests: against Kubernetes' own schemas, and against what the code calls things."""
 
 import re
+import subprocess
+import sys
 
 import kubernetes_validate
 import pytest
@@ -49,7 +51,7 @@ def test_the_kustomization_names_files_that_exist():
 def test_every_pod_is_locked_down(name, pod):
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["automountServiceAccountToken"] is False
-    for container in pod["containers"]:
+    for container in pod["containers"] + pod.get("initContainers", []):
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -83,6 +85,28 @@ def test_probes_ask_for_what_there_is(settings):
                     assert asked["httpGet"]["path"] in app.openapi()["paths"]
                 for kind in ("httpGet", "tcpSocket"):
                     assert kind not in asked or asked[kind]["port"] in ports
+
+
+def test_commands_in_a_worker_are_ones_that_there_are(monkeypatch, tmp_path, valkey_url):
+    """Readiness, and the fetching of weights: run here as they are run there."""
+    (container,), (fetching,) = dict(PODS)["worker"]["containers"], dict(PODS)["worker"]["initContainers"]
+    monkeypatch.setenv("REFINERY_REDIS_URL", valkey_url)
+    for command, code, said in (
+        (container["readinessProbe"]["exec"]["command"], 1, "no worker of"),
+        ([*fetching["command"], "--url", (tmp_path / "none").as_uri()], 2, "cannot be read"),
+    ):
+        monkeypatch.setenv("REFINERY_WEIGHTS_DIR", str(tmp_path / "weights"))
+        done = subprocess.run([sys.executable, *command[1:]], cwd=support.ROOT, capture_output=True, text=True)
+        assert (command[0], done.returncode) == ("/venv/bin/python", code), done.stderr
+        assert said in done.stderr
+    assert fetching["image"] == container["image"]
+    assert "REFINERY_WEIGHTS_DIR=/weights" in (support.ROOT / "docker/worker.Dockerfile").read_text()
+    assert {"name": "weights", "mountPath": "/weights"} in fetching["volumeMounts"]
+
+
+def test_workers_are_replaced_without_a_spare_gpu():
+    (worker,) = [d for _, d in DOCUMENTS if d["kind"] == "Deployment" and d["metadata"]["name"] == "worker"]
+    assert worker["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
 
 
 def test_images_and_users_are_those_of_the_dockerfiles():

@@ -1,6 +1,7 @@
 """The state of the service, and why: each of them is reached."""
 
 import shutil
+import socket
 import subprocess
 
 import pytest
@@ -13,6 +14,7 @@ from jobs.presence import Presence, WorkerState, announce
 from jobs.settings import Settings
 from jobs.store import connect
 from tests import support
+from worker.status import main as command
 
 S = WorkerState
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
@@ -27,7 +29,13 @@ def look(service):
 def present(service, store):
     def enter(*states):
         for number, state in enumerate(states):
-            told = Presence(name=f"w{number}", state=state, reason=f"reason {state}", since=store.now())
+            told = Presence(
+                name=f"w{number}",
+                state=state,
+                reason=f"reason {state}",
+                host=socket.gethostname(),
+                since=store.now(),
+            )
             announce(service.redis, told)
 
     return enter
@@ -113,3 +121,27 @@ def test_the_command_says_when_nothing_works(settings, present, tmp_path):
     assert (output[:39], code) == ("worker: the job store cannot be reached", 1)
     output, code = status("--json", "--self")
     assert code == 2
+
+
+@pytest.mark.parametrize(
+    ("states", "alive", "ready"),
+    [
+        ((S.STARTING,), 0, 1),
+        ((S.READY,), 0, 0),
+        ((S.BUSY, S.READY), 0, 0),
+        ((S.READY, S.STARTING), 0, 1),  # the first may be what is left of the one that was here before
+        ((S.DRAINING,), 0, 1),
+        ((S.READY, S.DEFUNCT), 1, 1),
+    ],
+)
+def test_alive_is_not_ready(monkeypatch, settings, present, states, alive, ready):
+    monkeypatch.setenv("REFINERY_REDIS_URL", settings.redis_url)
+    present(*states)
+    assert (command(["--self"]), command(["--self", "--ready"])) == (alive, ready)
+
+
+def test_ready_is_asked_of_this_machine_alone(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command(["--ready"])
+    assert ended.value.code == 2
+    assert "--ready goes with --self" in capsys.readouterr().err
