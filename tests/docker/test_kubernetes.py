@@ -1,5 +1,6 @@
 """The manifests: against Kubernetes' own schemas, and against what the code calls things."""
 
+import copy
 import re
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import kubernetes_validate
 import pytest
 import yaml
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
 from api.app import create_app
 from jobs.backlog import queue_seconds
@@ -26,6 +28,7 @@ PODS = [
     for _, document in DOCUMENTS
     if document["kind"] in ("Deployment", "StatefulSet", "Job")
 ]
+SCALED = yaml.safe_load((FOLDER / "autoscaling.yaml").read_text())
 CONFIG = next(d["data"] for _, d in DOCUMENTS if d["kind"] == "ConfigMap")
 
 
@@ -123,16 +126,35 @@ def test_a_worker_has_more_time_than_it_takes_to_stop():
     from worker.service import HAND_BACK_SECONDS
 
     pod = dict(PODS)["worker"]
-    assert pod["terminationGracePeriodSeconds"] > Settings().shutdown_grace_seconds + HAND_BACK_SECONDS
+    (grace,) = [v["value"] for v in pod["containers"][0]["env"] if v["name"] == "REFINERY_SHUTDOWN_GRACE_SECONDS"]
+    assert pod["terminationGracePeriodSeconds"] > float(grace) + HAND_BACK_SECONDS
+
+
+def read_back(scaled):
+    """What KEDA's types make of it; they pass over what they do not know."""
+    return ScaledObject.model_validate(scaled).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def test_the_scaler_follows_kedas_schema():
+    assert read_back(SCALED) == SCALED
+    wrong = copy.deepcopy(SCALED)
+    wrong["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behaviour"] = {}
+    assert read_back(wrong) == SCALED != wrong
+
+
+def test_the_scaler_keeps_workers_for_a_while():
+    """cooldownPeriod is for scaling to zero alone."""
+    assert SCALED["spec"]["minReplicaCount"] > 0
+    assert "cooldownPeriod" not in SCALED["spec"]
+    behavior = SCALED["spec"]["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 600
 
 
 def test_the_scaler_asks_for_a_metric_that_there_is(service):
-    """KEDA's own schema is not at hand: only that the query names our metric is looked at here."""
-    scaled = yaml.safe_load((FOLDER / "autoscaling.yaml").read_text())
-    (trigger,) = scaled["spec"]["triggers"]
+    (trigger,) = SCALED["spec"]["triggers"]
     from jobs.metrics import ServiceCollector
 
     names = {metric.name for metric in ServiceCollector(service.redis, service.blobs).collect()}
     assert set(re.findall(r"refinery_\w+", trigger["metadata"]["query"])) <= names
-    assert scaled["spec"]["scaleTargetRef"]["name"] in dict(PODS)
+    assert SCALED["spec"]["scaleTargetRef"]["name"] in dict(PODS)
     assert queue_seconds(service.redis)
