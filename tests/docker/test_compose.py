@@ -1,12 +1,20 @@
 """No container engine is needed: the files are held against the Compose schema and against `make`."""
 
+import itertools
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import jsonschema
 import pytest
+import redis
 import yaml
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+
+from api.valkey import find_binary
+from jobs.overview import survey
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -17,10 +25,46 @@ def test_compose_file_follows_the_compose_specification():
     jsonschema.Draft7Validator(schema).validate(COMPOSE)
 
 
-def test_valkey_keeps_what_it_is_told():
-    command = COMPOSE["services"]["valkey"]["command"]
-    assert command[command.index("--appendonly") + 1] == "yes"
-    assert command[command.index("--maxmemory-policy") + 1] == "noeviction"
+def kubernetes_valkey():
+    """The container, of the StatefulSet."""
+    (stateful,) = [
+        document
+        for document in yaml.safe_load_all((ROOT / "deploy/kubernetes/valkey.yaml").read_text())
+        if document["kind"] == "StatefulSet"
+    ]
+    return stateful["spec"]["template"]["spec"]["containers"][0]
+
+
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_valkey_keeps_what_it_is_told_and_says_when_it_is_full(where, tmp_path):
+    command = COMPOSE["services"]["valkey"]["command"] if where == "compose" else kubernetes_valkey()["args"]
+    options = dict(zip(command[1::2], command[2::2], strict=True)) | {"--dir": str(tmp_path)}
+    ours = ["--port", "0", "--unixsocket", str(tmp_path / "v.sock"), "--logfile", str(tmp_path / "log")]
+    with (
+        subprocess.Popen([find_binary(), *itertools.chain(*options.items()), *ours]) as server,
+        redis.Redis(unix_socket_path=str(tmp_path / "v.sock"), retry=Retry(ConstantBackoff(0.05), 200)) as client,
+    ):
+        try:
+            seen = survey(client).store
+            assert (seen.persistent, seen.evicts, seen.memory_limit_bytes) == (True, False, 600 << 20)
+            client.config_set("maxmemory", seen.memory_bytes)
+            with pytest.raises(redis.exceptions.OutOfMemoryError):
+                client.set("job", b"x" * 100_000)
+        finally:
+            server.kill()
+
+
+def test_valkey_has_room_above_its_limit():
+    container = kubernetes_valkey()
+    assert container["resources"]["limits"]["memory"] == "1Gi"
+    assert int(container["args"][container["args"].index("--maxmemory") + 1].removesuffix("mb")) <= 1024 * 0.6
+
+
+def test_valkey_is_not_ready_while_it_loads():
+    """Only with -e does the command line end with an error for an answer such as LOADING."""
+    asked = ["valkey-cli", "-e", "ping"]
+    assert COMPOSE["services"]["valkey"]["healthcheck"]["test"] == ["CMD", *asked]
+    assert kubernetes_valkey()["readinessProbe"]["exec"]["command"] == asked
 
 
 def test_every_setting_in_the_compose_file_exists():
