@@ -70,7 +70,7 @@ def test_valkey_is_not_ready_while_it_loads():
 def test_every_setting_in_the_compose_file_exists():
     from jobs.settings import PREFIX, Settings
 
-    used = {name for s in COMPOSE["services"].values() for name in s.get("environment", {})}
+    used = {name for s in COMPOSE["services"].values() for name in s.get("environment", {})} - {"TMPDIR"}
     assert used
     assert {name.removeprefix(PREFIX).lower() for name in used} <= set(Settings.model_fields)
 
@@ -81,6 +81,14 @@ def test_containers_are_locked_down(name):
     assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])
     image = (ROOT / f"docker/{name.split('-')[0]}.Dockerfile").read_text()
     assert "healthcheck" in service or "HEALTHCHECK" in image
+
+
+def test_uploads_are_not_kept_in_memory():
+    """Python's temporary files lie in TMPDIR; a new volume is as writable as the image's directory it is laid over."""
+    api = COMPOSE["services"]["api"]
+    assert api["environment"]["TMPDIR"] == "/var/tmp"
+    assert "uploads:/var/tmp" in api["volumes"]
+    assert "uploads" in COMPOSE["volumes"]
 
 
 def test_workers_have_more_time_than_they_take_to_stop():

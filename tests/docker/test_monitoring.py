@@ -91,6 +91,61 @@ def test_alerts_say_what_they_are_and_how_bad():
         assert rule["annotations"]["summary"]
 
 
+def jobs_of(file):
+    config = yaml.safe_load((DEPLOY / "prometheus" / file).read_text())
+    return {job["job_name"]: job for job in config["scrape_configs"]}
+
+
+def test_prometheus_finds_what_compose_runs():
+    services = yaml.safe_load((support.ROOT / "docker-compose.yml").read_text())["services"]
+    jobs = jobs_of("prometheus.yml")
+    (api,), (worker,) = (jobs[name]["dns_sd_configs"] for name in ("refinery-api", "refinery-worker"))
+    assert api["names"] == ["api"]
+    assert services["api"]["ports"] == [f"127.0.0.1:8000:{api['port']}"]
+    for name in ("worker-gpu", "worker-cpu"):
+        assert services[name]["networks"]["default"]["aliases"] == worker["names"]
+        told = services[name]["environment"]
+        assert (told["REFINERY_METRICS_PORT"], told["REFINERY_METRICS_HOST"]) == (str(worker["port"]), "0.0.0.0")
+    assert {service["environment"]["REFINERY_METRICS_TOKEN"] for name, service in services.items() if name != "valkey"}
+
+
+def test_prometheus_finds_the_pods():
+    asked = {}
+    for job in jobs_of("prometheus-kubernetes.yml").values():
+        (pods,) = job["kubernetes_sd_configs"]
+        assert pods == {"role": "pod", "namespaces": {"names": ["lama-refinery"]}}
+        kept = job["relabel_configs"][0]
+        assert kept["action"] == "keep"
+        app, port = kept["regex"].split(";")
+        asked[app] = port
+    assert set(asked) == {"api", "worker"}
+    for app, port in asked.items():
+        (pod,) = [
+            document["spec"]["template"]
+            for document in yaml.safe_load_all((DEPLOY / f"kubernetes/{app}.yaml").read_text())
+            if document["kind"] == "Deployment"
+        ]
+        assert pod["metadata"]["labels"]["app"] == app
+        assert port in {given["name"] for given in pod["spec"]["containers"][0]["ports"]}
+
+
+def test_both_configurations_have_the_same_jobs():
+    """The alerts and the dashboard know nothing of where they run."""
+    assert set(jobs_of("prometheus.yml")) == set(jobs_of("prometheus-kubernetes.yml"))
+
+
+@pytest.mark.skipif(PROMTOOL is None, reason="promtool, of Debian's package prometheus, is not installed")
+@pytest.mark.parametrize("file", ["prometheus.yml", "prometheus-kubernetes.yml"])
+def test_prometheus_reads_its_configuration(file, tmp_path):
+    config = yaml.safe_load((DEPLOY / "prometheus" / file).read_text())
+    for job in config["scrape_configs"]:
+        job.pop("kubernetes_sd_configs", None)  # which Debian's Prometheus is built without
+    (tmp_path / file).write_text(yaml.safe_dump(config))
+    command = [PROMTOOL, "check", "config", "--syntax-only", file]  # the token's file is not here
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.skipif(PROMTOOL is None, reason="promtool, of Debian's package prometheus, is not installed")
 def test_prometheus_reads_the_rules_and_they_fire_when_they_should():
     for command in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts_test.yml"]):
