@@ -17,4 +17,7 @@ COPY --from=build /app /app
 WORKDIR /app
 USER refinery
 ENV REFINERY_WEIGHTS_DIR=/weights
+# Healthy: it is known to the store, and its device works. A step that hangs ends the process itself.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
+    CMD ["/venv/bin/python", "-m", "worker", "status", "--self"]
 ENTRYPOINT ["/venv/bin/python", "-m", "worker"]

@@ -2,8 +2,11 @@
 
 import itertools
 import json
+import os
 import re
+import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import jsonschema
@@ -15,6 +18,7 @@ from redis.retry import Retry
 
 from api.valkey import find_binary
 from jobs.overview import survey
+from jobs.presence import Presence, WorkerState, announce
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -75,12 +79,42 @@ def test_every_setting_in_the_compose_file_exists():
     assert {name.removeprefix(PREFIX).lower() for name in used} <= set(Settings.model_fields)
 
 
+def health_command(name):
+    """What the image's HEALTHCHECK runs."""
+    text = (ROOT / f"docker/{name}.Dockerfile").read_text()
+    (command,) = re.findall(r"^HEALTHCHECK .*\\\n +CMD (\[.*\])$", text, re.MULTILINE)
+    return json.loads(command)
+
+
+def run_here(command, **environment):
+    done = subprocess.run([sys.executable, *command[1:]], cwd=ROOT, env=os.environ | environment, capture_output=True)
+    return done.returncode
+
+
+def test_the_workers_health_is_what_it_says_of_itself(service, store):
+    command, url = health_command("worker"), service.settings.redis_url
+    assert run_here(command, REFINERY_REDIS_URL=url) == 1
+    told = Presence(name="w", state=WorkerState.BUSY, reason="working", host=socket.gethostname(), since=store.now())
+    announce(service.redis, told)
+    assert run_here(command, REFINERY_REDIS_URL=url) == 0
+    announce(service.redis, told.model_copy(update={"state": WorkerState.DEFUNCT}))
+    assert run_here(command, REFINERY_REDIS_URL=url) == 1
+
+
+def test_the_apis_health_is_that_it_answers(api):
+    *command, program = health_command("api")
+    assert "'http://127.0.0.1:8000/livez'" in program
+    program = program.replace("http://127.0.0.1:8000", str(api.base_url).rstrip("/"))
+    assert run_here([*command, program]) == 0
+    assert run_here([*command, program.replace("/livez", "/nothing")]) == 1
+
+
 @pytest.mark.parametrize("name", ["api", "worker-gpu", "worker-cpu"])
 def test_containers_are_locked_down(name):
     service = COMPOSE["services"][name]
     assert (service["read_only"], service["tmpfs"], service["cap_drop"]) == (True, ["/tmp"], ["ALL"])
-    image = (ROOT / f"docker/{name.split('-')[0]}.Dockerfile").read_text()
-    assert "healthcheck" in service or "HEALTHCHECK" in image
+    assert "healthcheck" not in service  # the image's own
+    assert health_command(name.split("-")[0])[0] == "/venv/bin/python"
 
 
 def test_uploads_are_not_kept_in_memory():
