@@ -7,11 +7,12 @@ COPY images images
 COPY jobs jobs
 COPY api api
 COPY models models
-# What an api never uses at run time goes: pip, tests of libraries, compiled copies, the network's weights.
+COPY docker/slim-api.sh docker/
+# What an api never uses at run time goes: Celery's shell, pip, most codecs, tests of libraries, the network's weights.
 RUN mkdir worker && make install EXTRAS=service VENV=/venv \
-    && /venv/bin/python -m pip uninstall --quiet --yes pip \
-    && find /venv -depth -type d \( -name __pycache__ -o -name tests \) -exec rm -rf {} + \
-    && rm models/weights/*.safetensors
+    && /venv/bin/python -m pip uninstall --quiet --yes click-repl prompt-toolkit wcwidth pip \
+    && sh docker/slim-api.sh /venv \
+    && rm -r docker models/weights/*.safetensors
 
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --create-home refinery && install -d -o refinery /data

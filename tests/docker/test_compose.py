@@ -4,11 +4,13 @@ import itertools
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import imagecodecs
 import jsonschema
 import pytest
 import redis
@@ -144,6 +146,24 @@ def test_images_install_with_make_and_copy_what_exists(name):
                 assert (ROOT / source).exists(), source
     assert f'ENTRYPOINT ["/venv/bin/python", "-m", "{name}"]' in text
     assert "USER refinery" in text
+
+
+def test_the_slimmed_api_reads_and_writes_every_image(tmp_path):
+    """The suite of images, with the two libraries as they are in the image."""
+    packages = tmp_path / "lib" / "python3" / "site-packages"
+    for name in ("imagecodecs", "imagecodecs.libs", "numpy", "numpy.libs"):
+        shutil.copytree(Path(imagecodecs.__file__).parents[1] / name, packages / name)
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={packages} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    subprocess.run(["sh", ROOT / "docker/slim-api.sh", tmp_path], check=True)
+    assert len(list((packages / "imagecodecs").glob("_*.so"))) < 10
+    inside = "import imagecodecs, sys; assert imagecodecs.__file__.startswith(sys.argv[1])"
+    subprocess.run([python, "-c", inside, packages], check=True)
+    suite = ["-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "tests/images"]
+    done = subprocess.run([python, *suite], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
 
 
 def test_the_api_image_has_no_torch():
