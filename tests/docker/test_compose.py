@@ -81,6 +81,14 @@ def test_every_setting_in_the_compose_file_exists():
     assert {name.removeprefix(PREFIX).lower() for name in used} <= set(Settings.model_fields)
 
 
+def test_build_arguments_are_ones_that_the_images_take():
+    for service in COMPOSE["services"].values():
+        build = service.get("build", {})
+        for name in build.get("args", {}):
+            assert f"\nARG {name}\n" in (ROOT / build["dockerfile"]).read_text()
+    assert COMPOSE["services"]["worker-cpu"]["build"]["args"]
+
+
 def health_command(name):
     """What the image's HEALTHCHECK runs."""
     text = (ROOT / f"docker/{name}.Dockerfile").read_text()
