@@ -109,6 +109,12 @@ class Parameters(BaseModel):
         default=None, ge=64, le=4096, description="Short side of the coarsest scale, in pixels, about."
     )
     max_scales: int | None = Field(default=None, ge=1, le=8, description="At most so many scales; 1 is a single pass.")
+    reach: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=4.0,
+        description="Holes wider than this part of the coarsest scale's short side are seen from further away; 0: all.",
+    )
     px_budget: int | None = Field(
         default=None,
         ge=4096,
@@ -204,6 +210,7 @@ OVERRIDES = (
     "learning_rate",
     "min_side",
     "max_scales",
+    "reach",
     "px_budget",
     "erosion",
     "known_loss",

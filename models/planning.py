@@ -129,9 +129,12 @@ def plan(mask: NDArray[np.bool_], preset: Preset, *, stride: int, native_size: i
     height, width = mask.shape
     min_side = preset.min_side or native_size
     if preset.windows:
-        found = windows.plan(mask, Sizing(stride, min_side, preset.max_scales, preset.context))
+        found = windows.plan(mask, Sizing(stride, min_side, preset.max_scales, preset.context, preset.reach))
     elif mask.any():
-        found = [Window(Box(0, 0, height, width), windows.scale_count(height, width, min_side, preset.max_scales))]
+        scales = windows.scale_count(height, width, min_side, preset.max_scales)
+        if preset.reach:
+            scales = min(scales, windows.scales_for(windows.thickness(mask), preset.reach * min_side))
+        found = [Window(Box(0, 0, height, width), scales)]
     else:
         found = []
     planned = (

@@ -18,6 +18,8 @@ class Preset:
     learning_rate: Adam's, on the features.
     min_side: pixels; the coarsest scale's short side comes close to this. None: the network's native size.
     max_scales: at most so many scales; 1 is a single pass without refinement.
+    reach: the coarsest scale is the finest at which no square within the hole is wider than this part of min_side: what
+        a network bridges at its best. 0: always as coarse as the window allows.
     px_budget: pixels; a larger picture is SHRUNK to this and comes back small, as the released code does. None: never.
     erosion: pixels, odd; diameter of the ellipse that erodes the hole before the loss.
     known_loss: add the L1 distance over the known pixels to the loss, as the released code does.
@@ -37,6 +39,7 @@ class Preset:
     learning_rate: float = 0.002
     min_side: int | None = None
     max_scales: int = 8
+    reach: float = 0.4
     px_budget: int | None = None
     erosion: int = 15
     known_loss: bool = True
@@ -56,6 +59,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "learning_rate": (1e-5, 1.0),
     "min_side": (64, 4096),
     "max_scales": (1, 8),
+    "reach": (0.0, 4.0),
     "px_budget": (4096, 1_000_000_000),
     "erosion": (1, 101),
     "context": (0.1, 4.0),
@@ -69,6 +73,7 @@ PRESETS = {
         "reference",
         min_side=512,
         max_scales=3,
+        reach=0.0,
         px_budget=1_800_000,
         windows=False,
         tile_side=None,
@@ -79,7 +84,7 @@ PRESETS = {
         fast=False,
     ),
     # The network as it is.
-    "single-pass": Preset("single-pass", max_scales=1, toned=False, healed=False),
+    "single-pass": Preset("single-pass", max_scales=1, toned=False, restrained=False, healed=False),
 }
 
 

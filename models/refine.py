@@ -98,7 +98,7 @@ def _finished(filled: Tensor, hole: Tensor, guide: Tensor | None, preset: Preset
     """The composite `filled` after the steps that follow optimisation. guide: the same part at half the size."""
     if preset.anchored and guide is not None:
         filled = _anchored(filled, hole, guide)
-    if preset.restrained and guide is not None:
+    if preset.restrained:
         filled = surroundings.restrained(filled, hole)
     if preset.healed:
         filled = surroundings.healed(filled, hole)

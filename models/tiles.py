@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from models.windows import Box
 
+WHOLE = 2_000_000  # pixels; a larger coarsest scale is computed in tiles too
+COARSE_SIDE = 1024  # pixels, the longest side of those
 MARGIN = 128  # pixels of context around the hole at the scale in question
 OVERLAP = 128  # pixels that neighbouring tiles share
 
@@ -38,7 +40,8 @@ def plan_levels(hole: NDArray[np.bool_], scales: int, stride: int, side: int | N
 
     side: pixels, the longest side of a tile. The window is padded to whole strides at the coarsest scale, so that the
     scales lie exactly on each other. None: every level is one tile, its size halved rounding down, as in the released
-    code. Tiles have even corners and sizes that are multiples of the stride, and all of the hole is in them.
+    code. Tiles have even corners and sizes that are multiples of the stride, and all of the hole is in them; the
+    coarsest level is a single one unless it is very large.
     """
     height, width = hole.shape
     if side is None:
@@ -52,8 +55,9 @@ def plan_levels(hole: NDArray[np.bool_], scales: int, stride: int, side: int | N
     for scale in range(scales):
         factor = 2 ** (scales - 1 - scale)
         h, w = height // factor, width // factor
-        tiles = (Box(0, 0, h, w),) if scale == 0 else tuple(_tiles(hole, h, w, factor, stride, side))
-        levels.append(Level(h, w, tiles))
+        whole = scale == 0 and h * w <= WHOLE
+        longest = max(side, COARSE_SIDE) if scale == 0 else side
+        levels.append(Level(h, w, (Box(0, 0, h, w),) if whole else tuple(_tiles(hole, h, w, factor, stride, longest))))
     return levels
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 CELL = 64  # pixels; blobs are told apart on a grid of such cells
 MIN_MARGIN = 64  # pixels of context around even the smallest hole
+GRAIN = 8  # pixels; how exactly the thickness of a hole is told
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,35 @@ class Window:
 
 @dataclass(frozen=True)
 class Sizing:
-    """What decides a window's size. stride and min_side in pixels; max_scales and context as in `Preset`."""
+    """What decides a window's size. stride and min_side in pixels; max_scales, context and reach as in `Preset`."""
 
     stride: int
     min_side: int
     max_scales: int
     context: float
+    reach: float
+
+
+def thickness(hole: NDArray[np.bool_]) -> int:
+    """Side of the largest square within `hole` (HxW bool), in pixels, to about GRAIN.
+
+    Single known pixels do not count.
+    """
+    height, width = (n // GRAIN for n in hole.shape)
+    blocks = hole[: height * GRAIN, : width * GRAIN].reshape(height, GRAIN, width, GRAIN)
+    cells = blocks.mean(axis=(1, 3), dtype=np.float32) >= 0.5
+    sums = np.pad(cells, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
+    low, high = 0, min(height, width)  # cells: a square of `low` is there
+    while low < high:
+        side = (low + high + 1) // 2
+        squares = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+        low, high = (side, high) if (squares == side * side).any() else (low, side - 1)
+    return (low + 1) * GRAIN
+
+
+def scales_for(thickness: int, bridged: float) -> int:
+    """How many scales, factor 2 apart, until a hole so thick is at most `bridged` pixels thick; at least 1."""
+    return 1 + max(0, math.ceil(math.log2(thickness / bridged)))
 
 
 def scale_count(height: int, width: int, min_side: int, max_scales: int) -> int:
@@ -83,7 +107,8 @@ def plan(mask: NDArray[np.bool_], sizing: Sizing) -> list[Window]:
     no window takes another one's unfilled hole for known pixels. No hole, no window.
     """
     parts = _parts(mask)
-    planned = [_around(part, mask.shape, sizing) for part in parts]
+    thick = [thickness(mask[part.slices]) if sizing.reach else 0 for part in parts]
+    planned = [_around(*part, mask.shape, sizing) for part in zip(parts, thick, strict=True)]
     merged = True
     while merged:
         merged = False
@@ -91,26 +116,28 @@ def plan(mask: NDArray[np.bool_], sizing: Sizing) -> list[Window]:
             j = i + 1
             while j < len(parts):
                 if planned[i].box.overlaps(planned[j].box):
-                    parts[i] = parts[i].union(parts.pop(j))
+                    parts[i], thick[i] = parts[i].union(parts.pop(j)), max(thick[i], thick.pop(j))
                     planned.pop(j)
-                    planned[i] = _around(parts[i], mask.shape, sizing)
+                    planned[i] = _around(parts[i], thick[i], mask.shape, sizing)
                     merged = True
                 else:
                     j += 1
     return sorted(planned, key=lambda w: (w.box.top, w.box.left))
 
 
-def _around(part: Box, shape: tuple[int, ...], sizing: Sizing) -> Window:
+def _around(part: Box, thick: int, shape: tuple[int, ...], sizing: Sizing) -> Window:
     """The window of one part of the hole: margin, then the least size, then whole strides at every scale.
 
-    Even a small hole is looked at from one scale further away, where there is one: at the resolution of a large photo
-    there is too little to go by next to it, and networks make debris up.
+    Even around a small hole it is twice the least size where there may be two scales: at the resolution of a large
+    photo there is little to go by next to it.
     """
     least = sizing.min_side * min(2, sizing.max_scales)
     margin = math.ceil(max(MIN_MARGIN, sizing.context * math.sqrt(part.height * part.width)))
     height = min(max(least, part.height + 2 * margin), shape[0])
     width = min(max(least, part.width + 2 * margin), shape[1])
     scales = scale_count(height, width, sizing.min_side, sizing.max_scales)
+    if sizing.reach:
+        scales = min(scales, scales_for(thick, sizing.reach * sizing.min_side))
     unit = sizing.stride * 2 ** (scales - 1)
     top, bottom = _interval(part.top, part.bottom, -(-height // unit) * unit, shape[0])
     left, right = _interval(part.left, part.right, -(-width // unit) * unit, shape[1])

@@ -32,6 +32,7 @@ class Parameters(TypedDict, total=False):
     learning_rate: float | None
     min_side: int | None
     max_scales: int | None
+    reach: float | None
     px_budget: int | None
     erosion: int | None
     known_loss: bool | None

@@ -279,14 +279,14 @@ def test_a_plan_for_a_worker_that_has_been_measured(api, service):
     measured = TINY.model_copy(update={"seconds_per_work_pixel": 1e-6})
     presence.announce(service.redis, worker("a"))
     presence.announce(service.redis, worker("b", networks=[measured]))
-    plan = api.post("/v1/plans", files=support.square_form(), data={"iterations": "5"}).json()
+    plan = api.post("/v1/plans", files=support.square_form(), data={"iterations": "5", "reach": "0"}).json()
     assert plan["network"] == "tiny"
     (window,) = plan["windows"]
     assert len(window["scales"]) > 1
     assert plan["estimated_seconds"] == pytest.approx(plan["work_pixels"] * 1e-6, abs=0.001)
     held = HELD * window["scales"][-1]["width"] * window["scales"][-1]["height"]
     assert plan["estimated_peak_bytes"] == held + plan["largest_refined_pixels"] * 10_000 > held
-    longer = api.post("/v1/plans", files=support.square_form(), data={"iterations": "50"}).json()
+    longer = api.post("/v1/plans", files=support.square_form(), data={"iterations": "50", "reach": "0"}).json()
     assert longer["work_pixels"] > plan["work_pixels"]
     small = api.post("/v1/plans", files=support.square_form(), data={"preset": "reference", "px_budget": "5000"})
     assert small.json()["width"] == small.json()["height"] == 70

@@ -66,7 +66,7 @@ def test_the_bounds_are_the_engines(field):
         text = f"{good:g}" if isinstance(low, float) else f"{int(good)}"
         taken = Parameters.from_fields({field: text}).overrides()
         assert getattr(resolve_preset("default", taken), field) == good
-    beyond = (low / 2, high * 2) if isinstance(low, float) else (int(low) - 2, int(high) + 2)
+    beyond = (low - 1e-6, high * 2) if isinstance(low, float) else (int(low) - 2, int(high) + 2)
     for bad in beyond:
         assert field in wrong_fields(**{field: str(bad)})
         with pytest.raises(PresetError):

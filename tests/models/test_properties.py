@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from models import Cancelled, inpaint, pyramid, resolve_preset, tiles, windows
 from models.lama import Lama, LamaConfig
 from models.refine import feather
+from models.windows import Box
 
 sizes = st.integers(1, 90)
 
@@ -94,10 +95,11 @@ def test_padding_reflects_and_keeps_what_was_there(h, w, more_h, more_w):
     st.sampled_from([8, 128]),
     st.sampled_from([64, 512]),
     st.floats(0.1, 4.0),
+    st.sampled_from([0.0, 0.1, 0.4]),
 )
 @settings(max_examples=60)
-def test_windows_cover_the_hole_once_and_stay_inside(mask, stride, min_side, context):
-    plan = windows.plan(mask, windows.Sizing(stride, min_side, 8, context))
+def test_windows_cover_the_hole_once_and_stay_inside(mask, stride, min_side, context, reach):
+    plan = windows.plan(mask, windows.Sizing(stride, min_side, 8, context, reach))
 
     covered = np.zeros(mask.shape, int)
     for window in plan:
@@ -136,7 +138,9 @@ def test_tiles_hold_all_of_the_hole_at_every_scale(mask, scales, stride, side):
             assert 0 <= box.top < box.bottom <= level.height
             assert 0 <= box.left < box.right <= level.width
             assert box.height % stride == box.width % stride == box.top % 2 == box.left % 2 == 0
-            assert number == 0 or max(box.height, box.width) <= max(side, 2 * stride)
+            assert level.tiles == (Box(0, 0, level.height, level.width),) or max(box.height, box.width) <= max(
+                tiles.COARSE_SIDE if number == 0 else side, side, 2 * stride
+            )
             assert (feather(box, level.height, level.width, hole) > 0).all()
             covered[box.slices] += 1
         assert covered[at_scale[0, 0] > 0].min() >= 1
@@ -165,15 +169,46 @@ def test_distant_blobs_get_windows_of_their_own_and_near_ones_share():
     mask[100:160, 100:180] = True
     mask[150:200, 300:360] = True
     mask[2500:2600, 3500:3600] = True
-    plan = windows.plan(mask, windows.Sizing(8, 512, 8, 0.5))
-    # Twice the native size each, however small the hole: the coarsest scale sees it from further away.
-    assert [(w.box.height, w.box.width, w.scales) for w in plan] == [(1024, 1024, 2), (1024, 1024, 2)]
+    # Twice the native size each, however small the hole.
+    for reach, scales in ((0.0, 2), (0.1, 2), (0.4, 1)):
+        plan = windows.plan(mask, windows.Sizing(8, 512, 8, 0.5, reach))
+        assert [(w.box.height, w.box.width, w.scales) for w in plan] == [(1024, 1024, scales)] * 2
+
+
+def test_the_thicker_the_hole_the_further_away_it_is_seen_from():
+    mask = np.zeros((4000, 4000), bool)
+    mask[1000:3000, 1000:1100] = True  # long, but a network bridges it
+    sizing = windows.Sizing(8, 512, 8, 0.5, 0.4)
+    assert [w.scales for w in windows.plan(mask, sizing)] == [1]
+    mask[1500:1800, 1000:1300] = True
+    assert [w.scales for w in windows.plan(mask, sizing)] == [2]
+    mask[1500:2200, 1000:1700] = True
+    assert [w.scales for w in windows.plan(mask, sizing)] == [3]
+
+
+@pytest.mark.parametrize(("side", "speckled"), [(40, False), (136, False), (136, True), (1, False)])
+def test_thickness_is_the_side_of_the_largest_square(side, speckled):
+    mask = np.zeros((300, 400), bool)
+    mask[50 : 50 + side, 100 : 100 + side] = True
+    mask[10:14] = True
+    if speckled:
+        mask[::7, ::7] = False
+    assert side - windows.GRAIN <= windows.thickness(mask) <= side + 2 * windows.GRAIN
+
+
+def test_a_long_thin_hole_is_filled_tile_by_tile(tiny):
+    image, mask = np.full((900, 4000, 3), 90, np.uint8), np.zeros((900, 4000), bool)
+    mask[430:450, 20:3980] = True
+    result = inpaint(image, mask, network=tiny, preset=resolve_preset("default", {"min_side": 400}))
+    (run,) = result.runs
+    assert [len(scale.losses) > 3 for scale in run.scales] == [True]
+    assert np.array_equal(result.image[~mask], image[~mask])
 
 
 def test_the_window_of_a_small_hole_does_not_grow_with_the_photo():
     small, large = (np.zeros((side, side), bool) for side in (2000, 10_000))
     small[900:1000, 900:1000] = large[5000:5100, 5000:5100] = True
-    sizing = windows.Sizing(128, 512, 8, 0.5)
+    sizing = windows.Sizing(128, 512, 8, 0.5, 0.4)
 
     def sizes(plan):
         return [(w.box.height, w.box.width) for w in plan]
@@ -225,7 +260,8 @@ def test_thin_strokes_that_erosion_empties_give_numbers(tiny, preset):
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     mask = np.zeros((256, 256), bool)
     mask[100:103, 20:230] = True
-    result = inpaint(image, mask, network=tiny, preset=resolve_preset(preset, {"min_side": 64, "windows": False}))
+    changes = {"min_side": 64, "windows": False, "reach": 0}
+    result = inpaint(image, mask, network=tiny, preset=resolve_preset(preset, changes))
     assert len(result.runs[0].scales) == 3
     assert np.isfinite(result.composite).all()
     assert all(math.isfinite(float(loss)) for scale in result.runs[0].scales for t in scale.losses for loss in t)
