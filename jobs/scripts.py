@@ -1,6 +1,7 @@
 """The Lua scripts that make each change of a job one atomic step. The server's clock is the only clock.
 
-Keys of a job: a hash (`seq`, `status`, `attempt`, `cancel`, `record`, `progress`) and a stream of events.
+Keys of a job: a hash (`seq`, `status`, `attempt`, `cancel`, `record`, `progress`, and in `by:<status>` the token of the
+last change that ended in that state) and a stream of events.
 Keys of all jobs, sorted sets by time in milliseconds: `queued`, `leases`, `expiry`, `deletions`, `starts` (until when
 a worker has to have begun) and `inputs` (since when image and mask are not needed any more). `order` has the queued
 jobs by priority and the time since when they wait. `index:<owner>:<status>` has the ids of an owner's jobs, which
@@ -55,8 +56,11 @@ local lease_ms, expires_ms = tonumber(ARGV[10]), tonumber(ARGV[11])
 local tombstone_ms, cap, only_dead = tonumber(ARGV[12]), ARGV[13], ARGV[14]
 local rank, start_ms, keep_inputs = tonumber(ARGV[15]), tonumber(ARGV[16]), ARGV[17]
 local most_queued, dead_letter, code = tonumber(ARGV[18]), ARGV[19], ARGV[20]
-local owner_id, network, networks = ARGV[21], ARGV[22], ARGV[23]
-if (redis.call('HGET', job, 'seq') or '0') ~= expected then return 0 end
+local owner_id, network, networks, token = ARGV[21], ARGV[22], ARGV[23], ARGV[24]
+if (redis.call('HGET', job, 'seq') or '0') ~= expected then
+  -- A client that got no answer sends the command again: if the first one was carried out, this is its answer.
+  return redis.call('HGET', job, 'by:' .. status) == token and tonumber(expected) + 1 or 0
+end
 if only_dead == '1' then
   local lease = redis.call('ZSCORE', leases, id)
   if lease and tonumber(lease) > now then return -1 end
@@ -82,7 +86,7 @@ elseif before == 'running' and status ~= 'running' and tonumber(limits.running_j
   end
 end
 redis.call('HSET', job, 'seq', seq, 'status', status, 'attempt', attempt, 'cancel', cancel, 'record', record,
-  'progress', progress)
+  'progress', progress, 'by:' .. status, token)
 if before ~= status then
   local came = status
   if status == 'queued' then came = not before and 'accepted' or before == 'running' and 'requeued' or 'retried' end

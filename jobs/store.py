@@ -6,6 +6,7 @@ Any number of processes may use a store at once, and any number of threads one o
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, get_args
@@ -164,7 +165,9 @@ class JobStore:
     # ---- the life of a job
 
     def create(self, job: Job) -> Job:
-        """Store a new queued job. Raises ValueError when the id is taken, QueueFull, TooManyJobs."""
+        """Store a new queued job. Raises ValueError when the id is taken, QueueFull, TooManyJobs; redis.RedisError, and
+        then the job may be there all the same.
+        """
         stored = self._commit(job, expected=0, event=job.status)
         if stored is None:
             raise ValueError(f"job {job.id} exists already")
@@ -314,7 +317,10 @@ class JobStore:
     def _commit(
         self, job: Job, *, expected: int, event: str, dead: bool = False, told: Announcement | None = None
     ) -> Job | None:
-        """Write `job` if the stored seq is still `expected`; None if not. Raises LeaseLost, see `update`."""
+        """Write `job` if the stored seq is still `expected`; None if not. Raises LeaseLost, see `update`.
+
+        The client repeats a command whose answer was lost; the token tells that from somebody else's change.
+        """
         record = job.model_dump_json(exclude={"seq", "progress"}, exclude_defaults=True)
         progress = job.progress.model_dump_json() if job.progress else ""
         seq = self._commit_script(
@@ -345,7 +351,7 @@ class JobStore:
                 self._settings.max_queued_jobs,
                 int(job.dead_letter),
                 job.error.code if job.status is Status.FAILED and job.error else "",
-                *(job.owner or "", job.parameters.network, NETWORKS),
+                *(job.owner or "", job.parameters.network, NETWORKS, secrets.token_hex(8)),
                 *(told or ("", "", "", "")),  # these five stay last
                 progress_interval_ms(job, self._settings),
             ],
