@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 import numpy as np
+import redis
 from kombu.exceptions import OperationalError
 from numpy.typing import NDArray
 
@@ -92,8 +93,9 @@ def accept(
 ) -> Job:
     """Store the images, create the job, tell the workers. On failure nothing stays.
 
-    announce: called with the job's id before there is such a job. Raises ServiceUnavailable, redis.RedisError, and
-    what `announce` raises.
+    announce: called with the job's id before there is such a job. Raises ServiceUnavailable, what `announce` raises,
+    and redis.RedisError: then nobody knows whether there is a job, and the images stay until jobs.janitor sweeps those
+    that belong to none.
     """
     job = new_job(
         service.store.now(),
@@ -110,6 +112,8 @@ def accept(
         if announce is not None:
             announce(job.id)
         job = service.store.create(job)
+    except redis.RedisError:
+        raise  # the store may have made the job before its answer was lost, and then the images are needed
     except BaseException:
         service.blobs.delete(job.id)
         raise
