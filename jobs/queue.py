@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any, get_args
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 from celery import Celery  # type: ignore[import-untyped]
+from redis.connection import parse_url
 
 from jobs.parameters import NetworkChoice, Priority
 from jobs.settings import Settings
@@ -79,6 +81,7 @@ def make_app(settings: Settings) -> Celery:
         broker_transport_options=transport,
         result_backend_transport_options={"visibility_timeout": settings.visibility_timeout_seconds},
         visibility_timeout=settings.visibility_timeout_seconds,
+        broker_use_ssl=broker_tls(settings.redis_url),
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         worker_cancel_long_running_tasks_on_connection_loss=False,
@@ -90,12 +93,27 @@ def make_app(settings: Settings) -> Celery:
 
 
 def broker_url(redis_url: str) -> str:
-    """The same server as Celery writes it: a unix socket is `redis+socket://`."""
+    """The same server as Celery writes it: a unix socket is `redis+socket://`, and TLS is not the URL's matter."""
     if not redis_url.startswith("unix://"):
-        return redis_url
+        parts = urlsplit(redis_url)
+        kept = [(name, value) for name, value in parse_qsl(parts.query) if not name.startswith("ssl_")]
+        return urlunsplit(parts._replace(query=urlencode(kept)))
     path, _, query = redis_url.removeprefix("unix://").partition("?")
     database = query.removeprefix("db=") if query.startswith("db=") else "0"
     return f"redis+socket://{path}?virtual_host={database}"
+
+
+def broker_tls(redis_url: str) -> dict[str, Any] | None:
+    """How Celery is to do TLS with the server: as the job store does, None where it does not.
+
+    redis-py checks certificate and host name unless the URL says otherwise (`ssl_cert_reqs`, `ssl_ca_certs`, and so
+    on); kombu on its own checks neither.
+    """
+    if not redis_url.startswith("rediss://"):
+        return None
+    read: dict[str, Any] = parse_url(redis_url)  # type: ignore[no-untyped-call]
+    asked = {name: value for name, value in read.items() if name.startswith("ssl_")}
+    return {"ssl_cert_reqs": "required", "ssl_check_hostname": True, **asked}
 
 
 def send(app: Celery, job_id: str, priority: Priority = "normal", network: NetworkChoice = "auto") -> None:

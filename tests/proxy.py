@@ -1,4 +1,4 @@
-"""A TCP proxy before a Valkey that loses answers: the command is carried out, and the client never hears of it."""
+"""A TCP proxy before a Valkey. It can lose answers: the command is carried out, and the client never hears of it."""
 
 import contextlib
 import socket
@@ -6,12 +6,16 @@ import threading
 
 
 class Proxy:
-    """Listens on 127.0.0.1, `url`; passes everything to the unix socket of a Valkey. Use as a context manager."""
+    """Listens on 127.0.0.1, `url`; passes everything to the unix socket of a Valkey. Use as a context manager.
 
-    def __init__(self, valkey_url):
+    tls: the context of a server that is reached over TLS.
+    """
+
+    def __init__(self, valkey_url, tls=None):
+        self._tls = tls
         self._target = valkey_url.removeprefix("unix://")
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.url = f"redis{'s' if tls else ''}://127.0.0.1:{self._listener.getsockname()[1]}"
         self._lock, self._word, self._most = threading.Lock(), None, None
         self.dropped = 0  # answers that were lost so far
         self._sockets, self._threads = [self._listener], []
@@ -47,6 +51,12 @@ class Proxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                if self._tls:
+                    try:
+                        client = self._tls.wrap_socket(client, server_side=True)
+                    except OSError:  # the client does not like it
+                        client.close()
+                        continue
                 server = socket.socket(socket.AF_UNIX)
                 self._sockets += [client, server]
                 server.connect(self._target)

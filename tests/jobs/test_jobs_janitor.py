@@ -225,6 +225,7 @@ def test_taking_back_what_dead_workers_held(service, janitor, as_lost, losses):
     ("url", "broker"),
     [
         ("redis://h:1/2", "redis://h:1/2"),
+        ("rediss://u:p%40@h:1/2?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem", "rediss://u:p%40@h:1/2"),
         ("unix:///run/v.sock", "redis+socket:///run/v.sock?virtual_host=0"),
         ("unix:///run/v.sock?db=3", "redis+socket:///run/v.sock?virtual_host=3"),
     ],
