@@ -11,7 +11,9 @@ from collections import deque
 import torch
 
 from jobs.errors import NetworkUnavailable
+from jobs.parameters import NetworkChoice
 from jobs.presence import NetworkFacts
+from jobs.queue import NETWORKS
 from jobs.settings import Settings
 from models import CheckpointError, Network, NetworkError, load_network
 from models.download import weights_path
@@ -23,6 +25,7 @@ log = logging.getLogger(__name__)
 
 MEASURED_JOBS = 9  # the last ones, whose median tells how fast a network is here
 BIG_LAMA_STRIDE = 8
+FULL_NAMES = {"builtin": BUILTIN.stem, "big-lama": "big-lama"}
 
 WHY = {
     "auto": "Big-LaMa when its weights are present, otherwise the built-in network",
@@ -32,7 +35,11 @@ WHY = {
 
 
 class Networks:
-    """Networks by the name they are asked for. The resident one answers to `auto` and to its own name."""
+    """Networks by the name they are asked for. The resident one answers to `auto` and to its own name.
+
+    What there is, is looked up once: weights that come later are for the next start, as a worker's queues stay those of
+    its start. Any number of threads may use it; only those that ask for a network wait while it is loaded.
+    """
 
     def __init__(self, settings: Settings):
         """Load the resident network. Raises NetworkError or CheckpointError."""
@@ -45,13 +52,16 @@ class Networks:
             settings.network,
             WHY.get(settings.network, "this file is asked for by REFINERY_NETWORK"),
         )
-        self._held: dict[str, Network] = {"auto": self.resident}
-        for name, full_name in (("builtin", BUILTIN.stem), ("big-lama", "big-lama")):
-            if self.resident.name == full_name:
-                self._held[name] = self.resident
-        self._loading = threading.Lock()
+        self._lock = threading.Lock()  # for the dictionaries, never held for long
+        self._loading = {name: threading.Lock() for name in NETWORKS}
+        self._held: dict[str, Network] = {}
         self._measured: dict[str, deque[float]] = {}
-        self._taken = settings.worker_networks
+        self._facts = {facts.name: facts for facts in _loadable()}
+        own = [name for name, full_name in FULL_NAMES.items() if full_name == self.resident.name]
+        for name in ("auto", *own):
+            self._hold(name, self.resident)
+        there = {name for facts in self._facts.values() for name in facts.parameter}
+        self._choices = there & set(settings.worker_networks or there)
 
     @property
     def device(self) -> str:
@@ -65,12 +75,12 @@ class Networks:
             return int(torch.cuda.get_device_properties(device).total_memory)
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
-    def get(self, name: str) -> Network:
+    def get(self, name: NetworkChoice) -> Network:
         """The network for a job's `network` parameter. Raises NetworkUnavailable."""
-        with self._loading:
+        with self._loading[name]:
             if name not in self._held:
                 try:
-                    self._held[name] = load_network(name, device=self._device)
+                    self._hold(name, load_network(name, device=self._device))
                 except (NetworkError, CheckpointError) as error:
                     log.error("network %s cannot be loaded: %s", name, error)
                     raise NetworkUnavailable(
@@ -81,40 +91,42 @@ class Networks:
 
     def measured(self, network: Network, seconds_per_work_pixel: float) -> None:
         """A job ran on it, so fast."""
-        with self._loading:
+        with self._lock:
             self._measured.setdefault(network.name, deque(maxlen=MEASURED_JOBS)).append(seconds_per_work_pixel)
 
     def facts(self) -> list[NetworkFacts]:
-        """What this worker holds, and what it could load, by name."""
-        with self._loading:
-            held: dict[str, NetworkFacts] = {}
-            for parameter, network in self._held.items():
-                known = held.get(network.name)
-                held[network.name] = NetworkFacts(
-                    name=network.name,
-                    parameter=[*(known.parameter if known else []), parameter],
-                    loaded=True,
-                    stride=network.stride,
-                    native_size=network.native_size,
-                    bytes_per_refined_pixel=network.fast().bytes_per_pixel[0],
-                    bytes_per_forward_pixel=network.fast().forward_bytes_per_pixel,
-                )
-            every = {**{facts.name: facts for facts in _loadable()}, **held}
-            return [
-                facts.model_copy(
-                    update={
-                        "parameter": [p for p in facts.parameter if not self._taken or p in self._taken],
-                        "seconds_per_work_pixel": statistics.median(self._measured[name])
-                        if name in self._measured
-                        else None,
-                    }
-                )
-                for name, facts in sorted(every.items())
-            ]
+        """What this worker holds, and what it could load, by name; only under the parameters that it takes jobs for."""
+        with self._lock:
+            every = sorted(self._facts.items())
+            speeds = {name: statistics.median(last) for name, last in self._measured.items()}
+        return [
+            facts.model_copy(
+                update={
+                    "parameter": [name for name in facts.parameter if name in self._choices],
+                    "seconds_per_work_pixel": speeds.get(name),
+                }
+            )
+            for name, facts in every
+        ]
 
     def choices(self) -> list[str]:
-        """The values of a job's `network` that this worker takes jobs for."""
-        return sorted({name for facts in self.facts() for name in facts.parameter})
+        """The values of a job's `network` that this worker takes jobs for; they stay the same."""
+        return sorted(self._choices)
+
+    def _hold(self, parameter: str, network: Network) -> None:
+        fast = network.fast()  # made here, so that nobody else waits for it
+        with self._lock:
+            known = self._facts.get(network.name)
+            self._facts[network.name] = NetworkFacts(
+                name=network.name,
+                parameter=sorted({parameter, *(known.parameter if known else ())}),
+                loaded=True,
+                stride=network.stride,
+                native_size=network.native_size,
+                bytes_per_refined_pixel=fast.bytes_per_pixel[0],
+                bytes_per_forward_pixel=fast.forward_bytes_per_pixel,
+            )
+            self._held[parameter] = network
 
 
 def _loadable() -> list[NetworkFacts]:
