@@ -18,6 +18,7 @@ from kombu.exceptions import OperationalError
 
 from jobs import queue
 from jobs.blobs import BlobMissing, Blobs
+from jobs.contact import Contact
 from jobs.errors import NetworkUnavailable, RefineryError, problem_of
 from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
 from jobs.presence import workers
@@ -37,17 +38,20 @@ class Janitor:
     def __init__(self, client: redis.Redis, store: JobStore, blobs: Blobs, app: Celery, settings: Settings) -> None:
         self._redis, self._store, self._blobs, self._app, self._settings = client, store, blobs, app, settings
         self._turns = Turns(client)
+        self.contact = Contact(client, settings.lease_seconds)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
         self._rounds = 0
 
     def start(self) -> None:
         """Begin with rounds every `janitor_interval_seconds`."""
+        self.contact.start()
         self._thread.start()
 
     def stop(self, *, wait_seconds: float = 10.0) -> None:
         """End after the present round; wait for that so long at most."""
         self._stop.set()
+        self.contact.stop(wait_seconds=wait_seconds)
         self._thread.join(timeout=wait_seconds)
 
     def tick(self) -> None:
@@ -67,11 +71,12 @@ class Janitor:
     def requeue_lost(self) -> list[Job]:
         """Take jobs back from workers that no longer renew their lease; the changed jobs.
 
-        None while the store has been up for less than a lease: nobody could renew while it was away.
+        None until this process has heard the store for a whole lease without a break: while it was down, or frozen, or
+        loaded its file, nobody could renew.
         """
         changed: list[Job] = []
         lost = self._store.due(LEASES)
-        if lost and self._redis.info("server")["uptime_in_seconds"] < self._settings.lease_seconds:
+        if lost and self.contact.hear() < self._settings.lease_seconds:
             return changed
         for job_id in lost:
             try:

@@ -85,7 +85,7 @@ def test_a_claimed_job_is_worked_on(far, service, proxy, lose_reply):
 
 
 def test_a_job_taken_back_gets_its_message(far, service, proxy, lose_reply):
-    support.wait_until(lambda: service.redis.info("server")["uptime_in_seconds"] >= 1)
+    support.wait_until(lambda: far.janitor.contact.hear() >= far.settings.lease_seconds)
     job = service.store.create(make_job(service.store))
     service.store.claim(job.id, "w")
     service.redis.zadd(LEASES, {job.id: 0})

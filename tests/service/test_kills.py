@@ -1,5 +1,6 @@
 """Killing the real parts: a Valkey, two workers and an api. After each, the ledger of all jobs has nothing wrong."""
 
+import os
 import signal
 import threading
 import time
@@ -80,6 +81,21 @@ def test_a_killed_valkey_comes_back_and_the_workers_with_it(fleet, nothing_wrong
     assert ledger.count(Status.SUCCEEDED) == len(jobs)
     assert [worker.code for worker in workers] == [None, None], "the workers lived through it"
     assert {job.losses for job in ledger.jobs} == {0}, "and none of them lost its job"
+
+
+@pytest.mark.parametrize("fleet", [{"lease_seconds": 4}], indirect=True)
+def test_a_valkey_frozen_past_the_leases_costs_no_job_its_worker(fleet, nothing_wrong):
+    worker = fleet.start_worker()
+    fleet.wait_for_workers(1)
+    job_id = fleet.submit(min_side=64, iterations=60)
+    fleet.wait_for(job_id, Status.RUNNING)
+    support.wait_until(lambda: fleet.service.janitor.contact.hear() > 4)  # as the api and the worker have then too
+    os.kill(fleet.valkey.child.pid, signal.SIGSTOP)
+    time.sleep(4.5)
+    os.kill(fleet.valkey.child.pid, signal.SIGCONT)
+    job = fleet.wait_for(job_id)
+    assert (job.status, job.attempt, job.losses, worker.code) == (Status.SUCCEEDED, 1, 0, None)
+    nothing_wrong()
 
 
 def test_an_api_killed_in_the_middle_of_uploads_leaves_no_blob(fleet, nothing_wrong):
