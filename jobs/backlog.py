@@ -6,25 +6,23 @@ from typing import Any
 
 import redis
 
-from jobs import queue
-from jobs.store import DURATIONS
+from jobs.store import REFINED
+from jobs.turns import NETWORKS, Turns
 
-UNMEASURED_SECONDS = 30.0  # taken for a job's time while none has succeeded
+UNMEASURED_SECONDS = 30.0  # taken for a job's time while none of its network has succeeded
 
 
 def queue_seconds(client: redis.Redis) -> dict[str, float]:
-    """Seconds of one worker's time that wait, for each value of a job's `network`.
+    """Seconds of a device's time that wait, for each value of a job's `network`.
 
-    The jobs in its queue, times the mean duration of the last ones that succeeded, of whatever network. The cost
-    does not grow with the jobs. Raises redis.RedisError.
+    The jobs that wait for nothing but a worker, times the mean time that the last ones that succeeded there had the
+    device: decoding and encoding run beside it, and so does the wait for it, of which a worker with two jobs has much.
+    The cost grows with the owners of queued jobs, not with the jobs. Raises redis.RedisError.
     """
-    names = {network: queue.lists_of(network) for network in queue.NETWORKS}
-    pipe = client.pipeline(transaction=False)
-    pipe.lrange(DURATIONS, 0, -1)
-    for lists in names.values():
-        for name in lists:
-            pipe.llen(name)
-    last, *lengths = pipe.execute()
-    mean: Any = sum(map(float, last)) / len(last) if last else UNMEASURED_SECONDS
-    counts = iter(lengths)
-    return {network: sum(next(counts) for _ in lists) * mean for network, lists in names.items()}
+    turns = Turns(client)
+    return {network: turns.waiting(network) * _mean(client, network) for network in NETWORKS}
+
+
+def _mean(client: redis.Redis, network: str) -> float:
+    last: Any = client.lrange(REFINED + network, 0, -1)
+    return sum(map(float, last)) / len(last) if last else UNMEASURED_SECONDS

@@ -62,7 +62,9 @@ class ServiceCollector(Collector):
         if found is not None:
             yield from _of(found)
             waiting = GaugeMetricFamily(
-                "refinery_queue_seconds", "Work that waits, in seconds of one worker, by network.", labels=["network"]
+                "refinery_queue_seconds",
+                "Work that waits, in seconds of one device, by network: jobs times the mean of the last refinements.",
+                labels=["network"],
             )
             for network, value in seconds.items():
                 waiting.add_metric([network], value)

@@ -29,6 +29,7 @@ SPACE = "refinery:"
 QUEUED, LEASES, EXPIRY, DELETIONS = (SPACE + n for n in ("queued", "leases", "expiry", "deletions"))
 ORDER, STARTS, INPUTS, DURATIONS = (SPACE + n for n in ("order", "starts", "inputs", "durations"))
 RANKS: dict[Priority, int] = {"high": 0, "normal": 1, "low": 2}  # of a priority in ORDER
+REFINED = SPACE + "refined:"  # and a network as jobs ask for it: seconds on the device; see jobs.backlog
 DURATIONS_KEPT = 20
 RELEASED, DEAD, TOTALS = SPACE + "released", SPACE + "dead-letters", SPACE + "totals"
 FULL_PAUSE_SECONDS = 10  # before a client should try a full queue again
@@ -283,9 +284,13 @@ class JobStore:
         except UnknownJob:
             raise lease_lost(job_id, attempt) from None
         if job.status is Status.SUCCEEDED and job.started_at and job.completed_at:
+            spent = {DURATIONS: (job.completed_at - job.started_at).total_seconds()}
+            if "refine" in job.timings_seconds:
+                spent[REFINED + job.parameters.network] = job.timings_seconds["refine"]
             pipe = self._redis.pipeline()
-            pipe.lpush(DURATIONS, (job.completed_at - job.started_at).total_seconds())
-            pipe.ltrim(DURATIONS, 0, DURATIONS_KEPT - 1)
+            for name, seconds in spent.items():
+                pipe.lpush(name, seconds)
+                pipe.ltrim(name, 0, DURATIONS_KEPT - 1)
             pipe.execute()
         return job
 

@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from jobs import events, presence, queue
+from jobs.backlog import UNMEASURED_SECONDS, queue_seconds
 from jobs.job import InputInfo, Job, Status, new_id
 from jobs.parameters import Parameters
 from tests import support
@@ -99,6 +100,17 @@ def test_a_worker_leaves_alone_what_it_is_not_to_do(service, submit, worker):
     assert wait_for(service, submit(preset="single-pass", network="builtin"), Status.SUCCEEDED)
     assert service.store.find(left).status is Status.QUEUED
     assert left in queue.waiting_ids(service.redis)
+
+
+def test_queue_seconds_are_those_on_the_device(service, submit, worker):
+    process = worker(worker_networks=("builtin",))
+    done = wait_for(service, submit(preset="single-pass", network="builtin"), Status.SUCCEEDED)
+    process.terminate()
+    process.communicate(timeout=60)
+    for network in ("builtin", "builtin", "auto"):
+        submit(preset="single-pass", network=network)
+    expected = {"builtin": 2 * done.timings_seconds["refine"], "auto": UNMEASURED_SECONDS, "big-lama": 0.0}
+    assert queue_seconds(service.redis) == expected
 
 
 def test_a_message_delivered_twice_does_nothing(service, submit, worker):
