@@ -16,6 +16,7 @@ from jobs.store import JobStore
 from models import Cancelled, DeadlineExceeded, Step
 
 log = logging.getLogger(__name__)
+PAUSE_SECONDS = 2.0  # at least, after the store did not answer
 
 
 class HandBack(Exception):
@@ -37,6 +38,7 @@ class Watch:
         self._store, self._job, self._stopping, self._alive = store, job, stopping, alive
         self._interval = settings.progress_interval_seconds
         self._written = -1e9
+        self._quiet_until = -1e9
         self._previews = 0
         seconds = job.parameters.run_deadline_seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
@@ -80,16 +82,22 @@ class Watch:
         self._alive()
         if self._stopping.is_set():
             raise HandBack
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise DeadlineExceeded("its run_deadline_seconds are over")
+        began = time.monotonic()
+        if began < self._quiet_until:
+            return
         try:
             if progress is None:
                 wanted = self._store.cancel_wanted(self._job.id, self._job.attempt)
             else:
                 wanted = self._store.progress(self._job.id, self._job.attempt, progress)
         except redis.RedisError as error:
-            # The work goes on: the server may be back before the job is done; the lease decides whose it is.
+            # The work goes on: the server may be back before the job is done; the lease decides whose it is. And
+            # at half its pace at least: the client may take half a minute to give up, and must not at every step.
+            now = time.monotonic()
+            self._quiet_until = now + max(PAUSE_SECONDS, now - began)
             log.warning("job %s: progress not written: %s", self._job.id, error)
             return
         if wanted:
             raise Cancelled("canceled by its owner")
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            raise DeadlineExceeded("its run_deadline_seconds are over")
