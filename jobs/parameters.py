@@ -28,7 +28,8 @@ MetadataValue = Annotated[str, StringConstraints(max_length=256)]
 class Parameters(BaseModel):
     """The parameters of one job. An override that is None is left to the preset."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # In a stored job, what a newer version added is passed over; of a client, unknown ones are refused below.
+    model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra={"additionalProperties": False})
 
     preset: Literal["default", "reference", "single-pass"] = Field(
         default="default",
@@ -172,7 +173,7 @@ class Parameters(BaseModel):
             with contextlib.suppress(ValueError, RecursionError):
                 members["metadata"] = json.loads(members["metadata"])
         try:
-            return cls.model_validate(members)
+            return cls.model_validate(members, extra="forbid")
         except ValidationError as error:
             raise _invalid(error, ("image", "mask")) from None
 
@@ -183,7 +184,7 @@ class Parameters(BaseModel):
         Raises InvalidParameters with every wrong field in its `errors`.
         """
         try:
-            return cls.model_validate_json(json.dumps(members), strict=True)
+            return cls.model_validate_json(json.dumps(members), strict=True, extra="forbid")
         except ValidationError as error:
             raise _invalid(error, ("image_url", "mask_url")) from None
 
