@@ -1,8 +1,9 @@
 """`python -m bench.chaos --minutes N`: a service of real processes is killed at random; the ledger of its jobs.
 
 Workers are killed, frozen past their leases and thawed, and told to stop; Valkey is killed and comes back with its
-file; the api is killed in the middle of uploads; jobs are canceled; one webhook in ten is answered with an error. Then
-everything is left alone until all jobs have ended. Exits with 1 when anything is wrong in the end.
+file, or is frozen; the api is killed in the middle of uploads, or frozen; jobs are canceled; one webhook in ten is
+answered with an error. Workers that ended by themselves are replaced, as a supervisor would. Then everything is left
+alone until all jobs have ended. Exits with 1 when anything is wrong in the end.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ WEIGHTS = {
     "freeze a worker": 3,
     "stop a worker": 3,
     "kill valkey": 2,
+    "freeze valkey": 2,
     "kill the api": 3,
+    "freeze the api": 2,
     "cancel a job": 4,
 }
 
@@ -50,8 +53,8 @@ class Chaos:
         self._fleet, self._random, self._bucket = fleet, random.Random(seed), bucket
         self._weights = {**WEIGHTS, **({"fail the bucket": 3} if bucket else {})}
         self._fleet.receiver.reply = self._reply
-        for _ in range(workers):
-            fleet.start_worker()
+        self._workers = workers
+        self._top_up()
         fleet.start_api()
         self.done: Counter[str] = Counter()
         self.refused = 0
@@ -67,6 +70,7 @@ class Chaos:
         while time.monotonic() < deadline:
             time.sleep(self._random.uniform(*PAUSE_SECONDS))
             what = self._random.choices(list(self._weights), list(self._weights.values()))[0]
+            self._top_up()
             self.done[what] += 1
             print(f"{seconds - (deadline - time.monotonic()):6.1f} s  {what}", flush=True)
             {
@@ -74,17 +78,27 @@ class Chaos:
                 "freeze a worker": self._freeze_worker,
                 "stop a worker": self._stop_worker,
                 "kill valkey": self._kill_valkey,
+                "freeze valkey": self._freeze_valkey,
                 "kill the api": self._kill_api,
+                "freeze the api": self._freeze_api,
                 "cancel a job": self._cancel,
                 "fail the bucket": self._fail_bucket,
             }[what]()
         self._stop.set()
         self._submitter.join()
+        self._top_up()
         self._fleet.adopt_unanswered()
 
+    def _alive(self) -> list[Process]:
+        return [worker for worker in self._fleet.workers if worker.code is None]
+
+    def _top_up(self) -> None:
+        """As many workers as there are to be: one that starts while Valkey is down ends, for its supervisor to see."""
+        for _ in range(self._workers - len(self._alive())):
+            self._fleet.start_worker()
+
     def _some_worker(self) -> Process:
-        alive: list[Process] = [worker for worker in self._fleet.workers if worker.code is None]
-        return self._random.choice(alive)
+        return self._random.choice(self._alive())
 
     def _kill_worker(self) -> None:
         self._some_worker().kill()
@@ -92,10 +106,21 @@ class Chaos:
         self._fleet.start_worker()
 
     def _freeze_worker(self) -> None:
-        worker = self._some_worker()
-        worker.send(signal.SIGSTOP)
-        time.sleep(self._random.uniform(0.2, 3.0))
-        worker.thaw()
+        self._freeze(self._some_worker().pid)
+
+    def _freeze_valkey(self) -> None:
+        if pid := self._fleet.valkey.child.pid:
+            self._freeze(pid)
+
+    def _freeze_api(self) -> None:
+        self._freeze(self._fleet.apis[-1].pid)
+
+    def _freeze(self, pid: int) -> None:
+        """For less than a lease, or for longer."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(self._random.uniform(0.2, 3.0))
+            os.kill(pid, signal.SIGCONT)
 
     def _stop_worker(self) -> None:
         worker = self._some_worker()
