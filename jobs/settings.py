@@ -173,6 +173,12 @@ class Settings(BaseSettings):
         description="CPU threads a worker computes with. 0 leaves it to torch: one per physical core, or "
         "what `OMP_NUM_THREADS` says.",
     )
+    memory_budget_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Memory that refining may take on the device, above the network's own; jobs are planned to fit. 0 "
+        "takes a share of what is free when a job starts: set it where others use the device too.",
+    )
     worker_concurrency: int = Field(
         default=2,
         ge=1,

@@ -202,6 +202,7 @@ class Attempts:
                     preset=preset,
                     on_step=watch,
                     on_preview=previews(job, decoded, self._blobs, watch),
+                    memory_budget_bytes=self._settings.memory_budget_bytes or None,
                 )
         finally:
             self._device.release()

@@ -9,6 +9,7 @@ from jobs import events, presence, queue
 from jobs.backlog import UNMEASURED_SECONDS, queue_seconds
 from jobs.job import InputInfo, Job, Status, new_id
 from jobs.parameters import Parameters
+from models import PRESETS
 from tests import support
 
 
@@ -100,6 +101,12 @@ def test_a_worker_leaves_alone_what_it_is_not_to_do(service, submit, worker):
     assert wait_for(service, submit(preset="single-pass", network="builtin"), Status.SUCCEEDED)
     assert service.store.find(left).status is Status.QUEUED
     assert left in queue.waiting_ids(service.redis)
+
+
+def test_jobs_are_planned_into_the_memory_that_they_may_have(service, submit, worker):
+    worker(memory_budget_bytes=1)
+    job = wait_for(service, submit(min_side=64, iterations=2), Status.SUCCEEDED)
+    assert job.preset["tile_side"] < PRESETS["default"].tile_side
 
 
 def test_queue_seconds_are_those_on_the_device(service, submit, worker):
