@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,21 +73,34 @@ def _show(letters: DeadLetters, options: argparse.Namespace, settings: Settings)
 
 
 def _retry(letters: DeadLetters, options: argparse.Namespace, settings: Settings) -> int:
+    def retry(job_id: str) -> str:
+        try:
+            letters.retry(job_id, app)
+        except OperationalError:
+            return f"Job {job_id} is queued again. Its message could not be sent; the service will send it."
+        return f"Job {job_id} is queued again."
+
     with queue.make_app(settings) as app:
-        for job_id in options.id:
-            try:
-                letters.retry(job_id, app)
-            except OperationalError:
-                print("Its message could not be sent; the service will send it.", file=sys.stderr)
-            print(f"Job {job_id} is queued again.", file=sys.stderr)
-    return 0
+        return _each(options.id, retry)
 
 
 def _drop(letters: DeadLetters, options: argparse.Namespace, settings: Settings) -> int:
-    for job_id in options.id:
+    def drop(job_id: str) -> str:
         letters.drop(job_id)
-        print(f"Job {job_id} is off the list; it stays failed.", file=sys.stderr)
-    return 0
+        return f"Job {job_id} is off the list; it stays failed."
+
+    return _each(options.id, drop)
+
+
+def _each(ids: list[str], act: Callable[[str], str]) -> int:
+    """Do it with every one, also when it cannot be done with one of them; the exit code."""
+    code = 0
+    for job_id in ids:
+        try:
+            print(act(job_id), file=sys.stderr)
+        except (NoSuchLetter, RefineryError, IllegalChange) as error:
+            code = _complain(str(error))
+    return code
 
 
 def _record(letter: DeadLetter) -> dict[str, Any]:

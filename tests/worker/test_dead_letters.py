@@ -90,6 +90,15 @@ def test_a_dropped_letter_leaves_the_job_failed(dead, capsys, store):
     assert run(capsys, "show", job_id)[0] == 1
 
 
+@pytest.mark.parametrize("command", ["retry", "drop"])
+def test_one_that_is_not_there_does_not_keep_the_others(dead, capsys, command):
+    ids = [dead(), "0" * 32, dead()]
+    code, _, err = run(capsys, command, *ids)
+    assert (code, err.count("no dead letter has the id")) == (1, 1)
+    assert [job_id in err for job_id in ids] == [True] * 3
+    assert run(capsys)[1] == ""
+
+
 def test_a_letter_expires_with_its_job(dead, capsys, store):
     store.update(dead(), lambda job, now: job.expire(now))
     assert run(capsys)[1] == ""
