@@ -17,13 +17,30 @@ from prometheus_client import CollectorRegistry, Gauge, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from images.errors import ImageError
 from jobs.backlog import queue_seconds
 from jobs.blobs import Blobs
-from jobs.errors import RefineryError
+from jobs.errors import (
+    InternalError,
+    InvalidParameters,
+    NetworkUnavailable,
+    OutOfMemory,
+    RefineryError,
+    RunDeadlineExceeded,
+    ServiceUnavailable,
+    StartDeadlineExceeded,
+    WorkerLost,
+)
 from jobs.overview import HAPPENINGS, Overview, survey
 from jobs.presence import WorkerState
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+# What a job can fail with. Their counters are there before the first one does: increase() does not see a series begin.
+FAILURES = (
+    *(InternalError.code, OutOfMemory.code, WorkerLost.code, ServiceUnavailable.code),
+    *(NetworkUnavailable.code, StartDeadlineExceeded.code, RunDeadlineExceeded.code, InvalidParameters.code),
+    *(error.code for error in ImageError.__subclasses__()),
+)
 
 
 def make_registry(process: Literal["api", "worker"]) -> CollectorRegistry:
@@ -99,9 +116,9 @@ def _of(found: Overview) -> Iterator[Metric]:
     failures = CounterMetricFamily(
         "refinery_job_failures", "Jobs that failed, by the code of their error.", labels=["code"]
     )
-    for name, count in sorted(found.totals.items()):
-        if name.startswith("failed:"):
-            failures.add_metric([name.removeprefix("failed:")], count)
+    counted = {name.removeprefix("failed:"): n for name, n in found.totals.items() if name.startswith("failed:")}
+    for code, count in sorted({**dict.fromkeys(FAILURES, 0), **counted}.items()):
+        failures.add_metric([code], count)
     yield failures
     workers = GaugeMetricFamily("refinery_workers", "Live workers, by state.", labels=["state"])
     for state in WorkerState:

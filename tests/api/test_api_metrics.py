@@ -5,6 +5,7 @@ import pytest
 
 from jobs.job import InputInfo, new_job
 from jobs.keys import Keys, Limits
+from jobs.metrics import FAILURES
 from jobs.overview import survey
 from jobs.parameters import Parameters
 from tests import support
@@ -57,7 +58,9 @@ def test_what_happens_to_jobs_is_counted_once(api, store, settings):
         sample.labels["event"]: sample.value for sample in families(text)["refinery_job_events"].samples if sample.value
     }
     assert events == {"accepted": 2, "running": 2, "requeued": 1, "failed": 1, "retried": 1, "canceled": 1}
-    assert value(text, "refinery_job_failures_total", code="worker-lost") == 1
+    failures = {sample.labels["code"]: sample.value for sample in families(text)["refinery_job_failures"].samples}
+    assert {code for code, count in failures.items() if count} == {"worker-lost"}
+    assert {"internal-error", "out-of-memory", "service-unavailable", "broken-image"} <= failures.keys(), "at 0"
     assert value(text, "refinery_jobs", state="final") == 1
 
 
@@ -92,6 +95,7 @@ def test_no_label_has_a_value_that_grows_with_use(api, store):
         "event": {"accepted", "running", "requeued", "retried", "succeeded", "failed", "canceled", "expired"},
         "process": {"api"},
         "network": {"auto", "big-lama", "builtin"},
+        "code": set(FAILURES),
     }
     read(api)
     for family in families(read(api)).values():
