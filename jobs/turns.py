@@ -19,7 +19,7 @@ import redis
 
 from jobs.job import Job
 from jobs.parameters import NetworkChoice
-from jobs.store import ORDER, RANKS, SPACE, TURNS
+from jobs.store import ORDER, QUEUED, RANKS, SPACE, STARTS, TURNS
 
 NETWORKS: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 
@@ -59,6 +59,20 @@ end
 return count
 """
 )
+
+# KEYS: as above. Takes an id out of its lane, whosever that is, and out of what its owner has queued.
+FORGET = """
+local space, id = ARGV[1], ARGV[2]
+for _, turns in ipairs(KEYS) do
+  for _, owner in ipairs(redis.call('ZRANGE', turns, 0, -1)) do
+    local lane = turns .. ':' .. owner
+    if redis.call('ZREM', lane, id) == 1 then
+      redis.call('ZREM', space .. 'index:' .. owner .. ':queued', id)
+      if redis.call('EXISTS', lane) == 0 then redis.call('ZREM', turns, owner) end
+    end
+  end
+end
+"""
 
 # KEYS: `order`. ARGV: where turns' names begin, the number of networks, their names; then id, network, rank, owner of
 # each job asked for. Answers for each how many jobs come before it, -1 where it is not queued.
@@ -110,11 +124,19 @@ class Turns:
         self._next = client.register_script(NEXT)
         self._waiting = client.register_script(WAITING)
         self._ahead = client.register_script(AHEAD)
+        self._forget = client.register_script(FORGET)
+        self._redis = client
 
     def next(self, network: NetworkChoice) -> str | None:
         """The id of the job that is to begin next of those for a network; None when none may."""
         found: Any = self._next(keys=_rings(network), args=[SPACE])
         return None if found is None else str(found)
+
+    def forget(self, network: NetworkChoice, job_id: str) -> None:
+        """Take an id out that no job has: its record was deleted by hand, or evicted, and nobody can claim it."""
+        self._forget(keys=_rings(network), args=[SPACE, job_id])
+        for name in (QUEUED, ORDER, STARTS):
+            self._redis.zrem(name, job_id)
 
     def waiting(self, network: NetworkChoice) -> int:
         """How many jobs for a network wait for nothing but a worker."""

@@ -91,7 +91,11 @@ class Attempts:
         """Claim the job that is next of those for a network and bring it to an end; nothing when there is none."""
         while (job_id := self._turns.next(network)) is not None:
             seen = self._store.find(job_id)
-            with about(job_id), self._company.joined(alone=seen is not None and seen.losses > 0):
+            if seen is None:
+                log.error("job %s waits, but its record is gone; run Redis with `noeviction`", job_id)
+                self._turns.forget(network, job_id)
+                continue
+            with about(job_id), self._company.joined(alone=seen.losses > 0):
                 if self._emergency.declared.is_set():
                     self._emergency.wait()
                 if self.draining.is_set():

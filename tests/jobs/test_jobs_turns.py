@@ -12,7 +12,7 @@ from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, Status, new_job
 from jobs.keys import Keys, Limits
 from jobs.parameters import Parameters
-from jobs.store import RELEASED
+from jobs.store import RELEASED, job_key
 from jobs.turns import NETWORKS
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
@@ -178,3 +178,18 @@ def test_networks_take_turns_in_the_place_too(service, store, make):
     ids = [make("a"), make("a"), make("a", network="builtin"), make("b", network="builtin")]
     ids += [make("a", network="big-lama", priority="high")]
     assert service.turns.ahead([store.find(job_id) for job_id in ids]) == [1, 3, 1, 3, 0]
+
+
+def test_an_id_without_a_record_is_forgotten(service, make):
+    gone, kept = make("a", priority="high"), make("b")
+    service.redis.delete(job_key(gone))
+    assert service.turns.next("auto") == gone
+    service.turns.forget("auto", gone)
+    assert not [
+        name for name in service.redis.scan_iter() if service.redis.type(name) == "zset" and has(service, name, gone)
+    ]
+    assert begin_all(service) == [kept]
+
+
+def has(service, name, job_id):
+    return service.redis.zscore(name, job_id) is not None

@@ -9,6 +9,7 @@ from jobs import events, presence, queue
 from jobs.backlog import UNMEASURED_SECONDS, queue_seconds
 from jobs.job import InputInfo, Job, Status, new_id
 from jobs.parameters import Parameters
+from jobs.store import job_key
 from models import PRESETS
 from tests import support
 
@@ -101,6 +102,16 @@ def test_a_worker_leaves_alone_what_it_is_not_to_do(service, submit, worker):
     assert wait_for(service, submit(preset="single-pass", network="builtin"), Status.SUCCEEDED)
     assert service.store.find(left).status is Status.QUEUED
     assert left in queue.waiting_ids(service.redis)
+
+
+def test_a_job_whose_record_is_gone_keeps_nobody(service, submit, worker):
+    gone, kept = submit(preset="single-pass", priority="high"), submit(preset="single-pass")
+    service.redis.delete(job_key(gone))
+    process = worker()
+    assert wait_for(service, kept, Status.SUCCEEDED).attempt == 1
+    process.terminate()
+    output, _ = process.communicate(timeout=60)
+    assert f"job {gone} waits, but its record is gone" in output
 
 
 def test_jobs_are_planned_into_the_memory_that_they_may_have(service, submit, worker):
