@@ -40,6 +40,7 @@ class Watch:
         self._written = -1e9
         self._quiet_until = -1e9
         self._previews = 0
+        self._refined = False
         seconds = job.parameters.run_deadline_seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
@@ -71,7 +72,10 @@ class Watch:
         self._written = -1e9
 
     def stage(self, stage: Literal["decode", "refine", "encode"], fraction: float) -> None:
-        """A stage begins."""
+        """A stage begins. Once it is `encode`, a stopping worker does not hand the job back any more: the work is done,
+        and there are some seconds left to store it (worker.service) before the process ends all the same.
+        """
+        self._refined = stage == "encode"
         self._look(Progress(stage=stage, fraction=fraction, preview=self._previews or None))
 
     def check(self) -> None:
@@ -80,7 +84,7 @@ class Watch:
 
     def _look(self, progress: Progress | None) -> None:
         self._alive()
-        if self._stopping.is_set():
+        if self._stopping.is_set() and not self._refined:
             raise HandBack
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise DeadlineExceeded("its run_deadline_seconds are over")

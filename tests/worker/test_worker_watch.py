@@ -90,3 +90,13 @@ def test_deadline_and_stop_do_not_need_the_store(begin, valkey):
     stopping.set()
     with pytest.raises(HandBack):
         stopped(STEP)
+
+
+def test_a_finished_refinement_is_not_given_away(begin):
+    _, _, watch, stopping = begin()
+    stopping.set()
+    for going in (lambda: watch(STEP), lambda: watch.stage("refine", 0.0), watch.check):
+        with pytest.raises(HandBack):
+            going()
+    watch.stage("encode", 1.0)
+    watch.check()
