@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -147,6 +148,7 @@ class Attempts:
     def _outcome(self, job: Job) -> Change:
         """Do the work; the change of the job that says how it ended. Raises LeaseLost."""
         expires_at, timings, fault = self._store.expires_at, Timings(job, self._metrics), ""
+        told = partial(problem_of, instance=f"/v1/jobs/{job.id}")  # at once: a kept exception keeps its frames' tensors
         try:
             with self._watchdog.watching(job.id) as alive:
                 return self._run(job, timings, alive)
@@ -157,27 +159,28 @@ class Attempts:
         except HandBack:
             return lambda job, now: job.hand_back(now, expires_at(now))
         except DeadlineExceeded:
-            error: Exception = RunDeadlineExceeded(
-                f"The job was not done within the {job.parameters.run_deadline_seconds:g} seconds of "
-                "run_deadline_seconds. Retry it, or submit it with more time, a smaller hole or fewer iterations."
+            problem = told(
+                RunDeadlineExceeded(
+                    f"The job was not done within the {job.parameters.run_deadline_seconds:g} seconds of "
+                    "run_deadline_seconds. Retry it, or submit it with more time, a smaller hole or fewer iterations."
+                )
             )
         except BlobMissing:
             self._store.cancel_wanted(job.id, job.attempt)  # LeaseLost when the job was deleted meanwhile
-            error = InternalError("The uploaded images are no longer there. Send them again.")
+            problem = told(InternalError("The uploaded images are no longer there. Send them again."))
         except ServiceUnavailable as known:
-            error, fault = known, str(known.__cause__)
+            problem, fault = told(known), str(known.__cause__)
         except (RefineryError, ImageError) as known:
-            error = known
+            problem = told(known)
         except PresetError as known:
-            error = InvalidParameters(str(known))
+            problem = told(InvalidParameters(str(known)))
         except Exception as unexpected:
             log.exception("job %s failed unexpectedly", job.id)
             if is_poisoned(unexpected):
                 self._emergency.end(f"the device failed: {unexpected}", culprit=job.id)
             short = isinstance(unexpected, NotEnoughMemory) or is_out_of_memory(unexpected)
-            error = MemoryError() if short else unexpected
-            fault = traceback.format_exc()
-        problem, spent = problem_of(error, instance=f"/v1/jobs/{job.id}"), timings.seconds()
+            problem, fault = told(MemoryError() if short else unexpected), traceback.format_exc()
+        spent = timings.seconds()
 
         def fail(job: Job, now: datetime) -> Job:
             faults = job.with_fault(now, fault) if fault else job.faults
