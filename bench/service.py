@@ -233,7 +233,7 @@ def _rate(url: str, head: str, body: bytes, count: int, connections: int = 4) ->
 
 
 def queue(options: argparse.Namespace, directory: Path) -> list[Row]:
-    """Nobody works; 10 jobs wait, then 10,000, of ten owners and of one."""
+    """Nobody works; 10 jobs wait, then 10,000."""
     made, rows = pair(64, 64, 0.1, "png"), []
     with Rig(directory) as rig:
         api = rig.start_api()
