@@ -39,7 +39,7 @@ class Preset:
     learning_rate: float = 0.002
     min_side: int | None = None
     max_scales: int = 8
-    reach: float = 0.4
+    reach: float = 0.2
     px_budget: int | None = None
     erosion: int = 15
     known_loss: bool = True

@@ -100,7 +100,10 @@ def test_errors_that_leave_the_worker_whole_fail_the_job_alone(fleet):
     """Memory that does not suffice for any plan, and a fault of ours: the worker stays."""
     memory = fleet.start_worker("memory")
     fleet.wait_for_workers(1)
-    short = fleet.wait_for(fleet.submit(**{**POISONED, "preset": "default"}))
+    large = support.form(
+        support.as_file(support.pixels(640, 640)), support.as_file(support.hole(640, 640, (60, 60, 580, 580)))
+    )
+    short = fleet.wait_for(fleet.submit(large, network="builtin", preset="default", min_side=128))
     assert (short.status, short.error.code, short.dead_letter) == (Status.FAILED, "out-of-memory", False)
     assert "going on with tiles" in memory.output, "it stepped down first"
     assert fleet.wait_for(fleet.submit(**HEALTHY)).status is Status.SUCCEEDED
