@@ -14,10 +14,10 @@ from typing import Any, Literal
 import redis
 from pydantic import ValidationError
 
+from jobs.connection import connect
 from jobs.keys import ApiKey, Keys, Limits, NoSuchKey
 from jobs.reach import StoreError, running_url
 from jobs.settings import PREFIX, Settings, default_data_dir, explained
-from jobs.store import connect
 
 DESCRIPTION = "API keys of lama-refinery. Once there is a key, every request needs one. See docs/keys.md."
 STORE = """The service's own store is used: that of REFINERY_REDIS_URL if it is set, else the one of the embedded

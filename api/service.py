@@ -13,12 +13,13 @@ from fastapi import Request
 
 from jobs import logs, queue
 from jobs.blobs import Blobs
+from jobs.connection import connect, connect_async
 from jobs.idempotency import IdempotencyKeys
 from jobs.janitor import Janitor
 from jobs.job import Job
 from jobs.limits import Turnstile
 from jobs.settings import Settings
-from jobs.store import JobStore, connect, connect_async
+from jobs.store import JobStore
 from jobs.turns import Turns
 
 T = TypeVar("T")

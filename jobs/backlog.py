@@ -6,8 +6,9 @@ from typing import Any
 
 import redis
 
+from jobs.parameters import NETWORKS
 from jobs.store import REFINED
-from jobs.turns import NETWORKS, Turns
+from jobs.turns import Turns
 
 UNMEASURED_SECONDS = 30.0  # taken for a job's time while none of its network has succeeded
 

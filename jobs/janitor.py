@@ -21,6 +21,7 @@ from jobs.blobs import BlobMissing, Blobs
 from jobs.contact import Contact
 from jobs.errors import NetworkUnavailable, RefineryError, problem_of
 from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
+from jobs.parameters import NETWORKS
 from jobs.presence import workers
 from jobs.settings import Settings
 from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, RELEASED, SPACE, STARTS, JobStore
@@ -117,7 +118,7 @@ class Janitor:
         As many as there are fewer messages than jobs that wait for a worker: a message calls for whatever job is next
         of its network. One that a worker took counts as gone: a worker claims a job at once or is dead.
         """
-        short = {name: self._turns.waiting(name) - queue.waiting(self._redis, name) for name in queue.NETWORKS}
+        short = {name: self._turns.waiting(name) - queue.waiting(self._redis, name) for name in NETWORKS}
         if max(short.values()) <= 0:
             return []
         grace = self._settings.requeue_grace_seconds if older_than_seconds is None else older_than_seconds
@@ -164,7 +165,7 @@ class Janitor:
         grace = timedelta(seconds=self._settings.network_grace_seconds)
         if served:
             self._redis.hset(SERVED, mapping=dict.fromkeys(served, now.timestamp()))
-        for network in (name for name in queue.NETWORKS if serving and name not in served):
+        for network in (name for name in NETWORKS if serving and name not in served):
             last = datetime.fromtimestamp(float(self._redis.hget(SERVED, network) or 0), now.tzinfo)
             for job_id, where, message in queue.messages_for(self._redis, network):
                 job = self._store.find(job_id)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
@@ -20,6 +20,7 @@ MAX_METADATA = 16  # entries
 
 Priority = Literal["high", "normal", "low"]
 NetworkChoice = Literal["auto", "big-lama", "builtin"]
+NETWORKS: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 WebhookEvent = Literal["job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled"]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=256)]

@@ -12,19 +12,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 from celery import Celery  # type: ignore[import-untyped]
 from redis.connection import parse_url
 
-from jobs.parameters import NetworkChoice, Priority
+from jobs.parameters import NETWORKS, NetworkChoice, Priority
 from jobs.settings import Settings
 
 TASK = "refinery.refine"
 QUEUE = "refinery.jobs"
-NETWORKS: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 PRIORITIES = {"high": 0, "normal": 3, "low": 6}  # as Celery has them on Redis, where 0 is the highest
 SEPARATOR = "\x06\x16"  # kombu keeps a list per priority: the queue's name, and this and a number from 3 on
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import redis
 
+from jobs.connection import connect
 from jobs.settings import PREFIX, Settings, default_data_dir
-from jobs.store import connect
 
 WHERE = """The service's own store is used: that of REFINERY_REDIS_URL if it is set, else the one of the embedded
 service that runs on --data."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import ipaddress
 import os
 import re
@@ -13,6 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.parameters import NetworkChoice
+from jobs.webhook_secrets import secret_bytes
 
 PREFIX = "REFINERY_"
 
@@ -37,7 +37,6 @@ def _split(value: object) -> object:
 
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-SECRET_PREFIX = "whsec_"
 S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # as obstore reads them
 
 
@@ -398,15 +397,3 @@ class Settings(BaseSettings):
 
 def _joined(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def secret_bytes(secret: str) -> bytes:
-    """The key of a webhook secret. Raises ValueError, which does not repeat the secret."""
-    prefix, text = secret[: len(SECRET_PREFIX)], secret[len(SECRET_PREFIX) :]
-    try:
-        key = base64.b64decode(text, validate=True)
-    except ValueError:
-        key = b""
-    if prefix != SECRET_PREFIX or not 24 <= len(key) <= 64:
-        raise ValueError(f"a webhook secret is {SECRET_PREFIX} and 24 to 64 bytes in base64")
-    return key

@@ -9,19 +9,14 @@ import json
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import redis
-import redis.asyncio
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 
 from jobs import scripts
 from jobs.errors import JobExpired, QueueFull, TooManyJobs, UnknownJob
 from jobs.job import IllegalChange, Job, LeaseLost, Progress, Status
-from jobs.parameters import NetworkChoice, Priority
+from jobs.parameters import NETWORKS, Priority
 from jobs.settings import Settings
 from jobs.webhooks import Announcement, announcement, progress_interval_ms
 
@@ -35,7 +30,6 @@ RELEASED, DEAD, TOTALS = SPACE + "released", SPACE + "dead-letters", SPACE + "to
 FULL_PAUSE_SECONDS = 10  # before a client should try a full queue again
 HOOK_HOSTS = SPACE + "webhooks:hosts"
 TURNS, TURN = SPACE + "turns:", SPACE + "turn"  # see jobs.turns
-NETWORKS = ",".join(get_args(NetworkChoice))
 
 Change = Callable[[Job, datetime], Job]
 
@@ -64,30 +58,6 @@ def index_key(owner: str | None, status: Status | str) -> str:
 def key_key(key_id: str) -> str:
     """The hash of one API key; see jobs.keys."""
     return f"{SPACE}key:{key_id}"
-
-
-def connect(settings: Settings) -> redis.Redis:
-    """A client with bounded waiting: an unreachable server raises redis.RedisError within seconds."""
-    return redis.Redis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_timeout=5.0,
-        socket_connect_timeout=3.0,
-        health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries=4),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
-    )
-
-
-def connect_async(settings: Settings, *, longest_wait_seconds: float) -> redis.asyncio.Redis:
-    """An asynchronous client, whose blocking reads may wait so long."""
-    return redis.asyncio.Redis.from_url(
-        settings.redis_url,
-        decode_responses=True,
-        socket_timeout=longest_wait_seconds + 5.0,
-        socket_connect_timeout=3.0,
-        health_check_interval=30,
-    )
 
 
 class OwnerBusy(Exception):
@@ -356,7 +326,7 @@ class JobStore:
                 self._settings.max_queued_jobs,
                 int(job.dead_letter),
                 job.error.code if job.status is Status.FAILED and job.error else "",
-                *(job.owner or "", job.parameters.network, NETWORKS, secrets.token_hex(8)),
+                *(job.owner or "", job.parameters.network, ",".join(NETWORKS), secrets.token_hex(8)),
                 *(told or ("", "", "", "")),  # these five stay last
                 progress_interval_ms(job, self._settings),
             ],

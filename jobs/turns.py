@@ -13,15 +13,13 @@ owner with as many running jobs as its API key allows is passed over.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import redis
 
 from jobs.job import Job
-from jobs.parameters import NetworkChoice
+from jobs.parameters import NETWORKS, NetworkChoice
 from jobs.store import ORDER, QUEUED, RANKS, SPACE, STARTS, TURNS
-
-NETWORKS: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 
 _BUSY = """
 local function busy(owner)

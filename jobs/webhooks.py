@@ -22,8 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.errors import SecretsFromSettings
 from jobs.job import Job, Status, new_id
 from jobs.parameters import WebhookEvent
-from jobs.settings import SECRET_PREFIX, Settings, secret_bytes
+from jobs.settings import Settings
 from jobs.urls import host_of
+from jobs.webhook_secrets import SECRET_PREFIX, secret_bytes
 
 EVENT_OF: dict[Status, WebhookEvent] = {
     Status.RUNNING: "job.started",

@@ -161,8 +161,8 @@ def inpaint(
     on_preview is called once per window and scale, between steps; it may raise as well.
     memory_budget_bytes: peak above the network's weights that refining a tile may reach; None: a share of the device's
     free memory. It decides the tiles' size and whether to keep less for the backward pass; if memory runs out all the
-    same, the window is done again with the next leaner plan. Raises NotEnoughMemory when the leanest does not fit, and
-    ValueError for arrays of other shapes or types.
+    same, the window is done again with the next leaner plan. Raises NotEnoughMemory when it runs out for the leanest
+    too, and ValueError for arrays of other shapes or types.
     """
     preset = resolve_preset(preset) if isinstance(preset, str) else preset
     white = _white(image, mask)

@@ -127,14 +127,11 @@ def plan(mask: NDArray[np.bool_], preset: Preset, *, stride: int, native_size: i
     mask: HxW bool, True = hole, of the size that is worked on: after the shrinking of `px_budget`, where there is one.
     """
     height, width = mask.shape
-    min_side = preset.min_side or native_size
+    sizing = Sizing(stride, preset.min_side or native_size, preset.max_scales, preset.context, preset.reach)
     if preset.windows:
-        found = windows.plan(mask, Sizing(stride, min_side, preset.max_scales, preset.context, preset.reach))
+        found = windows.plan(mask, sizing)
     elif mask.any():
-        scales = windows.scale_count(height, width, min_side, preset.max_scales)
-        if preset.reach:
-            scales = min(scales, windows.scales_for(windows.thickness(mask), preset.reach * min_side))
-        found = [Window(Box(0, 0, height, width), scales)]
+        found = [Window(Box(0, 0, height, width), sizing.scales(height, width, sizing.thickness(mask)))]
     else:
         found = []
     planned = (

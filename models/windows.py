@@ -71,6 +71,15 @@ class Sizing:
     context: float
     reach: float
 
+    def scales(self, height: int, width: int, thick: int) -> int:
+        """How many scales a window of this size takes for a hole so thick, see `thickness`."""
+        found = scale_count(height, width, self.min_side, self.max_scales)
+        return min(found, scales_for(thick, self.reach * self.min_side)) if self.reach else found
+
+    def thickness(self, hole: NDArray[np.bool_]) -> int:
+        """That of a hole, where it matters; otherwise 0."""
+        return thickness(hole) if self.reach and self.max_scales > 1 else 0
+
 
 def thickness(hole: NDArray[np.bool_]) -> int:
     """Side of the largest square within `hole` (HxW bool), in pixels, to about GRAIN.
@@ -91,7 +100,7 @@ def thickness(hole: NDArray[np.bool_]) -> int:
 
 def scales_for(thickness: int, bridged: float) -> int:
     """How many scales, factor 2 apart, until a hole so thick is at most `bridged` pixels thick; at least 1."""
-    return 1 + max(0, math.ceil(math.log2(thickness / bridged)))
+    return 1 + max(0, math.ceil(math.log2(max(1, thickness) / bridged)))
 
 
 def scale_count(height: int, width: int, min_side: int, max_scales: int) -> int:
@@ -107,7 +116,7 @@ def plan(mask: NDArray[np.bool_], sizing: Sizing) -> list[Window]:
     no window takes another one's unfilled hole for known pixels. No hole, no window.
     """
     parts = _parts(mask)
-    thick = [thickness(mask[part.slices]) if sizing.reach else 0 for part in parts]
+    thick = [sizing.thickness(mask[part.slices]) for part in parts]
     planned = [_around(*part, mask.shape, sizing) for part in zip(parts, thick, strict=True)]
     merged = True
     while merged:
@@ -135,9 +144,7 @@ def _around(part: Box, thick: int, shape: tuple[int, ...], sizing: Sizing) -> Wi
     margin = math.ceil(max(MIN_MARGIN, sizing.context * math.sqrt(part.height * part.width)))
     height = min(max(least, part.height + 2 * margin), shape[0])
     width = min(max(least, part.width + 2 * margin), shape[1])
-    scales = scale_count(height, width, sizing.min_side, sizing.max_scales)
-    if sizing.reach:
-        scales = min(scales, scales_for(thick, sizing.reach * sizing.min_side))
+    scales = sizing.scales(height, width, thick)
     unit = sizing.stride * 2 ** (scales - 1)
     top, bottom = _interval(part.top, part.bottom, -(-height // unit) * unit, shape[0])
     left, right = _interval(part.left, part.right, -(-width // unit) * unit, shape[1])

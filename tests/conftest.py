@@ -31,6 +31,15 @@ def valkey_url(tmp_path_factory):
     valkey.stop()
 
 
+@pytest.fixture
+def valkey(tmp_path):
+    """One of the test's own, to stop and to freeze."""
+    made = Valkey(tmp_path / "valkey")
+    made.start()
+    yield made
+    made.stop()
+
+
 @pytest.fixture(scope="session")
 def s3_server():
     """A private S3 server for the whole run."""

@@ -11,9 +11,8 @@ from collections import deque
 import torch
 
 from jobs.errors import NetworkUnavailable
-from jobs.parameters import NetworkChoice
+from jobs.parameters import NETWORKS, NetworkChoice
 from jobs.presence import NetworkFacts
-from jobs.queue import NETWORKS
 from jobs.settings import Settings
 from models import CheckpointError, Network, NetworkError, load_network
 from models.download import weights_path

@@ -20,10 +20,11 @@ from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 
 from jobs import queue
 from jobs.blobs import Blobs
+from jobs.connection import connect
 from jobs.janitor import Janitor
 from jobs.presence import WorkerState
 from jobs.settings import Settings
-from jobs.store import JobStore, connect
+from jobs.store import JobStore
 from jobs.turns import Turns
 from worker.attempt import Attempts
 from worker.emergency import Emergency

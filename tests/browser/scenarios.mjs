@@ -38,6 +38,15 @@ async function wish(page, more) {
   await page.fill("#more", more);
 }
 
+/** A job that nobody waits for the end of. */
+async function begin(page, folder) {
+  await choose(page, join(folder, "photo.png"));
+  await page.setInputFiles("#mask-file", join(folder, "hole.png")); // strokes are too thin to take long
+  await wish(page, LONG);
+  await page.locator("#send:enabled").click();
+  await page.locator("#progress-told", { hasText: /scale/i }).waitFor();
+}
+
 async function saved(page, button, path) {
   const [download] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
   await download.saveAs(path);
@@ -132,11 +141,7 @@ export const scenarios = {
 
   cancel: {
     async run({ page, folder, shoot }) {
-      await choose(page, join(folder, "photo.png"));
-      await page.setInputFiles("#mask-file", join(folder, "hole.png")); // strokes are too thin to take long
-      await wish(page, LONG);
-      await page.locator("#send:enabled").click();
-      await page.locator("#progress-told", { hasText: /scale/i }).waitFor();
+      await begin(page, folder);
       await page.click("#cancel");
       await state(page, "edit");
       await page.locator("#plan", { hasText: "Canceled" }).waitFor();
@@ -148,11 +153,7 @@ export const scenarios = {
 
   reload: {
     async run({ page, folder, shoot }) {
-      await choose(page, join(folder, "photo.png"));
-      await page.setInputFiles("#mask-file", join(folder, "hole.png")); // strokes are too thin to take long
-      await wish(page, LONG);
-      await page.locator("#send:enabled").click();
-      await page.locator("#progress-told", { hasText: /scale/i }).waitFor();
+      await begin(page, folder);
       await page.reload();
       await state(page, "running");
       await page.locator("#progress-told", { hasText: /scale/i }).waitFor();

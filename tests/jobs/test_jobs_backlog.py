@@ -1,15 +1,14 @@
 """Queue seconds: what a fleet is scaled by."""
 
-from jobs import queue
 from jobs.backlog import UNMEASURED_SECONDS, queue_seconds
 from jobs.job import new_job
-from jobs.parameters import Parameters
+from jobs.parameters import NETWORKS, Parameters
 from jobs.store import key_key
 from tests.jobs.test_jobs_routing import INPUT, make_job
 
 
 def test_nothing_waits(service):
-    assert queue_seconds(service.redis) == dict.fromkeys(queue.NETWORKS, 0.0)
+    assert queue_seconds(service.redis) == dict.fromkeys(NETWORKS, 0.0)
 
 
 def end(service, job, **timings_seconds):

@@ -8,21 +8,11 @@ import pytest
 import redis
 
 from api.service import Service
-from api.valkey import Valkey
 from jobs.contact import Contact
 from jobs.job import Status
 from jobs.store import LEASES
 from tests import support
 from tests.jobs.test_jobs_janitor import make_job
-
-
-@pytest.fixture
-def valkey(tmp_path):
-    """One of this test's own."""
-    made = Valkey(tmp_path / "valkey")
-    made.start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import trustme
 from kombu.exceptions import OperationalError
 
 from jobs import queue
+from jobs.connection import connect
 from jobs.settings import Settings
-from jobs.store import connect
 from tests.proxy import Proxy
 
 JOB = "0" * 32

@@ -11,9 +11,8 @@ from jobs import queue
 from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, Status, new_job
 from jobs.keys import Keys, Limits
-from jobs.parameters import Parameters
+from jobs.parameters import NETWORKS, Parameters
 from jobs.store import RELEASED, job_key
-from jobs.turns import NETWORKS
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 

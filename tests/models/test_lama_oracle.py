@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch.library import Library
+from torch import library
 
 from models.lama import Lama, LamaConfig
 
@@ -21,7 +21,7 @@ def spandrel_lama():
     are missing and its import fails at registering them. LaMa uses none of them, so they are declared, without code.
     """
     package = Path(importlib.util.find_spec("torchvision").origin).parent
-    declared = Library("torchvision", "FRAGMENT")
+    declared = library.Library("torchvision", "FRAGMENT")
     source = (package / "_meta_registrations.py").read_text()
     for name in set(re.findall(r"register_(?:fake|meta)\(\"(?:torchvision::)?(\w+)\"", source)):
         if not hasattr(torch.ops.torchvision, name):

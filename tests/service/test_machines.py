@@ -13,8 +13,8 @@ import pytest
 
 from api.valkey import find_binary
 from jobs import presence
+from jobs.connection import connect
 from jobs.settings import Settings
-from jobs.store import connect
 from tests import support
 from tests.s3 import Server
 

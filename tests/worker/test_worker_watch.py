@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from api.valkey import Valkey
+from jobs.connection import connect
 from jobs.job import InputInfo, new_job
 from jobs.parameters import Parameters
-from jobs.store import JobStore, connect
+from jobs.store import JobStore
 from models import Cancelled, DeadlineExceeded, Step
 from tests import support
 from worker.watch import PAUSE_SECONDS, HandBack, Watch
@@ -29,15 +29,6 @@ class Asked(JobStore):
     def cancel_wanted(self, *arguments):
         self.times += 1
         return super().cancel_wanted(*arguments)
-
-
-@pytest.fixture
-def valkey(tmp_path):
-    """One of this test's own."""
-    made = Valkey(tmp_path / "valkey")
-    made.start()
-    yield made
-    made.stop()
 
 
 @pytest.fixture

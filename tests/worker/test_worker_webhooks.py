@@ -175,7 +175,7 @@ def test_a_receiver_that_hangs_slows_nobody_else_down(store, service, dispatcher
 
 def test_the_delivery_of_a_killed_dispatcher_is_made_by_another(store, service):
     program = (
-        "import threading; from jobs.settings import Settings; from jobs.store import connect;"
+        "import threading; from jobs.settings import Settings; from jobs.connection import connect;"
         "from worker.webhooks import Dispatcher; s = Settings(); Dispatcher(connect(s), s).start();"
         "threading.Event().wait()"
     )
