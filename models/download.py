@@ -16,7 +16,6 @@ from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
-import platformdirs
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from models.checkpoint import lama_state, read_checkpoint, save_safetensors
@@ -41,8 +40,11 @@ KNOWN: Mapping[str, Weights] = MappingProxyType(
 
 def cache_dir() -> Path:
     """Where weights are kept: REFINERY_WEIGHTS_DIR, or the platform's cache directory. May not exist yet."""
-    chosen = os.environ.get("REFINERY_WEIGHTS_DIR")
-    return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("lama-refinery", False))
+    if chosen := os.environ.get("REFINERY_WEIGHTS_DIR"):
+        return Path(chosen).expanduser()
+    import platformdirs  # not on every machine that only lends its GPU
+
+    return Path(platformdirs.user_cache_dir("lama-refinery", False))
 
 
 def weights_path(name: str = "big-lama") -> Path:
