@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 CELL = 64  # pixels; blobs are told apart on a grid of such cells
 MIN_MARGIN = 64  # pixels of context around even the smallest hole
-GRAIN = 8  # pixels; how exactly the thickness of a hole is told
+GRAIN = 4  # pixels; how exactly the width of a hole is told
+WIDE = 0.05  # of a hole, that has to be so wide
 
 
 @dataclass(frozen=True)
@@ -82,20 +83,35 @@ class Sizing:
 
 
 def thickness(hole: NDArray[np.bool_]) -> int:
-    """Side of the largest square within `hole` (HxW bool), in pixels, to about GRAIN.
+    """How wide `hole` (HxW bool) is, in pixels, to about GRAIN.
 
-    Single known pixels do not count.
+    It is the side of the largest squares within it of which a WIDE part of it is made up: where strokes cross, a hole
+    is no wider than the strokes. Single known pixels do not count.
     """
     height, width = (n // GRAIN for n in hole.shape)
     blocks = hole[: height * GRAIN, : width * GRAIN].reshape(height, GRAIN, width, GRAIN)
     cells = blocks.mean(axis=(1, 3), dtype=np.float32) >= 0.5
     sums = np.pad(cells, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    low, high = 0, min(height, width)  # cells: a square of `low` is there
+    low, high, enough = 0, min(height, width), max(1.0, WIDE * float(sums[-1, -1]))
     while low < high:
         side = (low + high + 1) // 2
-        squares = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-        low, high = (side, high) if (squares == side * side).any() else (low, side - 1)
-    return (low + 1) * GRAIN
+        low, high = (side, high) if _covered(sums, side) >= enough else (low, side - 1)
+    return max(1, low * GRAIN)
+
+
+def _covered(sums: NDArray[np.int_], side: int) -> int:
+    """Cells that lie in a square of side x side hole cells; `sums` is the hole's, summed both ways from a row of 0."""
+    squares = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    tall, wide = squares.shape
+    height, width = sums.shape[0] - 1, sums.shape[1] - 1
+    # +1 and -1 at the corners of each square add up to how many squares a cell lies in.
+    corners = np.zeros((height + 1, width + 1), np.int32)
+    full = (squares == side * side).astype(np.int32)
+    corners[:tall, :wide] += full
+    corners[side:, :wide] -= full
+    corners[:tall, side:] -= full
+    corners[side:, side:] += full
+    return int(np.count_nonzero(corners.cumsum(axis=0).cumsum(axis=1)))
 
 
 def scales_for(thickness: int, bridged: float) -> int:

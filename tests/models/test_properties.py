@@ -187,13 +187,24 @@ def test_the_thicker_the_hole_the_further_away_it_is_seen_from():
 
 
 @pytest.mark.parametrize(("side", "speckled"), [(40, False), (136, False), (136, True), (1, False)])
-def test_thickness_is_the_side_of_the_largest_square(side, speckled):
+def test_thickness_is_the_side_of_the_largest_squares(side, speckled):
     mask = np.zeros((300, 400), bool)
     mask[50 : 50 + side, 100 : 100 + side] = True
     mask[10:14] = True
     if speckled:
         mask[::7, ::7] = False
     assert side - windows.GRAIN <= windows.thickness(mask) <= side + 2 * windows.GRAIN
+
+
+def test_where_strokes_cross_a_hole_is_no_wider():
+    mask = np.zeros((1000, 1000), bool)
+    diagonal = np.abs(np.subtract.outer(np.arange(1000), np.arange(1000)))
+    mask[diagonal < 40] = True
+    once = windows.thickness(mask)
+    mask |= mask[:, ::-1]  # a cross, in whose middle there is room for more
+    assert windows.thickness(mask) == once
+    mask[600:900, 400:700] = True  # a blob is more than a crossing
+    assert windows.thickness(mask) >= 280
 
 
 def test_a_long_thin_hole_is_filled_tile_by_tile(tiny):
