@@ -15,10 +15,14 @@ RUN mkdir api && make install EXTRAS=worker VENV=/venv
 FROM python:3.12-slim
 RUN useradd --system --uid 10001 --create-home refinery && install -d -o refinery /data /weights
 COPY --from=build /venv /venv
+# Triton, which torch brings where it brings CUDA, builds what starts its kernels with a C compiler.
+RUN if [ -d /venv/lib/python3.12/site-packages/triton ]; then \
+        apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; fi
 COPY --from=build /app /app
 WORKDIR /app
 USER refinery
-ENV REFINERY_WEIGHTS_DIR=/weights
+# What Triton builds is kept beside the weights: it is loaded as a library, which /tmp may not allow.
+ENV REFINERY_WEIGHTS_DIR=/weights TRITON_CACHE_DIR=/weights/triton
 # Healthy: it is known to the store, and its device works. A step that hangs ends the process itself.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["/venv/bin/python", "-m", "worker", "status", "--self"]

@@ -138,6 +138,9 @@ class Parameters(BaseModel):
         default=None, ge=256, le=8192, description="Pixels; finer scales are worked on in tiles of this side."
     )
     fast: bool | None = Field(default=None, description="Compute with the network as it is arranged for speed.")
+    bf16: bool | None = Field(
+        default=None, description="Let `fast` round to bfloat16 within the network, where a device gains by it (CUDA)."
+    )
     anchored: bool | None = Field(
         default=None, description="Correct what the refinement leaves of the difference to the coarser scale."
     )
@@ -224,4 +227,5 @@ OVERRIDES = (
     "restrained",
     "healed",
     "fast",
+    "bf16",
 )

@@ -25,7 +25,10 @@ SHARE = {"cuda": 0.85, "cpu": 0.6, "mps": 0.5}
 
 @dataclass(frozen=True)
 class Economy:
-    """A way to run: the preset with its tile_side as it fits, and whether to keep less for the backward pass."""
+    """A way to run: the preset with its tile_side as it fits, and whether to keep less.
+
+    checkpointed: less for the backward pass, where the network can, and no freed memory for the next tensor.
+    """
 
     preset: Preset
     checkpointed: bool

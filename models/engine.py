@@ -30,6 +30,7 @@ from models.network import Network, device_of, flops_per_pixel
 from models.planning import Plan, WindowPlan, plan
 from models.presets import Preset, resolve_preset
 from models.refine import ScaleRun, refine
+from models.steps import Recordings
 from models.windows import Box
 
 log = logging.getLogger(__name__)
@@ -177,11 +178,12 @@ def inpaint(
             alpha = torch.from_numpy(image[..., 3].astype(np.float32))[None, None]
             small = pyramid.resize(alpha, *mask.shape)[0, 0].numpy()
             filled[..., 3] = small if white == 1 else small.round()
-    runner = network.fast() if preset.fast else network
+    runner = network.fast(bf16=preset.bf16) if preset.fast else network
     ways = economies(preset, runner)
     how, planned = _first_fitting(ways, mask, runner, memory_budget_bytes or free_memory(device))
     progress = _Progress(planned, on_step)
     runs: list[WindowRun] = []
+    recordings = Recordings()
     while len(runs) < len(planned.windows):
         window, window_started = planned.windows[len(runs)], time.perf_counter()
         part = window.box.slices
@@ -191,12 +193,15 @@ def inpaint(
         tick = partial(progress.tick, len(runs) + 1)
         show = on_preview and partial(_show, on_preview, planned, window)
         try:
-            with heap.reused(), _precision(tf32=preset.fast):
-                out, scales = refine(runner, pixels, holes, how, window.levels, tick, show)
+            # Kept for the next tensor, freed memory is fast, and in pieces: where there is little of it, it goes back.
+            kept = contextlib.nullcontext() if how.checkpointed else heap.reused()
+            with kept, _precision(tf32=preset.fast):
+                out, scales = refine(runner, pixels, holes, how, window.levels, tick, show, recordings)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             needed = how.bytes_needed(runner, planned)
+            recordings.forget()
             how, planned = _next_leaner(ways, mask, runner, needed, error)
             progress.replan(planned, len(runs))
             continue
@@ -225,7 +230,7 @@ def foresee(
     """
     if preset.px_budget and mask.size > preset.px_budget:
         _, mask = _shrunk(np.zeros((*mask.shape, 3), np.float32), mask, preset.px_budget)
-    runner = network.fast() if preset.fast else network
+    runner = network.fast(bf16=preset.bf16) if preset.fast else network
     budget = memory_budget_bytes or free_memory(device_of(network))
     how, planned = _first_fitting(economies(preset, runner), mask, runner, budget)
     return {
@@ -234,7 +239,7 @@ def foresee(
         "checkpointed": how.checkpointed,
         "memory_budget_bytes": budget,
         "estimated_peak_bytes": how.bytes_needed(runner, planned),
-        "estimated_flops": round(planned.work * flops_per_pixel(runner)),
+        "estimated_flops": round(planned.work * flops_per_pixel(network)),
         **planned.report(),
     }
 
@@ -304,13 +309,18 @@ def _next_leaner(
 
 @contextlib.contextmanager
 def _precision(*, tf32: bool) -> Iterator[None]:
-    """Whether CUDA may round what it convolves to 10 bits (TF32), as torch lets it unless told."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = before and tf32
+    """Whether CUDA may round what it convolves to 10 bits (TF32), as torch lets it unless told.
+
+    Sums of products of bfloat16 are never rounded to that on the way, which torch would allow.
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_bf16_reduced_precision_reduction
+    convolutions.allow_tf32 = before[0] and tf32
+    products.allow_bf16_reduced_precision_reduction = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        convolutions.allow_tf32, products.allow_bf16_reduced_precision_reduction = before
 
 
 def _show(

@@ -8,6 +8,7 @@ Hyperparameters are read off the shapes in the checkpoint; nothing has to be con
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from models.errors import CheckpointError
 
 if TYPE_CHECKING:
     from models.lama_folded import FoldedLama
+    from models.lama_triton import TritonLama
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,9 +63,12 @@ def inverse_rfft2(spectrum: Tensor, width: int) -> Tensor:
     """Real BxCxHxW of half a spectrum BxCxHxW//2+1 that no real picture has, as ReLU leaves it: columns, then rows.
 
     `irfft2` computes it in this order on the CPU, where LaMa's reference results come from; what CUDA's library makes
-    of a spectrum without the symmetry is undefined (PyTorch issues 104867 and 154496).
+    of a spectrum without the symmetry is undefined (PyTorch issues 104867 and 154496). That goes for a row's ends too,
+    whose imaginary parts the CPU ignores and CUDA, from 128 columns on, does not: they are taken away.
     """
     columns = torch.fft.ifft(spectrum, dim=-2, norm="ortho")
+    ends = torch.view_as_real(columns)[..., :: width // 2 if width % 2 == 0 else width, 1]
+    ends.zero_()
     out: Tensor = torch.fft.irfft(columns, n=width, dim=-1, norm="ortho")
     return out
 
@@ -214,7 +221,7 @@ class Lama(nn.Module):
             ]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Sigmoid()]
         self.model = nn.Sequential(*layers)
-        self.__dict__["_fast"] = None  # past nn.Module, whose state dict and moves it must not join
+        self.__dict__["_fast"] = None, None  # past nn.Module, whose state dict and moves it must not join
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features of the masked image.
@@ -229,16 +236,38 @@ class Lama(nn.Module):
         assert parts[1] is not None
         return parts[0], parts[1]
 
-    def fast(self) -> FoldedLama:
-        """The same function with all folded that can be (`models.lama_folded`); made once, and again after a move."""
+    def fast(self, *, bf16: bool = False) -> FoldedLama | TritonLama:
+        """The same function with all folded that can be (`models.lama_folded`); made once, and again after a move.
+
+        bf16: in that precision on CUDA (`models.lama_triton`), where Triton works and the channels divide by 8.
+        """
         from models.lama_folded import FoldedLama  # which is made of this module's parts
 
-        made = self.__dict__["_fast"]
         weight = next(self.parameters())
-        if made is None or not made.made_for(weight.device, weight.dtype):
-            self.__dict__["_fast"] = FoldedLama(self)
-        fast: FoldedLama = self.__dict__["_fast"]
+        key = weight.device, weight.dtype, bf16 and weight.device.type == "cuda"
+        if self.__dict__["_fast"][0] != key:
+            folded = FoldedLama(self)
+            self.__dict__["_fast"] = key, (self._half(folded) if key[2] else None) or folded
+        fast: FoldedLama | TritonLama = self.__dict__["_fast"][1]
         return fast
+
+    def _half(self, folded: FoldedLama) -> TritonLama | None:
+        """`folded` in bfloat16; None, and a warning, where that cannot be had."""
+        if self.config.local_channels % 8 or self.config.global_channels % 16 or self.config.ngf % 8:
+            log.warning("%s stays in float32: its channels do not divide by 8", self.name)
+            return None
+        try:
+            from models.lama_triton import TritonLama
+
+            half = TritonLama(folded)
+            side = 2 * self.stride
+            z = self.front(*(next(self.parameters()).new_zeros(1, n, side, side) for n in (3, 1)))
+            with torch.enable_grad():
+                half.rear(tuple(part.requires_grad_() for part in z)).sum().backward()  # type: ignore[no-untyped-call]
+        except Exception as error:  # no Triton, no C compiler for it, a GPU it does not know
+            log.warning("%s stays in float32: Triton does not work here (%s)", self.name, error)
+            return None
+        return half
 
     def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
         """Image from features: Bx3xHxW in [0, 1]. checkpointed: keep less for the backward pass, compute more."""

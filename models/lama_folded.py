@@ -2,7 +2,8 @@
 
 BatchNorm is folded into the convolutions beside it; the two convolutions that read the local part are one; real and
 imaginary parts of a spectrum are halves of the channels instead of neighbours, which saves two copies per Fourier unit;
-activations happen in place. Nothing here has trainable parameters.
+activations happen in place; on the way up, where pictures are large, channels lie together. Nothing here has trainable
+parameters, and the backward pass keeps next to nothing for them (`models.frozen`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ from __future__ import annotations
 import itertools
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
-from models.lama import FFC, Lama, ResidualBlock, Unit, inverse_rfft2
+from models import frozen
+from models.lama import FFC, Lama, ResidualBlock, Unit
 
 Pair = tuple[Tensor, Tensor]
 
@@ -25,11 +25,6 @@ def _affine(norm: nn.BatchNorm2d) -> Pair:
     assert norm.running_var is not None
     scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
     return scale, norm.bias - norm.running_mean * scale
-
-
-def _reflected(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1) -> Tensor:
-    """3x3 convolution with a reflected border."""
-    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), weight, bias, stride)
 
 
 class FoldedUnit(nn.Module):
@@ -70,17 +65,15 @@ class FoldedUnit(nn.Module):
 
     def forward(self, local: Tensor, glob: Tensor) -> Pair:
         b: dict[str, Tensor] = dict(self.named_buffers(recurse=False))
-        y = _reflected(local, b["from_local"], b["shift"])  # B L+G h w
-        out_local = y[:, : self.local_channels] + _reflected(glob, b["g2l"], None)
-        x = F.relu_(F.conv2d(glob, b["squeeze"], b["squeeze_shift"]))  # B G/2 h w
+        y = frozen.convolution(local, b["from_local"], b["shift"], pad=1)  # B L+G h w
+        out_local = y[:, : self.local_channels] + frozen.convolution(glob, b["g2l"], pad=1)
+        x = frozen.relu(frozen.convolution(glob, b["squeeze"], b["squeeze_shift"]))  # B G/2 h w
         width = x.shape[-1]
-        spectrum = torch.fft.rfft2(x, norm="ortho")  # B G/2 h w//2+1, complex
-        parts = torch.cat([spectrum.real, spectrum.imag], dim=1)
-        parts = F.relu_(F.conv2d(parts, b["fourier"], b["fourier_shift"]))
-        real, imaginary = parts.chunk(2, dim=1)
-        wide = inverse_rfft2(torch.complex(real, imaginary), width)
-        out_global = y[:, self.local_channels :] + F.conv2d(x + wide, b["expand"])
-        return F.relu_(out_local), F.relu_(out_global)
+        parts = frozen.spectrum(x)  # B G h w//2+1
+        parts = frozen.relu(frozen.convolution(parts, b["fourier"], b["fourier_shift"]))
+        wide = frozen.plane(parts, width)
+        out_global = y[:, self.local_channels :] + frozen.convolution(x + wide, b["expand"])
+        return frozen.relu(out_local), frozen.relu(out_global)
 
 
 class FoldedBlock(nn.Module):
@@ -92,7 +85,11 @@ class FoldedBlock(nn.Module):
 
     def forward(self, local: Tensor, glob: Tensor) -> Pair:
         out_local, out_global = self.conv2(*self.conv1(local, glob))
-        return out_local + local, out_global + glob  # not in place: ReLU needs its output again
+        return out_local + local, out_global + glob
+
+    def units(self) -> tuple[FoldedUnit, FoldedUnit]:
+        """Both, in order."""
+        return self.conv1, self.conv2
 
 
 class FoldedUp(nn.Module):
@@ -105,17 +102,18 @@ class FoldedUp(nn.Module):
         super().__init__()
         scale, shift = _affine(norm)
         assert conv.bias is not None
-        self.register_buffer("weight", (conv.weight * scale[None, :, None, None]).detach().contiguous())
+        weight = (conv.weight * scale[None, :, None, None]).detach()
+        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", (conv.bias * scale + shift).detach())
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu_(F.conv_transpose2d(x, self.weight, self.bias, stride=2, padding=1, output_padding=1))
+        return frozen.relu(frozen.doubled(x, self.weight, self.bias))
 
 
 class FoldedLama(nn.Module):
     """A `Lama`'s function behind the same contract; made by `Lama.fast`."""
 
-    bytes_per_pixel = (7_700, 3_600)
+    bytes_per_pixel = (2_450, 1_900)
     forward_bytes_per_pixel = 1_100
 
     def __init__(self, lama: Lama) -> None:
@@ -126,22 +124,19 @@ class FoldedLama(nn.Module):
         self.lama = lama
         layers = list(lama.model)
         blocks = [layer for layer in layers if isinstance(layer, ResidualBlock)]
-        self.blocks = nn.ModuleList([FoldedBlock(block) for block in blocks])
-        self.ups = nn.ModuleList(
-            [
-                FoldedUp(layer, norm)
-                for layer, norm in itertools.pairwise(layers)
-                if isinstance(layer, nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
-            ]
-        )
-        self.last = layers[-2]
+        # Parts of the network as lists: a network that moves is folded again.
+        self.blocks = [FoldedBlock(block) for block in blocks]
+        self.ups = [
+            FoldedUp(layer, norm)
+            for layer, norm in itertools.pairwise(layers)
+            if isinstance(layer, nn.ConvTranspose2d) and isinstance(norm, nn.BatchNorm2d)
+        ]
+        last = layers[-2]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        self.last: Pair = (last.weight.contiguous(memory_format=torch.channels_last), last.bias)
 
-    def made_for(self, device: torch.device, dtype: torch.dtype) -> bool:
-        """Whether the folded weights are there and of that type."""
-        folded = next(self.blocks.buffers())
-        return (folded.device, folded.dtype) == (device, dtype)
-
-    def fast(self) -> FoldedLama:
+    def fast(self, *, bf16: bool = False) -> FoldedLama:
         """Itself."""
         return self
 
@@ -150,15 +145,11 @@ class FoldedLama(nn.Module):
         return self.lama.front(image, mask)
 
     def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
-        """See `Lama.rear`."""
+        """See `Lama.rear`; what is kept is as little as checkpointing would keep, so that changes nothing."""
         local, glob = z
         for block in self.blocks:
-            local, glob = checkpoint(block, local, glob, use_reentrant=False) if checkpointed else block(local, glob)
-        x = torch.cat([local, glob], dim=1)
+            local, glob = block(local, glob)
+        x = torch.cat([local, glob], dim=1).contiguous(memory_format=torch.channels_last)
         for up in self.ups:
-            x = checkpoint(up, x, use_reentrant=False) if checkpointed else up(x)
-        out: Tensor = checkpoint(self._picture, x, use_reentrant=False) if checkpointed else self._picture(x)
-        return out
-
-    def _picture(self, x: Tensor) -> Tensor:
-        return torch.sigmoid(self.last(F.pad(x, (3, 3, 3, 3), mode="reflect")))
+            x = up(x)
+        return torch.sigmoid(frozen.convolution(x, *self.last, pad=3))

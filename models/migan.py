@@ -8,6 +8,7 @@ multiples of 128. Parameter names follow the published weights.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -44,11 +45,16 @@ def activate(x: Tensor) -> Tensor:
     return out
 
 
+@cache
+def _fir(gain: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+    row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device, dtype=dtype)
+    kernel = torch.outer(row, row)
+    return kernel * (gain / kernel.sum())
+
+
 def fir_kernel(x: Tensor, gain: float) -> Tensor:
     """The (1, 3, 3, 1) x (1, 3, 3, 1) kernel with the given sum, one copy per channel of x: Cx1x4x4."""
-    row = x.new_tensor([1.0, 3.0, 3.0, 1.0])
-    kernel = torch.outer(row, row)
-    return (kernel * (gain / kernel.sum())).expand(x.shape[1], 1, 4, 4)
+    return _fir(gain, x.device, x.dtype).expand(x.shape[1], 1, 4, 4)
 
 
 def fir_down(x: Tensor) -> Tensor:
@@ -148,8 +154,8 @@ class Migan(nn.Module):
         self.encoder = nn.ModuleDict({f"b{r}": EncoderBlock(r) for r in RESOLUTIONS})
         self.synthesis = nn.ModuleDict({f"b{r}": SynthesisBlock(r) for r in reversed(RESOLUTIONS)})
 
-    def fast(self) -> Migan:
-        """Itself: there is nothing to fold."""
+    def fast(self, *, bf16: bool = False) -> Migan:
+        """Itself: there is nothing to fold, and bfloat16 gains little."""
         return self
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:

@@ -28,8 +28,8 @@ class Network(Protocol):
 
     name: goes into results and logs. stride: sizes must be multiples of it. native_size: pixels, the short side it
     was trained near. optimised: which tensors of z refinement optimises, by index. bytes_per_pixel: peak memory of
-    refining a tile, per pixel of it, above the weights: without and with checkpointing. forward_bytes_per_pixel: of one
-    pass without gradients. `python -m bench.memory` measures them.
+    refining a tile, per pixel of it, above the weights: without and with `Economy.checkpointed`.
+    forward_bytes_per_pixel: of one pass without gradients. `python -m bench.memory` measures them.
     """
 
     name: str
@@ -45,8 +45,8 @@ class Network(Protocol):
     def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
         """Bx3xHxW, about [0, 1], from features. checkpointed: keep less for the backward pass and compute more."""
 
-    def fast(self) -> Network:
-        """The same function arranged for speed and memory; may be itself."""
+    def fast(self, *, bf16: bool = False) -> Network:
+        """The same function arranged for speed and memory; may be itself. bf16: it may round to that where it pays."""
 
     def parameters(self) -> Iterable[nn.Parameter]:
         """The weights; they tell the device."""

@@ -28,6 +28,8 @@ class Preset:
     tile_side: pixels; scales above the coarsest are computed around the hole only, in overlapping tiles no longer than
         this. None: the whole of every scale at once, as the released code does.
     fast: use the network as it is arranged for speed (`Network.fast`); the same function, to rounding.
+    bf16: let `fast` round to bfloat16 within the network, where a device gains by it (CUDA); features, losses and Adam
+        stay float32.
     anchored: correct what optimisation leaves of the difference to the coarser scale.
     toned: work at a brightness that networks know, and go back to the photo's afterwards.
     restrained: allow no more detail in the hole than there is around it.
@@ -51,6 +53,7 @@ class Preset:
     restrained: bool = True
     healed: bool = True
     fast: bool = True
+    bf16: bool = True
 
 
 # field -> (smallest, largest); None is allowed where the field's type says so
@@ -67,7 +70,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 PRESETS = {
-    "default": Preset("default", iterations=8, known_loss=False),
+    "default": Preset("default", iterations=4, known_loss=False),
     # The released algorithm, number for number: whole picture, shrunk to the budget, at most three scales.
     "reference": Preset(
         "reference",
@@ -82,6 +85,7 @@ PRESETS = {
         restrained=False,
         healed=False,
         fast=False,
+        bf16=False,
     ),
     # The network as it is.
     "single-pass": Preset("single-pass", max_scales=1, toned=False, restrained=False, healed=False),

@@ -13,6 +13,7 @@ from models import pyramid, surroundings, tiles
 from models.economy import Economy
 from models.network import Network
 from models.presets import Preset
+from models.steps import Goal, Recordings
 from models.tiles import Level
 from models.windows import Box
 
@@ -46,12 +47,14 @@ def refine(
     levels: Sequence[Level],
     tick: Tick,
     show: Show | None = None,
+    recordings: Recordings | None = None,
 ) -> tuple[Tensor, list[ScaleRun]]:
     """Fill the hole of one window.
 
     image: 1x3xHxW in [0, 1]; mask: 1x1xHxW of 0 and 1, 1 = hole; levels: from `tiles.plan_levels` with the tile_side of
     `how`, coarsest first.
     Returns the composite (1x3xHxW in [0, 1], known pixels as given) and one ScaleRun per scale, coarsest first.
+    recordings: kept from window to window, where there are several.
     Whatever `tick` or `show` raises ends the work and passes through.
     """
     height, width = image.shape[-2:]
@@ -61,11 +64,12 @@ def refine(
     if how.preset.toned:
         exponent = surroundings.tone_exponent(*pyramid.build(image, mask, len(levels))[0])
     guide: Tensor | None = None
+    recordings = recordings or Recordings()
     runs = []
     pairs = zip(levels, pyramid.build(image**exponent, mask, len(levels)), strict=True)
     for scale, (level, (picture, hole)) in enumerate(pairs, start=1):
         run = ScaleRun(level.height, level.width)
-        prediction = _predict(network, picture, hole, guide, how, level, run, partial(tick, scale))
+        prediction = _predict(network, picture, hole, guide, how, level, run, recordings, partial(tick, scale))
         filled = torch.where(hole > 0, prediction.clamp(0, 1), picture)
         del prediction  # as large as the window, and the next steps need room
         box = _around(hole)
@@ -125,6 +129,7 @@ def _predict(
     how: Economy,
     level: Level,
     run: ScaleRun,
+    recordings: Recordings,
     tick: Callable[[int, int, Tensor | None, bool], None],
 ) -> Tensor:
     """One level, tile by tile; where tiles overlap, their weighted mean. What no tile covers is left black."""
@@ -137,7 +142,7 @@ def _predict(
             top, left = box.top // 2, box.left // 2
             below = guide[..., top : top + max(1, box.height // 2), left : left + max(1, box.width // 2)]
         run.losses.append([])
-        piece = _fill(network, image[at], mask[at], below, how, run.losses[-1], partial(tick, number))
+        piece = _fill(network, image[at], mask[at], below, how, run.losses[-1], recordings, partial(tick, number))
         if len(level.tiles) == 1:
             total[at] = piece
             return total
@@ -154,6 +159,7 @@ def _fill(
     guide: Tensor | None,
     how: Economy,
     losses: list[Tensor],
+    recordings: Recordings,
     tick: Callable[[int, Tensor | None, bool], None],
 ) -> Tensor:
     """Predict one tile: one pass without a guide, otherwise with the features optimised towards the guide."""
@@ -169,26 +175,15 @@ def _fill(
             prediction = network.rear(z)[..., :height, :width]
             tick(1, None, True)
             return prediction
-    # Weights that make a sum the mean over the pixels and channels concerned, and nothing where there are none.
-    known_weight = (1 - hole) / (3 * (1 - hole).sum()).clamp(min=1)
-    where_weight = where / (3 * where.sum()).clamp(min=1)
-    optimised = [z[i].requires_grad_() for i in network.optimised]  # Adam changes z in place
-    adam = torch.optim.Adam(optimised, lr=how.preset.learning_rate, foreach=False)  # tensor by tensor: less memory
-    for iteration in range(1, how.preset.iterations + 1):
-        last = iteration == how.preset.iterations
-        with torch.set_grad_enabled(not last):
-            prediction = network.rear(z, checkpointed=how.checkpointed and not last)
-            coarse = pyramid.down(prediction[..., :height, :width])
-            loss = (where_weight * (coarse - guide).abs()).sum()
-            if how.preset.known_loss:
-                loss = loss + (known_weight * (prediction - padded).abs()).sum()
-        if not last:
-            adam.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            adam.step()
-        losses.append(loss.detach())
-        tick(iteration, losses[-1], last)
-    return prediction[..., :height, :width].detach()
+    goal = Goal.of(padded, hole, guide, where, (height, width), how.preset.known_loss)
+    steps = recordings.start(network, z, goal, how)
+    for iteration in range(1, how.preset.iterations):
+        losses.append(steps.step())
+        tick(iteration, losses[-1], False)
+    prediction, loss = steps.last()
+    losses.append(loss)
+    tick(how.preset.iterations, loss, True)
+    return prediction[..., :height, :width]
 
 
 def feather(box: Box, height: int, width: int, like: Tensor) -> Tensor:

@@ -1,12 +1,14 @@
 """Fixtures with the real parts: a Valkey of our own, a served api, a whole embedded service."""
 
 import contextlib
+import os
 import re
 import signal
 import threading
 
 import httpx2
 import pytest
+import torch
 from hypothesis import settings as hypothesis_settings
 
 from api.app import create_app
@@ -16,6 +18,10 @@ from api.valkey import Valkey
 from jobs.settings import Settings
 from tests import support
 from tests.s3 import Server
+
+# Kernels for CUDA run line by line where there is none. Triton must know before anything loads it, which torch may.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # How long an example takes says nothing on a shared machine.
 hypothesis_settings.register_profile("refinery", deadline=None)

@@ -113,7 +113,7 @@ class Networks:
         return sorted(self._choices)
 
     def _hold(self, parameter: str, network: Network) -> None:
-        fast = network.fast()  # made here, so that nobody else waits for it
+        fast = network.fast(bf16=True)  # made here, so that nobody else waits for it
         with self._lock:
             known = self._facts.get(network.name)
             self._facts[network.name] = NetworkFacts(

@@ -40,6 +40,7 @@ class Parameters(TypedDict, total=False):
     context: float | None
     tile_side: int | None
     fast: bool | None
+    bf16: bool | None
     anchored: bool | None
     toned: bool | None
     restrained: bool | None

@@ -55,3 +55,18 @@ def test_float32_agrees_with_float64(make, name, device):
     apart = (ours - exact).abs()
     assert apart.max() <= MOST
     assert apart.mean() <= MEAN
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_cuda_agrees_with_the_cpu_on_a_large_picture():
+    """From 128 cells on, CUDA's inverse transform uses what the CPU's ignores."""
+    network, _ = lama()
+    rng = torch.Generator().manual_seed(3)
+    image, mask = torch.rand(1, 3, 1024, 1056, generator=rng), torch.zeros(1, 1, 1024, 1056)
+    mask[..., 300:700, 300:700] = 1
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        expected = network.fast().rear(network.front(image, mask))
+        cuda = copy.deepcopy(network).cuda()
+        for made in (cuda, cuda.fast()):
+            got = made.rear(made.front(image.cuda(), mask.cuda())).cpu()
+            assert (got - expected).abs().max() < 1e-4

@@ -90,7 +90,7 @@ class Bad:
     def __getattr__(self, name):
         return getattr(self._network, name)
 
-    def fast(self):
+    def fast(self, **_):
         return Bad(self._network.fast(), self._misbehave)
 
     def rear(self, *arguments, **options):
