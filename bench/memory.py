@@ -7,13 +7,14 @@ import gc
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench import common
-from models import inpaint, resolve_preset
+from models import Network, inpaint, resolve_preset
 from models.network import device_of
 
 UNBOUNDED = 2**50  # a budget that changes nothing
@@ -43,21 +44,33 @@ def measure(name: str, network_name: str, device: str) -> dict[str, Any]:
     network = common.network_called(network_name, device)
     image, mask = common.scene(height, width, fraction, blobs)
     if preset.fast:
-        network.fast()
+        network.fast(bf16=preset.bf16)
+    results = []
+
+    def run() -> int:
+        results.append(inpaint(image, mask, network=network, preset=preset, memory_budget_bytes=budget))
+        return results[0].peak_memory_bytes
+
+    above = peak_above(network, run)
+    (result,) = results
+    largest = max((run.box.height * run.box.width for run in result.runs), default=0)
+    return {
+        "case": name,
+        "GiB above the network": round(above / 2**30, 3),
+        "tile side": result.preset.tile_side,
+        "largest window, MP": round(largest / 1e6, 2),
+    }
+
+
+def peak_above(network: Network, run: Callable[[], int]) -> int:
+    """Bytes by which memory grows at most while `run`, which returns the peak on a GPU, is at work."""
     gc.collect()
     on_gpu = device_of(network).type == "cuda"
     if not on_gpu:
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = torch.cuda.memory_allocated() if on_gpu else _status("VmRSS")
-    result = inpaint(image, mask, network=network, preset=preset, memory_budget_bytes=budget)
-    peak = result.peak_memory_bytes if on_gpu else _status("VmHWM")
-    largest = max((run.box.height * run.box.width for run in result.runs), default=0)
-    return {
-        "case": name,
-        "GiB above the network": round((peak - before) / 2**30, 3),
-        "tile side": result.preset.tile_side,
-        "largest window, MP": round(largest / 1e6, 2),
-    }
+    peak = run()
+    return (peak if on_gpu else _status("VmHWM")) - before
 
 
 def _status(what: str) -> int:

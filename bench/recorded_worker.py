@@ -49,7 +49,7 @@ class StandIn:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
 
-    def fast(self) -> StandIn:
+    def fast(self, *, bf16: bool = False) -> StandIn:
         """The same."""
         return self
 

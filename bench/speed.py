@@ -1,4 +1,8 @@
-"""`python -m bench.speed`: seconds, `reference` against the engine, taken in turns in one process."""
+"""`python -m bench.speed`: seconds, `reference` against the engine, taken in turns in one process.
+
+Every variant runs once to warm up; then rounds follow, each in the reverse order of the last. On CUDA it also tells how
+much of what the matrix units can do a step of the refinement uses.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,15 @@ import torch
 
 from bench import common
 from models import Network, inpaint, resolve_preset
-from models.network import device_of
+from models.economy import Economy
+from models.network import device_of, flops_per_pixel
+from models.refine import refine
+from models.tiles import plan_levels
 
-# name: (height, width, hole fraction, blobs, [(what, preset, overrides), ...]); the first is the baseline
 Variant = tuple[str, str, dict[str, Any]]
+EXACT = {"fast": True}  # the released algorithm on the network arranged for speed
+BF16 = {"fast": True, "bf16": True}
+# name: (height, width, hole fraction, blobs, [(what, preset, overrides), ...]); the first is the baseline
 CASES: dict[str, tuple[int, int, float, int, list[Variant]]] = {
     "whole image 512, same steps": (
         512,
@@ -23,8 +32,9 @@ CASES: dict[str, tuple[int, int, float, int, list[Variant]]] = {
         0.1,
         1,
         [
-            ("reference", "reference", {"min_side": 256, "iterations": 4}),
-            ("fast", "reference", {"min_side": 256, "iterations": 4, "fast": True}),
+            ("reference", "reference", {"min_side": 256}),
+            ("fast", "reference", {"min_side": 256, **EXACT}),
+            ("fast, bf16", "reference", {"min_side": 256, **BF16}),
         ],
     ),
     "whole image 1024, same steps": (
@@ -32,7 +42,7 @@ CASES: dict[str, tuple[int, int, float, int, list[Variant]]] = {
         1024,
         0.1,
         1,
-        [("reference", "reference", {"iterations": 3}), ("fast", "reference", {"iterations": 3, "fast": True})],
+        [("reference", "reference", {}), ("fast", "reference", EXACT), ("fast, bf16", "reference", BF16)],
     ),
     "3840x2160, 5 % hole in two blobs": (
         2160,
@@ -44,15 +54,61 @@ CASES: dict[str, tuple[int, int, float, int, list[Variant]]] = {
 }
 
 
-def seconds(network: Network, case: str, variant: Variant) -> float:
-    """One run."""
+def seconds(network: Network, case: str, variant: Variant, iterations: int | None) -> float:
+    """One run. iterations: of cases with the same steps, fewer than there are, to save time."""
     height, width, fraction, blobs, _ = CASES[case]
     image, mask = common.scene(height, width, fraction, blobs)
-    preset = resolve_preset(variant[1], variant[2])
-    if device_of(network).type == "cuda":
-        torch.cuda.synchronize()
+    fewer = {"iterations": iterations} if iterations and "same steps" in case else {}
+    preset = resolve_preset(variant[1], {**variant[2], **fewer})
+    _wait(network)
     started = time.perf_counter()
     inpaint(image, mask, network=network, preset=preset)
+    _wait(network)
+    return time.perf_counter() - started
+
+
+def _wait(network: Network) -> None:
+    if device_of(network).type == "cuda":
+        torch.cuda.synchronize()
+
+
+def utilisation(network: Network, side: int, rounds: int) -> dict[str, Any]:
+    """How much of the bf16 rate of a large matrix product a step at side x side uses. CUDA.
+
+    Counted are the network's convolutions and matrix products as `flops_per_pixel` counts them, forwards and back to
+    the features; not the Fourier transforms, in whatever form. Timed are whole steps: network, loss, both ways, Adam.
+    """
+    matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
+    product = statistics.median(_timed(network, lambda: matrix @ matrix) for _ in range(20))
+    peak = 2 * 8192**3 / product
+    runner = network.fast(bf16=True)
+    image = torch.rand(1, 3, side, side, device="cuda")
+    hole = torch.zeros(1, 1, side, side)
+    hole[..., side // 3 : side // 2, side // 3 : side // 2] = 1
+    levels = plan_levels(hole[0, 0].numpy() > 0, 2, network.stride, None)
+
+    def run(iterations: int) -> float:
+        how = Economy(resolve_preset("reference", {"iterations": iterations, **BF16}), False)
+        return _timed(network, lambda: refine(runner, image, hole.cuda(), how, levels, lambda *_: None))
+
+    run(10)
+    more, fewer = zip(*((run(30), run(10)) for _ in range(rounds)), strict=True)
+    step = (statistics.median(more) - statistics.median(fewer)) / 20
+    rate = 2 * flops_per_pixel(network) * side**2 / step
+    return {
+        "side": side,
+        "seconds per step": step,
+        "bf16 matrix product, TFLOP/s": peak / 1e12,
+        "step, TFLOP/s": rate / 1e12,
+        "utilisation": rate / peak,
+    }
+
+
+def _timed(network: Network, work: Any) -> float:
+    _wait(network)
+    started = time.perf_counter()
+    work()
+    _wait(network)
     return time.perf_counter() - started
 
 
@@ -63,17 +119,21 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--case", action="append", choices=list(CASES), help="only these")
     parser.add_argument("--rounds", type=int, default=3, help="paired runs: %(default)s")
+    parser.add_argument("--iterations", type=int, help="passes per scale where all take the same steps")
     parser.add_argument("--out", type=Path, help="write JSON here")
     args = parser.parse_args()
     network = common.network_called(args.network, args.device)
-    network.fast()
     rows = []
     for case in args.case or CASES:
         variants = CASES[case][-1]
+        for variant in variants:
+            seconds(network, case, variant, args.iterations and 2)
         runs: list[list[float]] = []
-        for _ in range(args.rounds):
-            runs.append([seconds(network, case, variant) for variant in variants])
-            print(case, [round(s, 2) for s in runs[-1]])
+        for number in range(args.rounds):
+            order = list(range(len(variants)))[:: -1 if number % 2 else 1]
+            took = {index: seconds(network, case, variants[index], args.iterations) for index in order}
+            runs.append([took[index] for index in range(len(variants))])
+            print(case, [round(s, 2) for s in runs[-1]], flush=True)
         for index, variant in enumerate(variants):
             rows.append(
                 {
@@ -84,6 +144,9 @@ def main() -> None:
                 }
             )
     common.show(f"Speed, {args.network}", rows, args.out)
+    if device_of(network).type == "cuda" and args.network == "random-big-lama":
+        used = [utilisation(network, side, args.rounds) for side in (1024, 2048)]
+        common.show("Use of the matrix units", used, args.out and args.out.with_suffix(".units.json"))
 
 
 if __name__ == "__main__":
