@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import secrets
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
@@ -92,8 +93,30 @@ class Blobs:
         Raises ServiceUnavailable when the store does not take them.
         """
         with _translated(), _nothing_missing():
+            if self._directory is not None and not isinstance(data, bytes):
+                self._copy(data, self._directory / job_id, name)
+                return
             # Two chunks in flight: at most 15 MiB of a file of any size are in memory.
             obstore.put(self._store, f"{job_id}/{name}", data, chunk_size=CHUNK_BYTES, max_concurrency=2)
+
+    @staticmethod
+    def _copy(data: IO[bytes], folder: Path, name: str) -> None:
+        """What obstore does too, in a quarter of the time: written under another name, then renamed."""
+        staged = folder / f"{name}#{secrets.token_hex(4)}"
+        while True:
+            folder.mkdir(exist_ok=True)
+            try:
+                file = staged.open("xb")
+                break
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+        try:
+            with file:
+                shutil.copyfileobj(data, file, READ_BYTES)
+            staged.replace(folder / name)
+        except BaseException:
+            staged.unlink(missing_ok=True)
+            raise
 
     def get(self, job_id: str, name: str) -> bytes:
         """All bytes of a blob. Raises BlobMissing, ServiceUnavailable."""

@@ -147,13 +147,15 @@ def test_a_failed_put_leaves_nothing_to_be_read(blobs, url, request):
 
 def test_a_killed_put_leaves_nothing_to_be_read(blobs, url):
     script = (
-        "import sys, time\nfrom jobs.blobs import Blobs\n"
-        "def slow():\n"
-        "    for n in range(1000):\n"
-        "        print(n, flush=True)\n"
-        "        yield bytes(5 << 20)\n"
+        "import io, time\nfrom jobs.blobs import Blobs\n"
+        "class Slow(io.BytesIO):\n"
+        "    count = 0\n"
+        "    def read(self, size=-1):\n"
+        "        print(self.count, flush=True)\n"
+        "        self.count += 1\n"
         "        time.sleep(.02)\n"
-        f"Blobs({url!r}, http_allowed=True).put('job', 'image', slow())\n"
+        "        return bytes(size)\n"
+        f"Blobs({url!r}, http_allowed=True).put('job', 'image', Slow())\n"
     )
     with subprocess.Popen([sys.executable, "-c", script], cwd=support.ROOT, stdout=subprocess.PIPE) as process:
         support.wait_until(lambda: process.stdout.readline() == b"6\n")
