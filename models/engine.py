@@ -195,7 +195,7 @@ def inpaint(
         try:
             # Kept for the next tensor, freed memory is fast, and in pieces: where there is little of it, it goes back.
             kept = contextlib.nullcontext() if how.checkpointed else heap.reused()
-            with kept, _precision(tf32=preset.fast):
+            with kept, _current(device), _precision(tf32=preset.fast):
                 out, scales = refine(runner, pixels, holes, how, window.levels, tick, show, recordings)
         except Exception as error:
             if not is_out_of_memory(error):
@@ -305,6 +305,11 @@ def _next_leaner(
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     return how, planned
+
+
+def _current(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """While inside, kernels and recordings that name no device are for this one."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 @contextlib.contextmanager

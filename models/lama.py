@@ -262,7 +262,7 @@ class Lama(nn.Module):
             half = TritonLama(folded)
             side = 2 * self.stride
             z = self.front(*(next(self.parameters()).new_zeros(1, n, side, side) for n in (3, 1)))
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.cuda.device(z[0].device):
                 half.rear(tuple(part.requires_grad_() for part in z)).sum().backward()  # type: ignore[no-untyped-call]
         except Exception as error:  # no Triton, no C compiler for it, a GPU it does not know
             log.warning("%s stays in float32: Triton does not work here (%s)", self.name, error)

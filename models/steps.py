@@ -97,9 +97,12 @@ class Steps:
 class RecordedSteps(Steps):
     """The same on CUDA. Recorded with the second step; `restart` begins another tile of the same size."""
 
-    def __init__(self, network: Network, z: tuple[Tensor, ...], goal: Goal, how: Economy, pool: Any) -> None:
+    def __init__(
+        self, network: Network, z: tuple[Tensor, ...], goal: Goal, how: Economy, pool: Any, stream: torch.cuda.Stream
+    ) -> None:
+        """pool: of memory, for what is recorded; stream: where steps run that are not."""
         super().__init__(network, z, goal, how)
-        self._pool, self._steps = pool, 0
+        self._pool, self._stream, self._steps = pool, stream, 0
         self._forward: torch.cuda.CUDAGraph | None = None
         self._backward: torch.cuda.CUDAGraph | None = None
         self._told: tuple[Tensor, Tensor] | None = None
@@ -138,12 +141,11 @@ class RecordedSteps(Steps):
         return prediction.clone(), loss.clone()
 
     def _aside(self) -> Tensor:
-        """A step that runs as it is, on a stream of its own: what it sets up must not belong to the usual one."""
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        """A step that runs as it is, on another stream: what it sets up must not belong to the usual one."""
+        self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
             loss = super().step()
-        torch.cuda.current_stream().wait_stream(stream)
+        torch.cuda.current_stream().wait_stream(self._stream)
         return loss
 
     def _record(self) -> None:
@@ -171,6 +173,7 @@ class Recordings:
     def __init__(self) -> None:
         self._kept: dict[Any, RecordedSteps] = {}
         self._pool: Any = None
+        self._stream: torch.cuda.Stream | None = None
 
     def start(self, network: Network, z: tuple[Tensor, ...], goal: Goal, how: Economy) -> Steps:
         """Steps for a tile: recorded on CUDA where there are enough of them, else as they are."""
@@ -181,11 +184,12 @@ class Recordings:
         key = sizes, goal.height, goal.width, how
         found = self._kept.pop(key, None)
         if found is None:
-            if self._pool is None:
+            if self._pool is None or self._stream is None:
                 self._pool = torch.cuda.graph_pool_handle()
+                self._stream = torch.cuda.Stream(z[0].device)  # type: ignore[no-untyped-call]
             while len(self._kept) >= MOST_RECORDED:
                 del self._kept[next(iter(self._kept))]
-            found = RecordedSteps(network, z, goal, how, self._pool)
+            found = RecordedSteps(network, z, goal, how, self._pool, self._stream)
         else:
             found.restart(z, goal)
         self._kept[key] = found
