@@ -18,7 +18,7 @@ import torch
 
 from bench import common
 from bench.memory import peak_above
-from models import inpaint
+from models import inpaint, resolve_preset
 from models.network import device_of
 
 MEGAPIXELS = (1, 4, 12, 24, 50, 100)
@@ -26,20 +26,23 @@ HOLES = {"hole of 0.05 MP": (0.05, 0.0), "hole of 1 % of the photo": (0.0, 0.01)
 FIGURES = ("seconds", "GiB above photo, result and network")
 
 
-def measure(megapixels: int, hole: str, network_name: str, device: str) -> dict[str, Any]:
-    """One case in this process."""
+def measure(
+    megapixels: int, hole: str, network_name: str, device: str, iterations: int | None = None
+) -> dict[str, Any]:
+    """One case in this process. iterations: instead of the preset's."""
+    preset = resolve_preset("default", {"iterations": iterations} if iterations else {})
     network = common.network_called(network_name, device)
     fixed, part = HOLES[hole]
     height = round((megapixels * 1e6 * 2 / 3) ** 0.5)
     image, mask = common.scene(height, height * 3 // 2, fixed / megapixels + part, 1)
     small, its_mask = common.scene(600, 800, 0.05, 1)
-    inpaint(small, its_mask, network=network)  # to warm up
+    inpaint(small, its_mask, network=network, preset=preset)  # to warm up
     took = 0.0
 
     def run() -> int:
         nonlocal took
         started = time.perf_counter()
-        result = inpaint(image, mask, network=network)
+        result = inpaint(image, mask, network=network, preset=preset)
         if device_of(network).type == "cuda":
             torch.cuda.synchronize()
         took = time.perf_counter() - started
@@ -93,17 +96,19 @@ def main() -> None:
     parser.add_argument("--network", default="builtin", help="builtin (default) or random-big-lama")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--most", type=int, default=max(MEGAPIXELS), help="photos of so many megapixels at most")
+    parser.add_argument("--iterations", type=int, help="passes per scale, instead of the preset's")
     parser.add_argument("--out", type=Path, default=Path("bench/results/growth.json"), help="default: %(default)s")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print(json.dumps(measure(int(args.child[0]), args.child[1], args.network, args.device)))
+        print(json.dumps(measure(int(args.child[0]), args.child[1], args.network, args.device, args.iterations)))
         return
     rows = []
     for hole in HOLES:
         for megapixels in (mp for mp in MEGAPIXELS if mp <= args.most):
             command = [sys.executable, "-m", "bench.growth", "--child", str(megapixels), hole]
             command += ["--network", args.network, "--device", args.device]
+            command += ["--iterations", str(args.iterations)] if args.iterations else []
             done = subprocess.run(command, capture_output=True, text=True, cwd=common.ROOT)
             if done.returncode:
                 raise SystemExit(f"{megapixels} MP, {hole}: {done.stderr[-500:]}")
