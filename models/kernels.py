@@ -75,6 +75,21 @@ def _merge(
 
 
 @triton.jit
+def _mirrored(place, side, PAD: tl.constexpr, which: tl.constexpr):
+    """Where a place of `side` is in its padded picture (0), or its mirror image at the start (1) or the end (2) is.
+
+    And whether there is one.
+    """
+    if which == 0:
+        there, is_there = place + PAD, place >= 0
+    elif which == 1:
+        there, is_there = PAD - place, (place >= 1) & (place <= PAD)
+    else:
+        there, is_there = PAD + 2 * (side - 1) - place, (place >= side - 1 - PAD) & (place <= side - 2)
+    return there, is_there
+
+
+@triton.jit
 def _fold(
     local, glob, extra, bits, total, masked, masked_local,
     cells, height, width, first, channels,
@@ -100,20 +115,8 @@ def _fold(
             # Near an edge a cell is also what the border mirrors.
             for r in tl.static_range(3):
                 for s in tl.static_range(3):
-                    if r == 0:
-                        there_row, is_row = row + PAD, row >= 0
-                    elif r == 1:
-                        there_row, is_row = PAD - row, (row >= 1) & (row <= PAD)
-                    else:
-                        there_row = PAD + 2 * (height - 1) - row
-                        is_row = (row >= height - 1 - PAD) & (row <= height - 2)
-                    if s == 0:
-                        there_column, is_column = column + PAD, column >= 0
-                    elif s == 1:
-                        there_column, is_column = PAD - column, (column >= 1) & (column <= PAD)
-                    else:
-                        there_column = PAD + 2 * (width - 1) - column
-                        is_column = (column >= width - 1 - PAD) & (column <= width - 2)
+                    there_row, is_row = _mirrored(row, height, PAD, r)
+                    there_column, is_column = _mirrored(column, width, PAD, s)
                     if r + s > 0:
                         at = (sample * (height + 2 * PAD) + there_row) * (width + 2 * PAD) + there_column
                         at = at[:, None].to(tl.int64)

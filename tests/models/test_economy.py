@@ -11,6 +11,7 @@ from models.engine import foresee
 from models.lama import Lama, LamaConfig, inverse_rfft2
 from models.network import flops_per_pixel
 from models.planning import FINISHING, plan
+from tests.random_weights import with_statistics
 
 GIB = 2**30
 
@@ -26,15 +27,6 @@ def big():
 def small():
     torch.manual_seed(2)
     return Lama(LamaConfig(4, 3, 1, 24), name="small").eval().requires_grad_(False)
-
-
-def random_statistics(network):
-    for key, value in network.state_dict().items():
-        if key.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-        elif key.endswith("running_mean") or ("bn" in key and key.endswith("bias")):
-            value.uniform_(-0.5, 0.5)
-    return network
 
 
 def photo(height=300, width=400):
@@ -227,7 +219,7 @@ def test_the_inverse_transform_is_that_of_the_full_spectrum(size):
 @pytest.mark.parametrize("checkpointed", [False, True])
 def test_folded_lama_is_the_same_function_with_the_same_gradients(checkpointed):
     torch.manual_seed(4)
-    network = random_statistics(Lama(LamaConfig(8, 3, 2, 48))).double().eval().requires_grad_(False)
+    network = with_statistics(Lama(LamaConfig(8, 3, 2, 48)), 0.5).double().eval().requires_grad_(False)
     image, mask = torch.rand(1, 3, 72, 88, dtype=torch.float64), torch.zeros(1, 1, 72, 88, dtype=torch.float64)
     mask[..., 20:40, 30:70] = 1
     z = network.front(image, mask)

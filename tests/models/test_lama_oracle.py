@@ -11,6 +11,7 @@ import torch
 from torch import library
 
 from models.lama import Lama, LamaConfig
+from tests.random_weights import with_statistics
 
 
 @pytest.fixture(scope="module")
@@ -34,13 +35,7 @@ def spandrel_lama():
 def random_big_lama():
     """Big-LaMa at full size, with random weights and statistics that keep activations in a sane range."""
     torch.manual_seed(3)
-    network = Lama(LamaConfig(64, 3, 18, 384)).eval().requires_grad_(False)
-    for key, value in network.state_dict().items():
-        if key.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-        elif key.endswith("running_mean") or ("bn" in key and key.endswith("bias")):
-            value.uniform_(-0.1, 0.1)
-    return network
+    return with_statistics(Lama(LamaConfig(64, 3, 18, 384)).eval().requires_grad_(False), 0.1)
 
 
 def test_big_lama_equals_spandrel_on_a_random_full_size_checkpoint(spandrel_lama):

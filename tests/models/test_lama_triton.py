@@ -7,6 +7,7 @@ pytest.importorskip("triton", reason="Triton is made for Linux and Windows only"
 
 from models.lama import Lama, LamaConfig, inverse_rfft2
 from models.lama_triton import TritonLama, transforms
+from tests.random_weights import with_statistics
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -14,13 +15,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    made = Lama(LamaConfig(8, 3, 2, 48)).eval().requires_grad_(False)
-    for key, value in made.state_dict().items():
-        if key.endswith("running_var"):
-            value.uniform_(0.5, 1.5)
-        elif key.endswith("running_mean") or ("bn" in key and key.endswith("bias")):
-            value.uniform_(-0.3, 0.3)
-    return made.to(DEVICE)
+    return with_statistics(Lama(LamaConfig(8, 3, 2, 48)).eval().requires_grad_(False), 0.3).to(DEVICE)
 
 
 def run(network, z):
