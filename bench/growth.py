@@ -1,7 +1,8 @@
 """`python -m bench.growth`: seconds and memory of `default` as a photo grows, with a hole that grows or does not.
 
-Every case runs in a process of its own. Writes JSON and an SVG plot: what follows the hole is a level line where the
-hole stays as it is, and a straight one where it grows with the photo.
+Every case runs in a process of its own on a processor; on a GPU, where torch counts memory, in this one. Writes JSON
+and an SVG plot: what follows the hole is a level line where the hole stays as it is, and a straight one where it grows
+with the photo.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 
 from bench import common
-from bench.memory import peak_above
+from bench.memory import device_is_gpu, peak_above
 from models import inpaint, resolve_preset
 from models.network import device_of
 
@@ -56,6 +57,18 @@ def measure(
         FIGURES[0]: round(took, 2),
         FIGURES[1]: round((above - image.nbytes) / 2**30, 3),
     }
+
+
+def _apart(megapixels: int, hole: str, args: argparse.Namespace) -> dict[str, Any]:
+    """One case in a process of its own."""
+    command = [sys.executable, "-m", "bench.growth", "--child", str(megapixels), hole]
+    command += ["--network", args.network, "--device", args.device]
+    command += ["--iterations", str(args.iterations)] if args.iterations else []
+    done = subprocess.run(command, capture_output=True, text=True, cwd=common.ROOT)
+    if done.returncode:
+        raise SystemExit(f"{megapixels} MP, {hole}: {done.stderr[-500:]}")
+    row: dict[str, Any] = json.loads(done.stdout)
+    return row
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -106,13 +119,10 @@ def main() -> None:
     rows = []
     for hole in HOLES:
         for megapixels in (mp for mp in MEGAPIXELS if mp <= args.most):
-            command = [sys.executable, "-m", "bench.growth", "--child", str(megapixels), hole]
-            command += ["--network", args.network, "--device", args.device]
-            command += ["--iterations", str(args.iterations)] if args.iterations else []
-            done = subprocess.run(command, capture_output=True, text=True, cwd=common.ROOT)
-            if done.returncode:
-                raise SystemExit(f"{megapixels} MP, {hole}: {done.stderr[-500:]}")
-            rows.append(json.loads(done.stdout))
+            if device_is_gpu(args.device):
+                rows.append(measure(megapixels, hole, args.network, args.device, args.iterations))
+            else:
+                rows.append(_apart(megapixels, hole, args))
             print(rows[-1], file=sys.stderr)
     common.show(f"Cost against size, {args.network}", rows, args.out)
     plot(rows, args.out.with_suffix(".svg"))

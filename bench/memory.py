@@ -1,4 +1,7 @@
-"""`python -m bench.memory`: peak memory of refining, reference against default, each case in a process of its own."""
+"""`python -m bench.memory`: peak memory of refining, reference against default.
+
+On a processor each case runs in a process of its own; a GPU's memory is counted by torch.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ import torch
 
 from bench import common
 from models import Network, inpaint, resolve_preset
-from models.network import device_of
+from models.network import device_of, pick_device
 
 UNBOUNDED = 2**50  # a budget that changes nothing
 # name, preset, overrides, height, width, part of the picture that is hole, blobs, memory budget
@@ -24,6 +27,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int, int, float, int, int | None]] =
     "whole image 512, fast": ("reference", {"min_side": 256, "fast": True}, 512, 512, 0.1, 1, UNBOUNDED),
     "whole image 1024, reference": ("reference", {}, 1024, 1024, 0.1, 1, UNBOUNDED),
     "whole image 1024, fast": ("reference", {"fast": True}, 1024, 1024, 0.1, 1, UNBOUNDED),
+    "whole image 1024, fast, bf16": ("reference", {"fast": True, "bf16": True}, 1024, 1024, 0.1, 1, UNBOUNDED),
     "whole image 1024, 2 GiB budget": ("reference", {"fast": True}, 1024, 1024, 0.1, 1, 2 * 2**30),
     "1024, default": ("default", {}, 1024, 1024, 0.1, 1, None),
     "1024, default, 2 GiB budget": ("default", {}, 1024, 1024, 0.1, 1, 2 * 2**30),
@@ -37,10 +41,10 @@ QUICK = [name for name in CASES if "24 MP, quarter" not in name]
 def measure(name: str, network_name: str, device: str) -> dict[str, Any]:
     """One case in this process: bytes above what was there with the network and the picture loaded.
 
-    Two passes per scale are run: the second step has everything allocated that later ones have.
+    So many passes per scale are run that the last step has everything allocated that later ones would have.
     """
     preset_name, overrides, height, width, fraction, blobs, budget = CASES[name]
-    preset = resolve_preset(preset_name, {**overrides, "iterations": 2})
+    preset = resolve_preset(preset_name, {**overrides, "iterations": 5 if device_is_gpu(device) else 2})
     network = common.network_called(network_name, device)
     image, mask = common.scene(height, width, fraction, blobs)
     if preset.fast:
@@ -54,19 +58,29 @@ def measure(name: str, network_name: str, device: str) -> dict[str, Any]:
     above = peak_above(network, run)
     (result,) = results
     largest = max((run.box.height * run.box.width for run in result.runs), default=0)
+    reserved = {"GiB reserved": round(torch.cuda.max_memory_reserved() / 2**30, 3)} if device_is_gpu(device) else {}
     return {
         "case": name,
         "GiB above the network": round(above / 2**30, 3),
+        **reserved,
         "tile side": result.preset.tile_side,
         "largest window, MP": round(largest / 1e6, 2),
     }
+
+
+def device_is_gpu(name: str) -> bool:
+    """Whether the device of that name is one whose memory torch counts: no process of its own is needed for a case."""
+    return pick_device(name).type == "cuda"
 
 
 def peak_above(network: Network, run: Callable[[], int]) -> int:
     """Bytes by which memory grows at most while `run`, which returns the peak on a GPU, is at work."""
     gc.collect()
     on_gpu = device_of(network).type == "cuda"
-    if not on_gpu:
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    else:
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = torch.cuda.memory_allocated() if on_gpu else _status("VmRSS")
     peak = run()
@@ -93,9 +107,13 @@ def main() -> None:
         return
     rows = []
     for name in args.case or (CASES if args.all else QUICK):
-        command = [sys.executable, "-m", "bench.memory", "--child", name, "--network", args.network]
-        done = subprocess.run([*command, "--device", args.device], capture_output=True, text=True, cwd=common.ROOT)
-        rows.append(json.loads(done.stdout) if done.returncode == 0 else {"case": name, "failed": done.stderr[-200:]})
+        if device_is_gpu(args.device):
+            rows.append(measure(name, args.network, args.device))
+        else:
+            command = [sys.executable, "-m", "bench.memory", "--child", name, "--network", args.network]
+            done = subprocess.run([*command, "--device", args.device], capture_output=True, text=True, cwd=common.ROOT)
+            failed = {"case": name, "failed": done.stderr[-200:]}
+            rows.append(json.loads(done.stdout) if done.returncode == 0 else failed)
         print(rows[-1], file=sys.stderr)
     common.show(f"Peak memory, {args.network}", rows, args.out)
 

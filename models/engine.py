@@ -29,7 +29,7 @@ from models.errors import NotEnoughMemory
 from models.network import Network, device_of, flops_per_pixel
 from models.planning import Plan, WindowPlan, plan
 from models.presets import Preset, resolve_preset
-from models.refine import ScaleRun, refine
+from models.refine import ScaleRun, Show, Tick, refine
 from models.steps import Recordings
 from models.windows import Box
 
@@ -169,55 +169,70 @@ def inpaint(
     white = _white(image, mask)
     started = time.perf_counter()
     device = device_of(network)
-    forget_peak(device)
-    source, filled = image, image.copy()
-    if preset.px_budget and mask.size > preset.px_budget:
-        source, mask = _shrunk(_to_float(image), mask, preset.px_budget)
-        filled = _quantised(source, image, white)
-        if image.shape[2] == 4:
-            alpha = torch.from_numpy(image[..., 3].astype(np.float32))[None, None]
-            small = pyramid.resize(alpha, *mask.shape)[0, 0].numpy()
-            filled[..., 3] = small if white == 1 else small.round()
     runner = network.fast(bf16=preset.bf16) if preset.fast else network
-    ways = economies(preset, runner)
-    how, planned = _first_fitting(ways, mask, runner, memory_budget_bytes or free_memory(device))
-    progress = _Progress(planned, on_step)
-    runs: list[WindowRun] = []
-    recordings = Recordings()
-    while len(runs) < len(planned.windows):
-        window, window_started = planned.windows[len(runs)], time.perf_counter()
-        part = window.box.slices
-        hole = mask[part]
-        pixels = torch.from_numpy(_to_float(source[part])).to(device).permute(2, 0, 1)[None].contiguous()
-        holes = torch.from_numpy(hole.astype(np.float32)).to(device)[None, None]
-        tick = partial(progress.tick, len(runs) + 1)
-        show = on_preview and partial(_show, on_preview, planned, window)
-        try:
-            # Kept for the next tensor, freed memory is fast, and in pieces: where there is little of it, it goes back.
-            kept = contextlib.nullcontext() if how.checkpointed else heap.reused()
-            with kept, _current(device), _precision(tf32=preset.fast):
-                out, scales = refine(runner, pixels, holes, how, window.levels, tick, show, recordings)
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            needed = how.bytes_needed(runner, planned)
-            recordings.forget()
-            how, planned = _next_leaner(ways, mask, runner, needed, error)
-            progress.replan(planned, len(runs))
-            continue
-        filling = out[0].permute(1, 2, 0).cpu().numpy()[hole]
-        filled[part][hole] = _quantised(filling, image, white)
-        runs.append(WindowRun(window.box, hole, filling, scales, time.perf_counter() - window_started))
-    return Result(
-        filled,
-        source,
-        network.name,
-        str(device),
-        how.preset,
-        runs,
-        time.perf_counter() - started,
-        peak_memory(device),
-    )
+    with Recordings.lent_by(runner, keep=memory_budget_bytes is None) as recordings, _current(device):
+        forget_peak(device)
+        source, filled = image, image.copy()
+        if preset.px_budget and mask.size > preset.px_budget:
+            source, mask = _shrunk(_to_float(image), mask, preset.px_budget)
+            filled = _quantised(source, image, white)
+            if image.shape[2] == 4:
+                alpha = torch.from_numpy(image[..., 3].astype(np.float32))[None, None]
+                small = pyramid.resize(alpha, *mask.shape)[0, 0].numpy()
+                filled[..., 3] = small if white == 1 else small.round()
+        ways = economies(preset, runner)
+        how, planned = _first_fitting(ways, mask, runner, memory_budget_bytes or free_memory(device))
+        progress = _Progress(planned, on_step)
+        runs: list[WindowRun] = []
+        while len(runs) < len(planned.windows):
+            window, window_started = planned.windows[len(runs)], time.perf_counter()
+            part = window.box.slices
+            tick = partial(progress.tick, len(runs) + 1)
+            show = on_preview and partial(_show, on_preview, planned, window)
+            try:
+                filling, scales = _refined(runner, source[part], mask[part], how, window, tick, show, recordings)
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                needed = how.bytes_needed(runner, planned)
+                recordings.forget()
+                how, planned = _next_leaner(ways, mask, runner, needed, error)
+                progress.replan(planned, len(runs))
+                continue
+            filled[part][mask[part]] = _quantised(filling, image, white)
+            runs.append(WindowRun(window.box, mask[part], filling, scales, time.perf_counter() - window_started))
+        return Result(
+            filled,
+            source,
+            network.name,
+            str(device),
+            how.preset,
+            runs,
+            time.perf_counter() - started,
+            peak_memory(device),
+        )
+
+
+def _refined(
+    network: Network,
+    source: NDArray[Any],
+    hole: NDArray[np.bool_],
+    how: Economy,
+    window: WindowPlan,
+    tick: Tick,
+    show: Show | None,
+    recordings: Recordings,
+) -> tuple[NDArray[np.float32], list[ScaleRun]]:
+    """A window from host to device and back: its hole's pixels, Nx3 float32 in [0, 1] in reading order; its runs."""
+    device = device_of(network)
+    pixels = torch.from_numpy(_to_float(source)).to(device).permute(2, 0, 1)[None].contiguous()
+    holes = torch.from_numpy(hole).to(device)[None, None]
+    # Kept for the next tensor, freed memory is fast, and in pieces: where there is little of it, it goes back.
+    kept = contextlib.nullcontext() if how.checkpointed else heap.reused()
+    with kept, _precision(tf32=how.preset.fast):
+        out, scales = refine(network, pixels, holes.float(), how, window.levels, tick, show, recordings)
+        filling: NDArray[np.float32] = out[0].permute(1, 2, 0)[holes[0, 0]].cpu().numpy()
+    return filling, scales
 
 
 def foresee(

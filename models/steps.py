@@ -6,7 +6,9 @@ them all at once: the first step of a tile runs as it is, the second records, an
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,7 @@ from models.network import Network
 log = logging.getLogger(__name__)
 
 MOST_RECORDED = 8  # sizes of tiles whose steps are kept
+LEFT = "_recordings"  # the attribute of a network that they are left in
 
 
 @dataclass(frozen=True)
@@ -168,12 +171,33 @@ class RecordedSteps(Steps):
 
 
 class Recordings:
-    """Recorded steps by the size of their tile, for as long as one call of `inpaint` lasts."""
+    """Recorded steps by the size of their tile. They stay with their network from one call of `inpaint` to the next."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, RecordedSteps] = {}
         self._pool: Any = None
         self._stream: torch.cuda.Stream | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def lent_by(cls, network: Network, *, keep: bool) -> Iterator[Recordings]:
+        """For one call: those that the last one left with this network. keep: leave them for the next.
+
+        Two calls at a time share none. None are left where less than half of a GPU's memory would stay free.
+        """
+        left: Recordings | None = vars(network).pop(LEFT, None)
+        if left and not keep:
+            left.forget()
+        recordings = left or cls()
+        try:
+            yield recordings
+        finally:
+            if recordings._kept and keep and _plenty():
+                vars(network)[LEFT] = recordings
+
+    def __reduce__(self) -> tuple[type[Recordings], tuple[()]]:
+        """A network's copy has none of its own."""
+        return Recordings, ()
 
     def start(self, network: Network, z: tuple[Tensor, ...], goal: Goal, how: Economy) -> Steps:
         """Steps for a tile: recorded on CUDA where there are enough of them, else as they are."""
@@ -181,7 +205,9 @@ class Recordings:
         if z[0].device.type != "cuda" or how.checkpointed or not preset.fast or preset.iterations < 4:
             return Steps(network, z, goal, how)
         sizes = tuple(tuple(tensor.shape) for tensor in (*z, *goal.tensors()))
-        key = sizes, goal.height, goal.width, how
+        # A network that was moved lies elsewhere, and what is recorded reads the old places.
+        places = tuple(weight.data_ptr() for weight in network.parameters())
+        key = sizes, goal.height, goal.width, how, places
         found = self._kept.pop(key, None)
         if found is None:
             if self._pool is None or self._stream is None:
@@ -199,3 +225,9 @@ class Recordings:
         """Give their memory back."""
         self._kept.clear()
         self._pool = None
+
+
+def _plenty() -> bool:
+    """Whether half of the current GPU's memory is free."""
+    free, total = torch.cuda.mem_get_info()
+    return 2 * free > total

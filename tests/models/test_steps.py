@@ -1,13 +1,15 @@
 """Steps as they are and, on a GPU, recorded: the same numbers."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
 
-from models import inpaint, load_network, resolve_preset
+from models import inpaint, load_network, resolve_preset, steps
 from models.economy import Economy
 from models.lama import Lama, LamaConfig
-from models.steps import Goal, RecordedSteps, Recordings, Steps
+from models.steps import LEFT, Goal, RecordedSteps, Recordings, Steps
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 
@@ -95,6 +97,59 @@ def test_a_photo_is_the_same_with_recordings_and_without(make, monkeypatch):
     plain = inpaint(image, mask, network=network, preset=preset)
     assert np.abs(recorded.composite - plain.composite).mean() < 2e-3
     assert np.array_equal(recorded.image[~mask], image[~mask])
+
+
+@CUDA
+@pytest.mark.parametrize("make", [lama, migan])
+def test_the_next_job_finds_what_the_last_one_recorded(make, monkeypatch):
+    network = make().cuda()
+    recorded = []
+    record = RecordedSteps._record
+    monkeypatch.setattr(RecordedSteps, "_record", lambda self: (recorded.append(self), record(self)))
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (2, 512, 512, 3), np.uint8)
+    mask = np.zeros((512, 512), bool)
+    mask[100:300, 100:300] = True
+    preset = resolve_preset("default", {"iterations": 5, "min_side": 128, "bf16": False})
+    inpaint(images[0], mask, network=network, preset=preset)
+    first = len(recorded)
+    assert first
+    again = inpaint(images[1], mask, network=network, preset=preset)
+    assert len(recorded) == first
+    network.cpu().cuda()
+    fresh = inpaint(images[1], mask, network=network, preset=preset)
+    assert np.abs(again.composite - fresh.composite).mean() < 2e-3
+    inpaint(images[1], mask, network=network, preset=preset, memory_budget_bytes=2**34)
+    assert LEFT not in vars(network.fast(bf16=False))
+
+
+def test_recordings_are_lent_to_one_call_at_a_time_and_stay_with_their_network(monkeypatch):
+    network = lama().fast()
+    plenty = True
+    monkeypatch.setattr(steps, "_plenty", lambda: plenty)
+
+    def lent(keep=True):
+        with Recordings.lent_by(network, keep=keep) as recordings:
+            recordings._kept.setdefault("size", None)
+            return recordings
+
+    first = lent()
+    with Recordings.lent_by(network, keep=True) as ours, Recordings.lent_by(network, keep=True) as theirs:
+        assert ours is first
+        assert theirs is not first
+    assert lent() is first
+    assert LEFT not in vars(copy.deepcopy(network)) or not vars(copy.deepcopy(network))[LEFT]._kept
+    with pytest.raises(KeyError), Recordings.lent_by(network, keep=True) as ours:
+        raise KeyError
+    assert lent() is first
+    plenty = False
+    lent()
+    plenty = True
+    assert lent() is not first
+    second = lent()
+    assert lent(keep=False) is second
+    assert list(second._kept) == ["size"], "what was left is forgotten before the call"
+    assert LEFT not in vars(network)
 
 
 @CUDA
