@@ -172,7 +172,7 @@ def _fill(
         z = network.front(padded, hole)
         # Nothing to guide: the coarsest level, or strokes so thin that erosion leaves none of them.
         if where is None or guide is None or (not how.preset.known_loss and not where.any()):
-            prediction = network.rear(z)[..., :height, :width]
+            prediction = recordings.once(network, z, how)[..., :height, :width]
             tick(1, None, True)
             return prediction
     goal = Goal.of(padded, hole, guide, where, (height, width), how.preset.known_loss)

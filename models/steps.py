@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,10 @@ from models.network import Network
 
 log = logging.getLogger(__name__)
 
-MOST_RECORDED = 8  # sizes of tiles whose steps are kept
+MOST_RECORDED = 12  # sizes of tiles whose steps or pass are kept
 LEFT = "_recordings"  # the attribute of a network that they are left in
+
+_thread = threading.local()
 
 
 @dataclass(frozen=True)
@@ -97,19 +100,52 @@ class Steps:
             return self._predict(checkpointed=False)
 
 
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """This thread's, on which all is recorded and run that readies it: what libraries set up belongs to a stream."""
+    streams: dict[torch.device, torch.cuda.Stream] = vars(_thread).setdefault("streams", {})
+    if device not in streams:
+        streams[device] = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    return streams[device]
+
+
+@contextlib.contextmanager
+def _aside(device: torch.device) -> Iterator[None]:
+    """On that stream, after all that was asked for before and before all that is asked for later."""
+    stream = _stream(device)
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream().wait_stream(stream)
+
+
+@contextlib.contextmanager
+def _recording(graph: torch.cuda.CUDAGraph, pool: Any, device: torch.device) -> Iterator[None]:
+    """Record into `graph` what is done meanwhile, which is not done. RuntimeError for what cannot be recorded.
+
+    As `torch.cuda.graph` does it, which first gives back all memory that torch keeps for the next tensors; here it is
+    given back where little is free, as what is recorded cannot use it. pool: of memory, which recordings share.
+    """
+    torch.cuda.synchronize()
+    if torch.cuda.mem_get_info()[0] < torch.cuda.max_memory_allocated():
+        torch.cuda.empty_cache()
+    with torch.cuda.stream(_stream(device)):
+        graph.capture_begin(pool, capture_error_mode="thread_local")
+        try:
+            yield
+        finally:
+            graph.capture_end()
+
+
 class RecordedSteps(Steps):
     """The same on CUDA. Recorded with the second step; `restart` begins another tile of the same size."""
 
-    def __init__(
-        self, network: Network, z: tuple[Tensor, ...], goal: Goal, how: Economy, pool: Any, stream: torch.cuda.Stream
-    ) -> None:
-        """pool: of memory, for what is recorded; stream: where steps run that are not."""
+    def __init__(self, network: Network, z: tuple[Tensor, ...], goal: Goal, how: Economy, pool: Any) -> None:
         super().__init__(network, z, goal, how)
-        self._pool, self._stream, self._steps = pool, stream, 0
+        self._pool, self._device, self._steps = pool, z[0].device, 0
         self._forward: torch.cuda.CUDAGraph | None = None
         self._backward: torch.cuda.CUDAGraph | None = None
         self._told: tuple[Tensor, Tensor] | None = None
-        self._failed = False
+        self.failed = False
 
     def _optimiser(self) -> torch.optim.Adam:
         """One kernel for all of it, which counts its steps on the device."""
@@ -126,11 +162,12 @@ class RecordedSteps(Steps):
                     value.zero_()
 
     def step(self) -> Tensor:
-        if self._forward is None and self._steps and not self._failed:
+        if self._forward is None and self._steps and not self.failed:
             self._record()
         self._steps += 1
         if self._forward is None or self._backward is None or self._told is None:
-            return self._aside()
+            with _aside(self._device):
+                return super().step()
         self._forward.replay()
         loss = self._told[1].clone()
         self._backward.replay()
@@ -143,40 +180,49 @@ class RecordedSteps(Steps):
         prediction, loss = self._told
         return prediction.clone(), loss.clone()
 
-    def _aside(self) -> Tensor:
-        """A step that runs as it is, on another stream: what it sets up must not belong to the usual one."""
-        self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
-            loss = super().step()
-        torch.cuda.current_stream().wait_stream(self._stream)
-        return loss
-
     def _record(self) -> None:
         """Record a step without running it; where that fails, steps go on as they are."""
         forward, backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
         self._adam.zero_grad()
-        if torch.cuda.mem_get_info()[0] < torch.cuda.max_memory_allocated():
-            torch.cuda.empty_cache()  # what is recorded does not share the memory of what is not
         try:
-            with torch.cuda.graph(forward, pool=self._pool, capture_error_mode="thread_local"):
+            with _recording(forward, self._pool, self._device):
                 prediction, loss = self._predict(checkpointed=False)
-            with torch.cuda.graph(backward, pool=self._pool, capture_error_mode="thread_local"):
+            with _recording(backward, self._pool, self._device):
                 self._improve(loss)
             self._told = prediction.detach(), loss.detach()
         except RuntimeError as error:
-            self._failed = True
+            self.failed = True
             log.warning("steps of %s are not recorded (%s)", self._network.name, error)
             return
         self._forward, self._backward = forward, backward
 
 
+class RecordedPass:
+    """A pass without gradients on CUDA, recorded when it is made."""
+
+    def __init__(self, network: Network, z: tuple[Tensor, ...], pool: Any) -> None:
+        """z: whose size counts. RuntimeError where it cannot be recorded."""
+        self._z, self._graph = tuple(part.clone() for part in z), torch.cuda.CUDAGraph()
+        with torch.no_grad(), _recording(self._graph, pool, z[0].device):
+            self._prediction = network.rear(self._z)
+
+    def __call__(self, z: tuple[Tensor, ...]) -> Tensor:
+        """The prediction, 1x3xHxW."""
+        for ours, theirs in zip(self._z, z, strict=True):
+            ours.copy_(theirs)
+        self._graph.replay()
+        return self._prediction.clone()
+
+
 class Recordings:
-    """Recorded steps by the size of their tile. They stay with their network from one call of `inpaint` to the next."""
+    """Recorded steps and passes by the size of their tile.
+
+    They stay with their network from one call of `inpaint` to the next.
+    """
 
     def __init__(self) -> None:
-        self._kept: dict[Any, RecordedSteps] = {}
+        self._kept: dict[Any, RecordedSteps | RecordedPass | None] = {}  # the last used ones last; None: to be recorded
         self._pool: Any = None
-        self._stream: torch.cuda.Stream | None = None
 
     @classmethod
     @contextlib.contextmanager
@@ -192,7 +238,8 @@ class Recordings:
         try:
             yield recordings
         finally:
-            if recordings._kept and keep and _plenty():
+            if keep and recordings._kept and _plenty():
+                recordings._drop_failed()
                 vars(network)[LEFT] = recordings
 
     def __reduce__(self) -> tuple[type[Recordings], tuple[()]]:
@@ -204,22 +251,48 @@ class Recordings:
         preset = how.preset
         if z[0].device.type != "cuda" or how.checkpointed or not preset.fast or preset.iterations < 4:
             return Steps(network, z, goal, how)
-        sizes = tuple(tuple(tensor.shape) for tensor in (*z, *goal.tensors()))
-        # A network that was moved lies elsewhere, and what is recorded reads the old places.
-        places = tuple(weight.data_ptr() for weight in network.parameters())
-        key = sizes, goal.height, goal.width, how, places
-        found = self._kept.pop(key, None)
-        if found is None:
-            if self._pool is None or self._stream is None:
-                self._pool = torch.cuda.graph_pool_handle()
-                self._stream = torch.cuda.Stream(z[0].device)  # type: ignore[no-untyped-call]
-            while len(self._kept) >= MOST_RECORDED:
-                del self._kept[next(iter(self._kept))]
-            found = RecordedSteps(network, z, goal, how, self._pool, self._stream)
-        else:
+        key = how, goal.height, goal.width, _places(network), _sizes(*z, *goal.tensors())
+        found = self._found(key)
+        if isinstance(found, RecordedSteps):
             found.restart(z, goal)
-        self._kept[key] = found
+        else:
+            found = RecordedSteps(network, z, goal, how, self._pool)
+        self._keep(key, found)
         return found
+
+    def once(self, network: Network, z: tuple[Tensor, ...], how: Economy) -> Tensor:
+        """A prediction, 1x3xHxW, without gradients: recorded the second time there is one of the size."""
+        if z[0].device.type != "cuda" or how.checkpointed or not how.preset.fast:
+            return network.rear(z)
+        key = _places(network), _sizes(*z)
+        seen, found = key in self._kept, self._found(key)
+        if seen and found is None:
+            try:
+                found = RecordedPass(network, z, self._pool)
+            except RuntimeError as error:
+                log.warning("a pass of %s is not recorded (%s)", network.name, error)
+        self._keep(key, found)
+        if isinstance(found, RecordedPass):
+            return found(z)
+        with _aside(z[0].device):
+            return network.rear(z)
+
+    def _found(self, key: Any) -> RecordedSteps | RecordedPass | None:
+        """Taken out, to be put back as the last used; makes the pool before the first."""
+        if self._pool is None:
+            self._pool = torch.cuda.graph_pool_handle()
+        return self._kept.pop(key, None)
+
+    def _keep(self, key: Any, recorded: RecordedSteps | RecordedPass | None) -> None:
+        while len(self._kept) >= MOST_RECORDED:
+            del self._kept[next(iter(self._kept))]
+        self._kept[key] = recorded
+
+    def _drop_failed(self) -> None:
+        """Another time there may be the memory to record them."""
+        for key, recorded in list(self._kept.items()):
+            if isinstance(recorded, RecordedSteps) and recorded.failed:
+                del self._kept[key]
 
     def forget(self) -> None:
         """Give their memory back."""
@@ -231,3 +304,12 @@ def _plenty() -> bool:
     """Whether half of the current GPU's memory is free."""
     free, total = torch.cuda.mem_get_info()
     return 2 * free > total
+
+
+def _sizes(*tensors: Tensor) -> tuple[tuple[int, ...], ...]:
+    return tuple(tuple(tensor.shape) for tensor in tensors)
+
+
+def _places(network: Network) -> tuple[int, ...]:
+    """Where the weights lie: a network that was moved lies elsewhere, and what is recorded reads the old places."""
+    return tuple(weight.data_ptr() for weight in network.parameters())

@@ -9,7 +9,7 @@ import torch
 from models import inpaint, load_network, resolve_preset, steps
 from models.economy import Economy
 from models.lama import Lama, LamaConfig
-from models.steps import LEFT, Goal, RecordedSteps, Recordings, Steps
+from models.steps import LEFT, Goal, RecordedPass, RecordedSteps, Recordings, Steps
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 
@@ -121,6 +121,32 @@ def test_the_next_job_finds_what_the_last_one_recorded(make, monkeypatch):
     assert np.abs(again.composite - fresh.composite).mean() < 2e-3
     inpaint(images[1], mask, network=network, preset=preset, memory_budget_bytes=2**34)
     assert LEFT not in vars(network.fast(bf16=False))
+
+
+@CUDA
+@pytest.mark.parametrize("make", [lama, migan])
+def test_a_pass_is_recorded_the_second_time_and_predicts_the_same(make):
+    network = make().cuda().fast()
+    how = Economy(resolve_preset("default"), False)
+    recordings = Recordings()
+    for seed in (2, 3, 4):
+        z, _ = tile(network, 256, seed, "cuda")
+        with torch.no_grad():
+            got, expected = recordings.once(network, z, how), network.rear(z)
+        assert (got - expected).abs().max() < 1e-3
+    (recorded,) = recordings._kept.values()
+    assert isinstance(recorded, RecordedPass)
+
+
+def test_on_the_cpu_a_pass_is_a_pass():
+    network = lama().fast()
+    z, _ = tile(network, 64, 2)
+    recordings = Recordings()
+    with torch.no_grad():
+        for _ in range(2):
+            got = recordings.once(network, z, Economy(resolve_preset("default"), False))
+            assert torch.equal(got, network.rear(z))
+    assert not recordings._kept
 
 
 def test_recordings_are_lent_to_one_call_at_a_time_and_stay_with_their_network(monkeypatch):
