@@ -221,7 +221,7 @@ class Lama(nn.Module):
             ]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Sigmoid()]
         self.model = nn.Sequential(*layers)
-        self.__dict__["_fast"] = None, None  # past nn.Module, whose state dict and moves it must not join
+        self.__dict__["_fast"] = None, None, None  # past nn.Module, whose state dict and moves it must not join
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features of the masked image.
@@ -244,11 +244,14 @@ class Lama(nn.Module):
         from models.lama_folded import FoldedLama  # which is made of this module's parts
 
         weight = next(self.parameters())
-        key = weight.device, weight.dtype, bf16 and weight.device.type == "cuda"
-        if self.__dict__["_fast"][0] != key:
-            folded = FoldedLama(self)
-            self.__dict__["_fast"] = key, (self._half(folded) if key[2] else None) or folded
-        fast: FoldedLama | TritonLama = self.__dict__["_fast"][1]
+        here, halved = (weight.device, weight.dtype), bf16 and weight.device.type == "cuda"
+        place, folded, half = self.__dict__["_fast"]
+        if place != here:
+            folded, half = FoldedLama(self), None
+        if halved and half is None:
+            half = self._half(folded) or folded
+        self.__dict__["_fast"] = here, folded, half
+        fast: FoldedLama | TritonLama = half if halved else folded
         return fast
 
     def _half(self, folded: FoldedLama) -> TritonLama | None:
