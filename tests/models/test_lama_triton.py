@@ -89,6 +89,7 @@ def test_a_picture_that_nobody_optimises_leaves_no_bits(network):
 def test_lama_uses_it_on_cuda_only_when_asked_and_able(network, caplog):
     assert isinstance(network.fast(bf16=True), TritonLama)
     assert not isinstance(network.fast(), TritonLama)
+    assert network.fast(bf16=True) is network.fast(bf16=True), "both are kept"
     narrow = Lama(LamaConfig(6, 3, 1, 36)).eval().requires_grad_(False).cuda()
     assert not isinstance(narrow.fast(bf16=True), TritonLama)
     assert "do not divide by 8" in caplog.text
