@@ -18,6 +18,7 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobs.errors import UnknownDelivery
+from jobs.scripts import EVEN_WHEN_FULL
 from jobs.settings import Settings
 from jobs.store import HOOK_HOSTS, hook_keys, job_key
 from jobs.urls import host_of
@@ -175,8 +176,8 @@ class Deliveries:
         # Twice the time an attempt may take: after it, another dispatcher takes over from a dead one.
         self._lease_ms = int(settings.webhook_timeout_seconds * 2000)
         self._keep_ms = int(settings.tombstone_seconds * 1000)
-        self._claim = client.register_script(_CLAIM)
-        self._settle = client.register_script(_SETTLE)
+        self._claim = client.register_script(EVEN_WHEN_FULL + _CLAIM)
+        self._settle = client.register_script(EVEN_WHEN_FULL + _SETTLE)
         self._redeliver = client.register_script(_REDELIVER)
 
     def due_hosts(self) -> list[str]:

@@ -23,12 +23,15 @@ from jobs.errors import NetworkUnavailable, RefineryError, problem_of
 from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
 from jobs.parameters import NETWORKS
 from jobs.presence import workers
+from jobs.scripts import EVEN_WHEN_FULL
 from jobs.settings import Settings
 from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, RELEASED, SPACE, STARTS, JobStore
 from jobs.turns import Turns
 
 log = logging.getLogger(__name__)
 LOCK = SPACE + "janitor"
+# The one who cleans up for the next ARGV[1] milliseconds: also when the store is full, as that makes room.
+_LOCK = EVEN_WHEN_FULL + "return redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[1])"
 SERVED = SPACE + "served"  # of each network, when a live worker had it last
 ORPHAN_EVERY = 60  # rounds between two looks through all blobs
 
@@ -39,6 +42,7 @@ class Janitor:
     def __init__(self, client: redis.Redis, store: JobStore, blobs: Blobs, app: Celery, settings: Settings) -> None:
         self._redis, self._store, self._blobs, self._app, self._settings = client, store, blobs, app, settings
         self._turns = Turns(client)
+        self._lock = client.register_script(_LOCK)
         self.contact = Contact(client, settings.lease_seconds)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="janitor", daemon=True)
@@ -56,15 +60,16 @@ class Janitor:
         self._thread.join(timeout=wait_seconds)
 
     def tick(self) -> None:
-        """One round: lost workers, lost messages, expired jobs, now and then orphaned blobs."""
-        self.requeue_lost()
-        self.fail_late()
-        self.fail_unserved()
-        self.release()
-        self.resend_messages()
-        self.expire()  # these before what waits for the blob store
-        self.tidy()
-        self.delete()
+        """One round: lost workers, lost messages, expired jobs, now and then orphaned blobs. Raises what they raise."""
+        full: Exception | None = None
+        acts = (self.requeue_lost, self.fail_late, self.fail_unserved, self.release, self.resend_messages, self.expire)
+        for act in (*acts, self.tidy, self.delete):  # what waits for the blob store is last
+            try:
+                act()
+            except redis.exceptions.OutOfMemoryError as error:  # the rest may make room
+                full = error
+        if full:
+            raise full
         if self._rounds % ORPHAN_EVERY == 0:
             self.sweep_orphans()
         self._rounds += 1
@@ -244,7 +249,7 @@ class Janitor:
         interval = self._settings.janitor_interval_seconds
         while not self._stop.wait(interval):
             try:
-                if self._redis.set(LOCK, "1", nx=True, px=max(1, int(interval * 900))):
+                if self._lock(keys=[LOCK], args=[max(1, int(interval * 900))]):
                     self.tick()
             except (redis.RedisError, RefineryError, BlobMissing) as error:
                 log.warning("housekeeping has to wait: %s", error)

@@ -11,6 +11,9 @@ jobs that the operator should look at, by the time when they failed. `totals`, a
 jobs: see jobs.overview.
 """
 
+# Before a script: it runs also when the store is full (`maxmemory`), as changes do that let jobs end and be deleted.
+EVEN_WHEN_FULL = "#!lua flags=allow-oom\n"
+
 _NOW = """
 local t = redis.call('TIME')
 local now = t[1] * 1000 + math.floor(t[2] / 1000)

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
 
     redis_url: str = Field(
         default="redis://127.0.0.1:6379/0",
-        description="The Redis or Valkey that holds jobs and the queue: `redis://`, `rediss://` or "
+        description="The Valkey, or Redis from 7.0 on, that holds jobs and the queue: `redis://`, `rediss://` or "
         "`unix://`. Run it with `appendonly yes` and `maxmemory-policy noeviction`. Over `rediss://` the server's "
         "certificate and host name are checked; `?ssl_ca_certs=/file.pem` names an authority of your own.",
     )

@@ -5,6 +5,7 @@ Any number of processes may use a store at once, and any number of threads one o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from collections.abc import Callable, Sequence
@@ -70,10 +71,11 @@ class JobStore:
     def __init__(self, client: redis.Redis, settings: Settings):
         self._redis = client
         self._settings = settings
-        self._commit_script = client.register_script(scripts.COMMIT)
-        self._progress_script = client.register_script(scripts.PROGRESS)
-        self._tell_progress_script = client.register_script(scripts.TELL_PROGRESS)
-        self._renew_script = client.register_script(scripts.RENEW)
+        self._queue_script = client.register_script(scripts.COMMIT)
+        self._commit_script = client.register_script(scripts.EVEN_WHEN_FULL + scripts.COMMIT)
+        self._progress_script = client.register_script(scripts.EVEN_WHEN_FULL + scripts.PROGRESS)
+        self._tell_progress_script = client.register_script(scripts.EVEN_WHEN_FULL + scripts.TELL_PROGRESS)
+        self._renew_script = client.register_script(scripts.EVEN_WHEN_FULL + scripts.RENEW)
 
     def now(self) -> datetime:
         """The server's time, UTC, to the microsecond."""
@@ -139,7 +141,7 @@ class JobStore:
         """Store a new queued job. Raises ValueError when the id is taken, QueueFull, TooManyJobs; redis.RedisError, and
         then the job may be there all the same.
         """
-        stored = self._commit(job, expected=0, event=job.status)
+        stored = self._commit(job, expected=0, event=job.status, new=True)
         if stored is None:
             raise ValueError(f"job {job.id} exists already")
         return stored
@@ -164,8 +166,9 @@ class JobStore:
             told = None
             if changed.status is not job.status:
                 told = announcement(changed.model_copy(update={"seq": job.seq + 1}), _time(time), self._settings)
+            again = job.status.final and changed.status is Status.QUEUED
             stored = self._commit(
-                changed, expected=job.seq, event=changed.status, dead=only_if_lease_is_dead, told=told
+                changed, expected=job.seq, event=changed.status, dead=only_if_lease_is_dead, told=told, new=again
             )
             if stored is not None:
                 return stored
@@ -261,7 +264,8 @@ class JobStore:
             for name, seconds in spent.items():
                 pipe.lpush(name, seconds)
                 pipe.ltrim(name, 0, DURATIONS_KEPT - 1)
-            pipe.execute()
+            with contextlib.suppress(redis.exceptions.OutOfMemoryError):  # then the last ones have to do
+                pipe.execute()
         return job
 
     def expires_at(self, now: datetime) -> datetime:
@@ -290,15 +294,23 @@ class JobStore:
             )
 
     def _commit(
-        self, job: Job, *, expected: int, event: str, dead: bool = False, told: Announcement | None = None
+        self,
+        job: Job,
+        *,
+        expected: int,
+        event: str,
+        new: bool,
+        dead: bool = False,
+        told: Announcement | None = None,
     ) -> Job | None:
         """Write `job` if the stored seq is still `expected`; None if not. Raises LeaseLost, see `update`.
 
+        new: it adds to what is to be done, which a store that is full refuses (redis.exceptions.OutOfMemoryError).
         The client repeats a command whose answer was lost; the token tells that from somebody else's change.
         """
         record = job.model_dump_json(exclude={"seq", "progress"}, exclude_defaults=True)
         progress = job.progress.model_dump_json() if job.progress else ""
-        seq = self._commit_script(
+        seq = (self._queue_script if new else self._commit_script)(
             keys=[
                 *(job_key(job.id), events_key(job.id), QUEUED, LEASES, EXPIRY, DELETIONS),
                 *(ORDER, STARTS, INPUTS, index_key(job.owner, "")),

@@ -29,11 +29,12 @@ def far(settings, proxy):
 
 @pytest.fixture
 def lose_reply(service, far, proxy):
-    """The answer to the next change of a job is lost."""
-    service.redis.script_load(far.store._commit_script.script)  # or the first answer would be that it is unknown
+    """The answer to the next change of a job is lost; new: to its creation."""
 
-    def arm():
-        proxy.drop_reply(far.store._commit_script.sha)
+    def arm(*, new=False):
+        script = far.store._queue_script if new else far.store._commit_script
+        service.redis.script_load(script.script)  # or the first answer would be that it is unknown
+        proxy.drop_reply(script.sha)
 
     return arm
 
@@ -48,7 +49,7 @@ def kinds(service, job_id):
 
 
 def test_a_created_job_is_not_taken_for_another_one(far, service, proxy, lose_reply):
-    lose_reply()
+    lose_reply(new=True)
     made = far.store.create(make_job(far.store))
     assert proxy.dropped == 1
     assert service.store.find(made.id) == made
@@ -59,7 +60,7 @@ def test_a_created_job_is_not_taken_for_another_one(far, service, proxy, lose_re
 
 def test_a_created_job_that_has_been_claimed_when_the_command_comes_again(far, service):
     """As above, with a worker between the two commands."""
-    sent, script = [], far.store._commit_script
+    sent, script = [], far.store._queue_script
 
     def twice(**command):
         sent.append(script(**command))
@@ -67,7 +68,7 @@ def test_a_created_job_that_has_been_claimed_when_the_command_comes_again(far, s
         sent.append(script(**command))
         return sent[-1]
 
-    job, far.store._commit_script = make_job(far.store), twice
+    job, far.store._queue_script = make_job(far.store), twice
     assert far.store.create(job).id == job.id
     assert sent == [1, 1]
     assert service.store.find(job.id).status is Status.RUNNING
@@ -99,7 +100,7 @@ def test_a_job_taken_back_gets_its_message(far, service, proxy, lose_reply):
 
 def test_a_submission_is_accepted(far, service, settings, serve, proxy, lose_reply):
     with serve(far.settings) as client:
-        lose_reply()
+        lose_reply(new=True)
         answer = client.post("/v1/jobs", files=support.form(), data=support.FAST)
     assert (answer.status_code, proxy.dropped) == (202, 1)
     job = service.store.find(answer.json()["id"])
@@ -110,7 +111,7 @@ def test_a_submission_is_accepted(far, service, settings, serve, proxy, lose_rep
 def test_images_stay_when_nobody_knows_whether_there_is_a_job(service, settings, serve, proxy, monkeypatch):
     """Every answer is lost: the client is told to try again, and what was made is whole."""
     with serve(settings.model_copy(update={"redis_url": proxy.url})) as client:
-        script = service.store._commit_script
+        script = service.store._queue_script
         service.redis.script_load(script.script)
         proxy.drop_replies(script.sha)
         answer = client.post("/v1/jobs", files=support.form(), data=support.FAST)
