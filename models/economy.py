@@ -55,6 +55,9 @@ def free_memory(device: torch.device) -> int:
         # What torch holds in its cache is free for us as well.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + cached
+    elif device.type == "mps":
+        # What Metal can use without slowing the machine down; what torch holds in its cache is free for us as well.
+        free = max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     else:
         free = _free_host_memory()
     return int(free * SHARE.get(device.type, 0.5))
@@ -75,21 +78,33 @@ def _free_host_memory() -> int:
     return min(free, max(0, limit - used))
 
 
+def give_back(device: torch.device) -> None:
+    """Give memory that torch keeps for its next tensors back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
 def forget_peak(device: torch.device) -> None:
     """Let the peak of memory count from here, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "mps":
+        give_back(device)  # so that what is held later was needed since
     else:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA, this call's peak of allocated memory; elsewhere the process's peak resident size, on Linux since
-    the call began.
+    """Bytes: on CUDA, this call's peak of allocated memory; on MPS, which counts no peak, what torch holds now with its
+    cache, which it keeps; elsewhere the process's peak resident size, on Linux since the call began.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
     try:
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
