@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from models.host_memory import free_host_memory
 from models.network import Network
 from models.planning import Plan
 from models.presets import Preset
@@ -59,23 +59,8 @@ def free_memory(device: torch.device) -> int:
         # What Metal can use without slowing the machine down; what torch holds in its cache is free for us as well.
         free = max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     else:
-        free = _free_host_memory()
+        free = free_host_memory()
     return int(free * SHARE.get(device.type, 0.5))
-
-
-def _free_host_memory() -> int:
-    """Bytes free on this host, or in this container where that is less."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):  # no such limit
-        return free
-    return min(free, max(0, limit - used))
 
 
 def give_back(device: torch.device) -> None:
