@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from models.host_memory import free_host_memory
 from models.network import Network
 from models.planning import Plan
 from models.presets import Preset
@@ -55,41 +55,41 @@ def free_memory(device: torch.device) -> int:
         # What torch holds in its cache is free for us as well.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         free = torch.cuda.mem_get_info(device)[0] + cached
+    elif device.type == "mps":
+        # What Metal can use without slowing the machine down; what torch holds in its cache is free for us as well.
+        free = max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     else:
-        free = _free_host_memory()
+        free = free_host_memory()
     return int(free * SHARE.get(device.type, 0.5))
 
 
-def _free_host_memory() -> int:
-    """Bytes free on this host, or in this container where that is less."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
-    try:
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text())
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):  # no such limit
-        return free
-    return min(free, max(0, limit - used))
+def give_back(device: torch.device) -> None:
+    """Give memory that torch keeps for its next tensors back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def forget_peak(device: torch.device) -> None:
     """Let the peak of memory count from here, where the system can."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "mps":
+        give_back(device)  # so that what is held later was needed since
     else:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: on CUDA, this call's peak of allocated memory; elsewhere the process's peak resident size, on Linux since
-    the call began.
+    """Bytes: on CUDA, this call's peak of allocated memory; on MPS, which counts no peak, what torch holds now with its
+    cache, which it keeps; elsewhere the process's peak resident size, on Linux since the call began.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
     try:
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):

@@ -23,6 +23,7 @@ from models.economy import (
     economies,
     forget_peak,
     free_memory,
+    give_back,
     peak_memory,
 )
 from models.errors import NotEnoughMemory
@@ -317,8 +318,7 @@ def _next_leaner(
     log.warning(
         "out of memory; going on with tiles of %s pixels, checkpointed=%s", how.preset.tile_side, how.checkpointed
     )
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back(device_of(network))
     return how, planned
 
 

@@ -2,8 +2,8 @@
 
 BatchNorm is folded into the convolutions beside it; the two convolutions that read the local part are one; real and
 imaginary parts of a spectrum are halves of the channels instead of neighbours, which saves two copies per Fourier unit;
-activations happen in place; on the way up, where pictures are large, channels lie together. Nothing here has trainable
-parameters, and the backward pass keeps next to nothing for them (`models.frozen`).
+activations happen in place; on the way up, where pictures are large, channels lie together (`layout`). Nothing here has
+trainable parameters, and the backward pass keeps next to nothing for them (`models.frozen`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from models import frozen
 from models.lama import FFC, Lama, ResidualBlock, Unit
 
 Pair = tuple[Tensor, Tensor]
+
+
+def layout(device: torch.device) -> torch.memory_format:
+    """How pictures and weights lie on the way up: channels together, but not on MPS (docs/decisions/0013-mps.md)."""
+    return torch.contiguous_format if device.type == "mps" else torch.channels_last
 
 
 def _affine(norm: nn.BatchNorm2d) -> Pair:
@@ -103,7 +108,7 @@ class FoldedUp(nn.Module):
         scale, shift = _affine(norm)
         assert conv.bias is not None
         weight = (conv.weight * scale[None, :, None, None]).detach()
-        self.register_buffer("weight", weight.contiguous(memory_format=torch.channels_last))
+        self.register_buffer("weight", weight.contiguous(memory_format=layout(weight.device)))
         self.register_buffer("bias", (conv.bias * scale + shift).detach())
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,7 +139,8 @@ class FoldedLama(nn.Module):
         last = layers[-2]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
-        self.last: Pair = (last.weight.contiguous(memory_format=torch.channels_last), last.bias)
+        self.layout = layout(last.weight.device)
+        self.last: Pair = (last.weight.contiguous(memory_format=self.layout), last.bias)
 
     def fast(self, *, bf16: bool = False) -> FoldedLama:
         """Itself."""
@@ -149,7 +155,7 @@ class FoldedLama(nn.Module):
         local, glob = z
         for block in self.blocks:
             local, glob = block(local, glob)
-        x = torch.cat([local, glob], dim=1).contiguous(memory_format=torch.channels_last)
+        x = torch.cat([local, glob], dim=1).contiguous(memory_format=self.layout)
         for up in self.ups:
             x = up(x)
         return torch.sigmoid(frozen.convolution(x, *self.last, pad=3))

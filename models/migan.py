@@ -46,15 +46,16 @@ def activate(x: Tensor) -> Tensor:
 
 
 @cache
-def _fir(gain: float, device: torch.device, dtype: torch.dtype) -> Tensor:
+def _fir(channels: int, gain: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device, dtype=dtype)
     kernel = torch.outer(row, row)
-    return kernel * (gain / kernel.sum())
+    # Copies, not an expanded view: MPS takes every weight for contiguous (docs/decisions/0013-mps.md).
+    return (kernel * (gain / kernel.sum())).repeat(channels, 1, 1, 1)
 
 
 def fir_kernel(x: Tensor, gain: float) -> Tensor:
     """The (1, 3, 3, 1) x (1, 3, 3, 1) kernel with the given sum, one copy per channel of x: Cx1x4x4."""
-    return _fir(gain, x.device, x.dtype).expand(x.shape[1], 1, 4, 4)
+    return _fir(x.shape[1], gain, x.device, x.dtype)
 
 
 def fir_down(x: Tensor) -> Tensor:

@@ -68,10 +68,12 @@ class Networks:
         return str(device_of(self.resident))
 
     def memory_bytes(self) -> int:
-        """All memory of the device: the GPU's own, otherwise the machine's."""
+        """All memory of the device: the GPU's own, what Apple's may take of the machine's, otherwise the machine's."""
         device = device_of(self.resident)
         if device.type == "cuda":
             return int(torch.cuda.get_device_properties(device).total_memory)
+        if device.type == "mps":
+            return torch.mps.recommended_max_memory()
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
     def get(self, name: NetworkChoice) -> Network:
