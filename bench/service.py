@@ -4,7 +4,7 @@ Real processes and sockets: Valkey, api, workers. Each part is a comparison with
 
 gpu: with a full queue, the share of time during which the device is busy. Without a GPU, a stand-in is busy for
     --seconds per job and leaves the processor alone, as a GPU does; with --device cuda, the real network is, and a
-    section's share is the time within `models.inpaint`, by the clock.
+    section's share is the time within `models.inpaint`, by the clock. NVML's, if it can be had, is of kernels.
 overhead: from the last byte of an upload until the result's last byte has come, minus the engine's own time.
 throughput: jobs per second with a full queue, next to `models.inpaint` in a loop on the same decoded pictures.
 upload: bodies of 8 MB, next to a handler that only writes them to disk; and the api's memory at 8 and at 64 MB.
@@ -27,6 +27,7 @@ from typing import Any
 import torch
 
 from bench import common
+from bench.kernels_busy import KernelsBusy
 from bench.rig import Client, Pair, Rig, deep_noise, forget_peak, form, memory, padded, pair, percentile, sync
 from jobs.job import Job
 from models import inpaint, load_network, resolve_preset
@@ -57,7 +58,8 @@ def gpu(options: argparse.Namespace, directory: Path) -> list[Row]:
                 rig.done(rig.queue_all([made] * 2, **asked))  # to warm up
                 notes.write_text("")
                 sync()
-                jobs = rig.done(rig.queue_all([made] * options.jobs, **asked))
+                with KernelsBusy(options.device) as kernels:
+                    jobs = rig.done(rig.queue_all([made] * options.jobs, **asked))
                 told = [json.loads(line) for line in notes.read_text().splitlines()]
                 row: Row = {"part": "gpu", "result": "jpeg" if format == "same" else format, "jobs": len(jobs)}
                 for kind in ("section", "device"):
@@ -66,6 +68,8 @@ def gpu(options: argparse.Namespace, directory: Path) -> list[Row]:
                         busy = sum(end - begin for begin, end in spans)
                         first, last = min(begin for begin, _ in spans), max(end for _, end in spans)
                         row[f"{kind} busy %"] = 100 * busy / (last - first)
+                        if kind == "section" and (percent := kernels.percent(first, last)) is not None:
+                            row["GPU busy % (NVML)"] = percent
                 rows.append({**row, **_stages(jobs)})
     return rows
 
