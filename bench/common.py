@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from models.checkpoint import save_safetensors
 from models.lama import Lama, LamaConfig
 from models.network import Network, load_network, pick_device
 
@@ -46,9 +47,21 @@ def network_called(name: str, device: str) -> Network:
     """`builtin`, or `random-big-lama`: Big-LaMa's shape with random weights, for speed and memory, not for looks."""
     if name != "random-big-lama":
         return load_network(name, device=device)
+    return _random_big_lama().to(pick_device(device))
+
+
+def network_setting(name: str, directory: Path) -> str:
+    """The same name as a worker's setting has it: random weights become a file in `directory`."""
+    if name != "random-big-lama":
+        return name
+    path = directory / f"{name}.safetensors"
+    save_safetensors(_random_big_lama().state_dict(), path, {})
+    return str(path)
+
+
+def _random_big_lama() -> Lama:
     torch.manual_seed(0)
-    network = Lama(LamaConfig(64, 3, 18, 384), name=name).eval().requires_grad_(False)
-    return network.to(pick_device(device))
+    return Lama(LamaConfig(64, 3, 18, 384), name="random-big-lama").eval().requires_grad_(False)
 
 
 def scene(height: int, width: int, fraction: float, blobs: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:

@@ -88,11 +88,14 @@ class Rig(Fleet):
         super().__init__(directory, **{**PLENTY, **settings})
 
     def start(self, module: str, *arguments: str) -> Process:
-        """A worker that is started by another module than `worker`, ready."""
+        """A worker, started by its module, once it is ready. Raises RuntimeError with what it said instead."""
         known = len(self.workers)
         process = Process("-m", module, *arguments, **self.settings.model_dump())
         self.workers.append(process)
-        self.wait_for_workers(known + 1)
+        try:
+            self.wait_for_workers(known + 1)
+        except AssertionError as error:
+            raise RuntimeError(f"{error}; it says: {process.output[-2000:]}") from None
         return process
 
     def queue_all(

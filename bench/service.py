@@ -3,7 +3,8 @@
 Real processes and sockets: Valkey, api, workers. Each part is a comparison within one run; `--only` picks parts.
 
 gpu: with a full queue, the share of time during which the device is busy. Without a GPU, a stand-in is busy for
-    --seconds per job and leaves the processor alone, as a GPU does; with --device cuda, the real network is.
+    --seconds per job and leaves the processor alone, as a GPU does; with --device cuda, the real network is, and a
+    section's share is the time within `models.inpaint`, by the clock. NVML's, if it can be had, is of kernels.
 overhead: from the last byte of an upload until the result's last byte has come, minus the engine's own time.
 throughput: jobs per second with a full queue, next to `models.inpaint` in a loop on the same decoded pictures.
 upload: bodies of 8 MB, next to a handler that only writes them to disk; and the api's memory at 8 and at 64 MB.
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 
 from bench import common
+from bench.kernels_busy import KernelsBusy
 from bench.rig import Client, Pair, Rig, deep_noise, forget_peak, form, memory, padded, pair, percentile, sync
 from jobs.job import Job
 from models import inpaint, load_network, resolve_preset
@@ -36,12 +38,18 @@ Row = dict[str, Any]
 TWELVE = (3000, 4000)
 
 
+def _settings(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
+    """What the options say of the worker."""
+    concurrency = {"worker_concurrency": options.concurrency} if options.concurrency else {}
+    return {"device": options.device, "network": common.network_setting(options.network, directory), **concurrency}
+
+
 def gpu(options: argparse.Namespace, directory: Path) -> list[Row]:
     """Utilisation with a full queue of 12 megapixel jobs."""
     rows: list[Row] = []
     real = options.device != "cpu"
     made = pair(*TWELVE, 0.002, quality=92)
-    with Rig(directory, device=options.device) as rig:
+    with Rig(directory, **_settings(options, directory)) as rig:
         notes = directory / "notes"
         rig.start("bench.recorded_worker", str(notes), *([] if real else [str(options.seconds)]))
         for format in ("png", "same", "webp"):
@@ -50,14 +58,18 @@ def gpu(options: argparse.Namespace, directory: Path) -> list[Row]:
                 rig.done(rig.queue_all([made] * 2, **asked))  # to warm up
                 notes.write_text("")
                 sync()
-                jobs = rig.done(rig.queue_all([made] * options.jobs, **asked))
+                with KernelsBusy(options.device) as kernels:
+                    jobs = rig.done(rig.queue_all([made] * options.jobs, **asked))
                 told = [json.loads(line) for line in notes.read_text().splitlines()]
-                row = {"part": "gpu", "result": "jpeg" if format == "same" else format, "jobs": len(jobs)}
+                row: Row = {"part": "gpu", "result": "jpeg" if format == "same" else format, "jobs": len(jobs)}
                 for kind in ("section", "device"):
                     spans = [(line["begun"], line["ended"]) for line in told if line["kind"] == kind]
                     if spans:
                         busy = sum(end - begin for begin, end in spans)
-                        row[f"{kind} busy %"] = 100 * busy / (max(e for _, e in spans) - min(b for b, _ in spans))
+                        first, last = min(begin for begin, _ in spans), max(end for _, end in spans)
+                        row[f"{kind} busy %"] = 100 * busy / (last - first)
+                        if kind == "section" and (percent := kernels.percent(first, last)) is not None:
+                            row["GPU busy % (NVML)"] = percent
                 rows.append({**row, **_stages(jobs)})
     return rows
 
@@ -68,7 +80,7 @@ def overhead(options: argparse.Namespace, directory: Path) -> list[Row]:
     head = f"POST /v1/jobs HTTP/1.1\n{content_type}\nPrefer: wait=60\nAccept: image/png"
     totals: list[float] = []
     waits: dict[str, list[float]] = {}
-    with Rig(directory, device=options.device) as rig:
+    with Rig(directory, **_settings(options, directory)) as rig:
         rig.start("worker")
         rig.start_api()
         client = Client(rig.url)
@@ -114,15 +126,18 @@ def throughput(options: argparse.Namespace, directory: Path) -> list[Row]:
     made = [pair(1200, 1600, fraction, quality=92) for fraction in (0.01, 0.02, 0.03, 0.04)] * (options.jobs // 4)
     fields: dict[str, Any] = {} if real else {"iterations": 2}
     preset = resolve_preset("default", fields)
-    network = load_network("builtin", device=options.device)
+    settings = _settings(options, directory)
+    network = load_network(settings["network"], device=options.device)
     ratios, rows = [], []
-    with Rig(directory, device=options.device, torch_threads=1) as rig:
+    with Rig(directory, **settings, torch_threads=1) as rig:
         rig.start("worker")
         first = rig.done(rig.queue_all(made[:4], **fields))  # warm, and the decoded pictures for the loop
         again = rig.queue_all(made[:4], send=False, **fields)
         for name in again:
             rig.store.update(name, lambda job, now: job.cancel(now, now))
         pictures = _decoded(rig, made[:4]) * (options.jobs // 4)
+        for photo, mask in pictures[:4]:
+            inpaint(photo, mask, network=network, preset=preset)  # warm, as the worker is
         for number in range(options.repeat):
             sync()
             begun = time.perf_counter()
@@ -294,6 +309,10 @@ def main() -> int:
         "--only", nargs="+", choices=list(PARTS), default=list(PARTS), help="parts to run (default: all)"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda: %(default)s")
+    parser.add_argument(
+        "--network", default="builtin", help="the worker's: builtin, random-big-lama, big-lama or a file: %(default)s"
+    )
+    parser.add_argument("--concurrency", type=int, help="jobs a worker holds at once (default: the setting's)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of the stand-in per job: %(default)s")
     parser.add_argument("--jobs", type=int, default=24, help="in a full queue: %(default)s")
     parser.add_argument("--samples", type=int, default=200, help="requests per figure: %(default)s")

@@ -22,3 +22,14 @@ def test_deep_noise_is_a_16_bit_tiff_that_does_not_compress():
 @pytest.mark.parametrize(("percent", "value"), [(50, 2), (75, 3), (99, 4), (100, 4), (0, 1)])
 def test_a_percentile_is_one_of_the_values(percent, value):
     assert rig.percentile([4, 1, 3, 2], percent) == value
+
+
+def test_a_worker_that_does_not_start_says_why(tmp_path, monkeypatch):
+    def never(count):
+        service.workers[-1].wait()
+        raise AssertionError("1 workers did not come true")
+
+    with rig.Rig(tmp_path, device="cpu", network="nowhere") as service:
+        monkeypatch.setattr(service, "wait_for_workers", never)
+        with pytest.raises(RuntimeError, match="unknown network 'nowhere'"):
+            service.start("worker")
