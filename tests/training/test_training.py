@@ -130,11 +130,11 @@ def test_the_perceptual_term_is_lpips_and_has_finite_gradients(lpips):
     rng, vgg = torch.Generator().manual_seed(1), Backbone(lpips, "vgg16")
     truth = torch.rand(1, 3, 64, 64, generator=rng)
     made = (truth + 0.1 * torch.rand(1, 3, 64, 64, generator=rng)).requires_grad_()
-    ours = losses.perceptual(vgg, made, truth, (0, 0))
+    ours = losses.perceptual(vgg, made, truth)
     assert ours.item() == pytest.approx(vgg.distance(made.detach(), truth).mean().item(), rel=0.1)
     ours.backward()
     assert torch.isfinite(made.grad).all()
-    assert losses.perceptual(vgg, truth, truth, (3, 1)).item() == 0
+    assert losses.perceptual(vgg, truth, truth).item() == 0
 
 
 def test_known_patches_are_not_called_fake():
