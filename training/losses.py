@@ -25,7 +25,8 @@ def perceptual(backbone: Backbone, made: Tensor, truth: Tensor) -> Tensor:
 def _unit(x: Tensor) -> Tensor:
     """x, BxCxHxW, with length 1 along the channels, in fp32."""
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
-    return x * (length.square() + 1e-10).rsqrt()
+    unit: Tensor = x * (length.square() + 1e-10).rsqrt()
+    return unit
 
 
 class Discriminator(nn.Module):

@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> Trainer:
     def left() -> float:
         """Seconds for training: the end takes some too."""
         ending = took["validate"] + took["save"] * (2 if options.compact else 1)
-        return limit - (time.monotonic() - began) - min(ending, limit / 4)
+        rest: float = limit - (time.monotonic() - began) - min(ending, limit / 4)
+        return rest
 
     with ExitStack() as stack:
         advance = _progress(stack, trainer)

@@ -19,6 +19,7 @@ from models.lama import Lama
 from training import losses, validate
 from training.config import Config, ConfigError, check_resumable
 from training.data import Data
+from training.layout import channels_last
 from training.recording import Recorder
 
 CHECKPOINT, COMPACT, LOG = "checkpoint.pt", "compact.pt", "log.jsonl"
@@ -57,8 +58,9 @@ class Inputs:
     line: Tensor  # 0, 1, 2 and so on: rows and columns without a shift
 
     @classmethod
-    def of(cls, config: Config, data: Data, layout: torch.memory_format) -> Inputs:
+    def of(cls, config: Config, data: Data) -> Inputs:
         """Empty ones, on the data's device."""
+        layout = torch.channels_last if data.device.type == "cuda" else torch.contiguous_format
         image, mask = (
             torch.empty(config.batch, n, data.side, data.side, device=data.device, memory_format=layout) for n in (3, 1)
         )
@@ -132,12 +134,13 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.generator = Lama(config.lama)
             self.discriminator = losses.Discriminator(config.discriminator_channels, config.discriminator_layers)
-        layout = torch.channels_last if cuda else torch.contiguous_format
-        self.generator.to(self.device, memory_format=layout).train()
-        self.discriminator.to(self.device, memory_format=layout).train()
+        for network in (self.generator, self.discriminator):
+            network.to(self.device).train()
+            if cuda:
+                channels_last(network)
         self.ema = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self.optimisers = tuple(_adam(network, cuda) for network in (self.generator, self.discriminator))
-        self._inputs = Inputs.of(config, data, layout)
+        self._inputs = Inputs.of(config, data)
         self._run = Recorder(self._compute, self._clear) if cuda else self._compute
         self.step, self.warm_from = 0, 0
         self.yardsticks: dict[str, dict[str, float]] = {}
@@ -273,7 +276,8 @@ class Trainer:
         self.discriminator.requires_grad_(True)
         with self._autocast():  # both at once: its normalisation does not mix pictures
             logits, features = self.discriminator(torch.cat([image, made]))
-        loss = losses.discriminator_loss(*logits.chunk(2), mask)
+        real, fake = logits.chunk(2)
+        loss = losses.discriminator_loss(real, fake, mask)
         terms["discriminator"] = loss.detach()
         if r1:
             loss = loss + c.r1 * c.r1_every * losses.r1(self.discriminator, image)
@@ -289,7 +293,8 @@ class Trainer:
     @torch.no_grad()
     def _average(self) -> None:
         """EMA of the weights, slower as the run gets longer."""
-        averages, weights = list(self.ema.parameters()), list(self.generator.parameters())
+        averages: list[Tensor] = list(self.ema.parameters())
+        weights: list[Tensor] = list(self.generator.parameters())
         change = torch._foreach_sub(weights, averages)
         torch._foreach_mul_(change, self._inputs.blend)
         torch._foreach_add_(averages, change)
@@ -317,6 +322,13 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Score the average on the validation set; writes the grid and the log."""
+        trials, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False  # they pay for training's shapes
+        try:
+            return self._validate()
+        finally:
+            torch.backends.cudnn.benchmark = trials
+
+    def _validate(self) -> dict[str, float]:
         if not self.yardsticks:
             self.yardsticks = validate.yardsticks(self.data, self.alex)
             if self.yardsticks:

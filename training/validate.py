@@ -29,7 +29,9 @@ AT_ONCE = 8  # crops
 def fill(network: Fill, data: Data, at_once: int = AT_ONCE) -> Tensor:
     """The validation crops with their holes filled, Nx3xSxS in [0, 1]; outside the holes they are the crops."""
     filled = []
-    for image, mask in zip(data.validation.split(at_once), data.validation_masks.split(at_once), strict=True):
+    for image, mask in zip(
+        torch.split(data.validation, at_once), torch.split(data.validation_masks, at_once), strict=True
+    ):
         made = network(image, mask).float().clamp(0, 1)
         filled.append(made * mask + image * (1 - mask))
     return torch.cat(filled)
@@ -42,7 +44,7 @@ def scores(filled: Tensor, data: Data, alex: Backbone | None) -> dict[str, float
     error = (filled - data.validation).abs().mean(1, keepdim=True)
     found = {"l1": float(((error * holes).sum((1, 2, 3)) / holes.sum((1, 2, 3))).mean())}
     if alex is not None:
-        pairs = zip(filled.split(AT_ONCE), data.validation.split(AT_ONCE), strict=True)
+        pairs = zip(torch.split(filled, AT_ONCE), torch.split(data.validation, AT_ONCE), strict=True)
         found["lpips"] = float(torch.cat([alex.distance(a, b).mean((1, 2, 3)) for a, b in pairs]).mean())
     return found
 
