@@ -14,7 +14,7 @@ from bench.perception import Backbone
 from models.checkpoint import read_checkpoint, save_safetensors
 from models.lama import Lama
 from tests import support
-from training import losses
+from training import losses, train, validate
 from training.config import Config, ConfigError
 from training.data import Data
 from training.export import export
@@ -214,3 +214,37 @@ def test_training_on_a_pack_needs_only_torch_numpy_and_safetensors():
 def test_a_device_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SystemExit, match="--device auto"):
         main(["--pack", "none", "--out", str(tmp_path), "--device", "cuda:99"])
+
+
+def test_the_rates_fall_to_a_tenth_over_the_last_part(data, tiny, tmp_path):
+    trainer = Trainer(replace(tiny, perceptual=0.0, steps=10, decay_share=0.5, warmup_steps=1), data, tmp_path)
+    rates = []
+    for _ in range(10):
+        trainer.train_step()
+        rates.append(trainer.optimisers[0].param_groups[0]["lr"] / tiny.learning_rate)
+    assert rates[:6] == [1.0] * 6
+    assert rates[6:] == sorted(rates[6:], reverse=True)
+    assert 0.1 < rates[-1] < 0.2
+    trainer.progress = 1.0  # by the clock
+    assert trainer._decay() == pytest.approx(0.1)
+    off = Trainer(replace(tiny, perceptual=0.0, decay_share=0.0, steps=1), data, tmp_path / "off")
+    off.train_step()
+    assert off._decay() == 1.0
+
+
+def test_a_run_ends_in_its_time_and_tells_how_it_goes(packed, tmp_path, capsys, monkeypatch):
+    save_safetensors(packed[0], tmp_path / "pack", packed[1])
+    monkeypatch.setattr(train, "EVERY", 0.1)
+    sets = "ngf=4 blocks=1 batch=2 perceptual=0 discriminator_channels=8 discriminator_layers=1 log_every=1"
+    arguments = ["--pack", str(tmp_path / "pack"), "--out", str(tmp_path / "run"), "--device", "cpu", "--compact"]
+    main([*arguments, "--minutes", "0.04", *(part for item in sets.split() for part in ("--set", item))])
+    lines = capsys.readouterr().out.splitlines()
+    assert "steps/s; losses discriminator" in lines[0]
+    state = read_state(tmp_path / "run")
+    assert state["scores"]["step"] == state["step"] > 0
+    assert (tmp_path / "run" / "compact.pt").exists()
+
+
+def test_yardsticks_are_what_can_be_had(data, monkeypatch, tmp_path):
+    monkeypatch.setattr(validate, "BUILTIN", tmp_path / "absent")
+    assert "migan" not in validate.yardsticks(data, None)
