@@ -61,9 +61,9 @@ class Inputs:
     def of(cls, config: Config, data: Data) -> Inputs:
         """Empty ones, on the data's device."""
         layout = torch.channels_last if data.device.type == "cuda" else torch.contiguous_format
-        image, mask = (
-            torch.empty(config.batch, n, data.side, data.side, device=data.device, memory_format=layout) for n in (3, 1)
-        )
+        size = config.batch, 3, data.side, data.side
+        image = torch.empty(size, device=data.device, memory_format=layout)
+        mask = torch.empty_like(image[:, :1], memory_format=torch.contiguous_format)
         line = torch.arange(data.side - config.perceptual_shift, device=data.device)
         return cls(image, mask, line.clone(), line.clone(), torch.zeros((), device=data.device), line)
 
