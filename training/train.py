@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> Trainer:
             if trainer.step % config.save_every == 0:
                 do("save")
             advance()
-    if trainer.scores.get("step") != trainer.step:
+    if trainer.scores.get("step") != trainer.step or not trainer.yardsticks:
         do("validate")
     do("save")
     if options.compact:

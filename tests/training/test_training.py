@@ -248,3 +248,16 @@ def test_a_run_ends_in_its_time_and_tells_how_it_goes(packed, tmp_path, capsys, 
 def test_yardsticks_are_what_can_be_had(data, monkeypatch, tmp_path):
     monkeypatch.setattr(validate, "BUILTIN", tmp_path / "absent")
     assert "migan" not in validate.yardsticks(data, None)
+
+
+def test_a_run_without_yardsticks_gets_them_where_they_can_be_had(packed, data, tiny, tmp_path):
+    save_safetensors(packed[0], tmp_path / "pack", packed[1])
+    trainer = Trainer(replace(tiny, perceptual=0.0), data, tmp_path / "run")
+    trainer.train_step()
+    trainer.scores = {"l1": 0.1, "step": 1.0}
+    trainer.save()
+    assert read_state(tmp_path / "run")["yardsticks"] == {}
+    main(["--pack", str(tmp_path / "pack"), "--out", str(tmp_path / "run"), "--resume", "--minutes", "0"])
+    state = read_state(tmp_path / "run")
+    assert state["step"] == 1
+    assert state["scores"]["l1"] != 0.1
