@@ -61,3 +61,4 @@ class Recorder:
             log.warning("training steps are not recorded, they go on kernel by kernel (%s)", error)
             return
         self._graphs[kind] = graph
+        log.info("training steps of kind %s are recorded", kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many, checkpoint written")
     parser.add_argument("--compact", action="store_true", help="at the end also write compact.pt, to carry away")
     options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run(options)
     except (ConfigError, PackError, TrainingError, OSError) as error:
