@@ -19,18 +19,28 @@ ALEX = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))  # stride, padding
 
 
 class Backbone:
-    """`vgg16` or `alexnet`; images are Bx3xHxW in [0, 1]."""
+    """`vgg16` or `alexnet`; images are Bx3xHxW in [0, 1].
 
-    def __init__(self, folder: Path, name: str, device: torch.device | str = "cpu") -> None:
-        self.name, self.device = name, torch.device(device)
+    half: convolve in bfloat16, with channels last; the heads stay in float32. For training, not for scores.
+    """
+
+    def __init__(self, folder: Path, name: str, device: torch.device | str = "cpu", *, half: bool = False) -> None:
+        self.name, self.device, self._half = name, torch.device(device), half
         stored = load_file(folder / f"{name}.safetensors")
         self.weights = {key: value.float().to(device) for key, value in stored.items()}
+        if half:
+            for key, value in self.weights.items():
+                if key.startswith("conv"):
+                    layout = torch.channels_last if value.ndim == 4 else torch.preserve_format
+                    self.weights[key] = value.to(torch.bfloat16, memory_format=layout)
+        self._shift, self._scale = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (SHIFT, SCALE))
         self._truth: tuple[Tensor, list[Tensor]] | None = None
 
     def taps(self, image: Tensor) -> list[Tensor]:
         """The five feature maps that LPIPS compares."""
-        shift, scale = (torch.tensor(v, device=image.device).view(1, 3, 1, 1) for v in (SHIFT, SCALE))
-        x = (image * 2 - 1 - shift) / scale
+        x = (image * 2 - 1 - self._shift) / self._scale
+        if self._half:
+            x = x.to(torch.bfloat16, memory_format=torch.channels_last)
         taps, layer = [], 0
         for block in range(5):
             if self.name == "vgg16":
@@ -48,13 +58,13 @@ class Backbone:
 
     @torch.no_grad()
     def distance(self, image: Tensor, truth: Tensor) -> Tensor:
-        """LPIPS at every pixel: 1x1xHxW; its mean is the usual number.
+        """LPIPS at every pixel: Bx1xHxW; a picture's mean is the usual number.
 
         The last truth's taps are kept: several methods are compared with one truth.
         """
         if self._truth is None or not torch.equal(self._truth[0], truth):
             self._truth = (truth, self.taps(truth))
-        total = torch.zeros(1, 1, *image.shape[-2:], device=image.device)
+        total = torch.zeros(len(image), 1, *image.shape[-2:], device=image.device)
         for index, (a, b) in enumerate(zip(self.taps(image), self._truth[1], strict=True)):
             a, b = (x / (x.norm(dim=1, keepdim=True) + 1e-10) for x in (a, b))
             here = F.conv2d((a - b) ** 2, self.weights[f"lin{index}.weight"])

@@ -32,13 +32,14 @@ class Config:
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-4
     warmup_steps: int = 200  # the learning rates rise linearly over these, also after compact.pt, which has no moments
+    decay_share: float = 0.3  # the last part of a run, in which the learning rates fall to a tenth (half a cosine)
     ema_decay: float = 0.999
     bf16: bool = True  # autocast on CUDA only; the FFT stays in fp32
     # The losses
     l1_known: float = 10.0
     l1_hole: float = 0.0
     perceptual: float = 30.0  # LPIPS (VGG-16); needs --lpips
-    perceptual_shift: int = 8  # pixels: both pictures lose a random 0 to shift-1 rows and columns first
+    perceptual_shift: int = 8  # pixels: a window smaller by so many is compared, at a random place
     adversarial: float = 10.0
     feature_matching: float = 100.0
     r1: float = 0.001
@@ -52,14 +53,17 @@ class Config:
         for name, low in (("ngf", 1), ("blocks", 1), ("batch", 1), ("discriminator_channels", 8), ("steps", 1)):
             if getattr(self, name) < low:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be at least {low}")
-        for name in ("r1_every", "log_every", "validate_every", "save_every", "perceptual_shift", "warmup_steps"):
+        for name in ("r1_every", "log_every", "validate_every", "save_every", "warmup_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be at least 1")
-        for name in ("l1_known", "l1_hole", "perceptual", "adversarial", "feature_matching", "r1", "learning_rate"):
+        zero_or_more = ("l1_known", "l1_hole", "perceptual", "adversarial", "feature_matching", "r1", "learning_rate")
+        for name in (*zero_or_more, "perceptual_shift"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} = {getattr(self, name)}: it must be zero or more")
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"ema_decay = {self.ema_decay}: it must be in [0, 1)")
+        if not 0 <= self.decay_share <= 1:
+            raise ConfigError(f"decay_share = {self.decay_share}: it must be in [0, 1]")
         if not 0 < self.global_share < 1:
             raise ConfigError(f"global_share = {self.global_share}: it must be between 0 and 1")
         if not 1 <= self.discriminator_layers <= 4:

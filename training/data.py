@@ -53,7 +53,10 @@ class Data:
         first = self.starts[which] + (corner[:, 0] * widths + corner[:, 1]) * 3
         chosen = torch.randint(len(self.bank), (count,), generator=rng)
         flips = torch.randint(2, (3, count), generator=rng)  # picture left-right; mask left-right, up-down
-        index = torch.cat([torch.stack([first, widths, chosen]), flips]).to(self.device, non_blocking=True)
+        index = torch.cat([torch.stack([first, widths, chosen]), flips])
+        if self.device.type == "cuda":  # from pinned memory, which is not used again before it has been read
+            index = index.pin_memory()
+        index = index.to(self.device, non_blocking=True)
         first, widths, chosen, flip, mask_x, mask_y = (row.view(-1, 1, 1, 1) for row in index)
         columns = torch.where(flip == 1, self.side - 1 - self._line, self._line)  # B 1 1 S
         at = first + (self._line.view(1, 1, -1, 1) * widths + columns) * 3 + self._rgb.view(1, 3, 1, 1)

@@ -9,20 +9,24 @@ from torch import Tensor, nn
 from bench.perception import Backbone
 
 
-def perceptual(backbone: Backbone, made: Tensor, truth: Tensor, shift: tuple[int, int]) -> Tensor:
-    """LPIPS with gradients, a scalar. Both pictures lose `shift` rows and columns at the top left.
-
-    Shifts that change from step to step keep the grid of the backbone's strides from being printed into the picture.
-    """
-    y, x = shift
-    made, truth = made[..., y:, x:], truth[..., y:, x:]
+def perceptual(backbone: Backbone, made: Tensor, truth: Tensor) -> Tensor:
+    """LPIPS with gradients, a scalar: the mean over pictures and pixels, compared in fp32."""
     with torch.no_grad():
         wanted = backbone.taps(truth)
     total = made.new_zeros(())
-    for index, (a, b) in enumerate(zip(backbone.taps(made), wanted, strict=True)):
-        a, b = (t.float() / (t.float().square().sum(1, keepdim=True) + 1e-10).sqrt() for t in (a, b))
-        total = total + F.conv2d((a - b) ** 2, backbone.weights[f"lin{index}.weight"]).float().mean()
+    pairs = list(zip(backbone.taps(made), wanted, strict=True))
+    with torch.autocast(made.device.type, enabled=False):
+        for index, (a, b) in enumerate(pairs):
+            squares = (_unit(a) - _unit(b)).square().mean((0, 2, 3))
+            total = total + (backbone.weights[f"lin{index}.weight"].view(-1) * squares).sum()
     return total
+
+
+def _unit(x: Tensor) -> Tensor:
+    """x, BxCxHxW, with length 1 along the channels, in fp32."""
+    length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
+    unit: Tensor = x * (length.square() + 1e-10).rsqrt()
+    return unit
 
 
 class Discriminator(nn.Module):

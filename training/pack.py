@@ -16,6 +16,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +57,9 @@ def make(
     from training import masks as drawing  # brings pillow, which reading a pack does without
 
     paths = {p.name: p for folder in folders for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES}
-    photos = {name: photo for name, path in paths.items() if (photo := _read(path, side)) is not None}
+    with ThreadPoolExecutor() as pool:  # decoding leaves the interpreter to others
+        read = pool.map(_read, paths.values(), repeat(side))
+        photos = {name: photo for name, photo in zip(paths, read, strict=True) if photo is not None}
     if len(photos) < 2:
         raise PackError(
             f"{len(photos)} photos of at least {side}x{side} in {', '.join(map(str, folders))}: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +17,8 @@ from training.config import Config, ConfigError
 from training.data import Data
 from training.pack import PackError, make
 from training.trainer import Trainer, TrainingError, read_state
+
+EVERY = 10.0  # seconds
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -33,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many, checkpoint written")
     parser.add_argument("--compact", action="store_true", help="at the end also write compact.pt, to carry away")
     options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
         run(options)
     except (ConfigError, PackError, TrainingError, OSError) as error:
@@ -49,21 +53,36 @@ def run(options: argparse.Namespace) -> Trainer:
     config = configuration.read(options.config, options.set, Config(**state["config"]) if state else None)
     data = Data(*make(options.photos), device) if options.photos else Data.read(options.pack, device)
     trainer = Trainer(config, data, options.out, lpips=options.lpips, state=state)
+    limit = options.minutes * 60
+    took = {"validate": 4.0, "save": 1.0}  # seconds, guessed until it has happened
+
+    def do(what: str, **how: bool) -> None:
+        start = time.monotonic()
+        getattr(trainer, what)(**how)
+        took[what] = time.monotonic() - start
+
+    def left() -> float:
+        """Seconds for training: the end takes some too."""
+        ending = took["validate"] + took["save"] * (2 if options.compact else 1)
+        rest: float = limit - (time.monotonic() - began) - min(ending, limit / 4)
+        return rest
+
     with ExitStack() as stack:
         advance = _progress(stack, trainer)
         first = trainer.step
-        while trainer.step < config.steps and time.monotonic() - began < options.minutes * 60:
+        while trainer.step < config.steps and (rest := left()) > 0:
+            trainer.progress = 0.0 if limit == float("inf") else 1 - rest / limit
             trainer.train_step()
             if trainer.step % config.validate_every == 0:
-                trainer.validate()
+                do("validate")
             if trainer.step % config.save_every == 0:
-                trainer.save()
+                do("save")
             advance()
-    if trainer.scores.get("step") != trainer.step:
-        trainer.validate()
-    trainer.save()
+    if trainer.scores.get("step") != trainer.step or not trainer.yardsticks:
+        do("validate")
+    do("save")
     if options.compact:
-        trainer.save(compact=True)
+        do("save", compact=True)
     seconds = time.monotonic() - began
     print(
         f"step {trainer.step}: {trainer.scores}; yardsticks {trainer.yardsticks}; "
@@ -77,6 +96,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(1, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # steps are recorded on the current one
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"device {name!r} cannot be used here ({reason}); --device auto picks one") from None
@@ -85,13 +106,13 @@ def _device(name: str) -> torch.device:
 
 
 def _progress(stack: ExitStack, trainer: Trainer) -> Callable[[], None]:
-    """What to call after every step: a bar on a terminal, where rich is installed, else nothing."""
+    """What to call after every step: a bar on a terminal, where rich is installed, else now and then a line."""
     try:
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
-        return lambda: None
+        return _lines(trainer)
     if not sys.stderr.isatty():
-        return lambda: None
+        return _lines(trainer)
     columns = (
         *Progress.get_default_columns()[:2],
         MofNCompleteColumn(),
@@ -102,10 +123,31 @@ def _progress(stack: ExitStack, trainer: Trainer) -> Callable[[], None]:
     task = bar.add_task("training", total=trainer.config.steps, completed=trainer.step, score="")
 
     def advance() -> None:
-        score = "".join(f"{key} {value:.4f} " for key, value in trainer.scores.items() if key != "step")
-        bar.update(task, completed=trainer.step, score=score)
+        bar.update(task, completed=trainer.step, score=_text(trainer.scores))
 
     return advance
+
+
+def _lines(trainer: Trainer) -> Callable[[], None]:
+    """A line on stdout every EVERY seconds: steps per second since the last one, mean losses, scores."""
+    last, step = time.monotonic(), trainer.step
+
+    def advance() -> None:
+        nonlocal last, step
+        if (now := time.monotonic()) - last >= EVERY:
+            rate = (trainer.step - step) / (now - last)
+            print(
+                f"step {trainer.step}: {rate:.2f} steps/s; losses {_text(trainer.means)}; "
+                f"validation {_text(trainer.scores)}",
+                flush=True,
+            )
+            last, step = now, trainer.step
+
+    return advance
+
+
+def _text(numbers: dict[str, float]) -> str:
+    return ", ".join(f"{key} {value:.4f}" for key, value in numbers.items() if key != "step") or "none yet"
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import pickle
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,11 @@ from models.lama import Lama
 from training import losses, validate
 from training.config import Config, ConfigError, check_resumable
 from training.data import Data
+from training.layout import channels_last
+from training.recording import Recorder
 
 CHECKPOINT, COMPACT, LOG = "checkpoint.pt", "compact.pt", "log.jsonl"
+BETAS = (0.5, 0.999)
 
 
 class TrainingError(RuntimeError):
@@ -39,6 +42,76 @@ def read_state(folder: Path) -> dict[str, Any]:
     raise TrainingError(f"{folder} has no {CHECKPOINT} or {COMPACT}: nothing to go on from")
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a step reads: the same tensors for every step, filled anew.
+
+    image: Bx3xSxS in [0, 1]; mask: Bx1xSxS, 1 = hole; rows, columns: indices of the window that the perceptual term
+    sees; blend: 0-d, how much of the weights goes into their average.
+    """
+
+    image: Tensor
+    mask: Tensor
+    rows: Tensor
+    columns: Tensor
+    blend: Tensor
+    line: Tensor  # 0, 1, 2 and so on: rows and columns without a shift
+
+    @classmethod
+    def of(cls, config: Config, data: Data) -> Inputs:
+        """Empty ones, on the data's device."""
+        layout = torch.channels_last if data.device.type == "cuda" else torch.contiguous_format
+        size = config.batch, 3, data.side, data.side
+        image = torch.empty(size, device=data.device, memory_format=layout)
+        mask = torch.empty_like(image[:, :1], memory_format=torch.contiguous_format)
+        line = torch.arange(data.side - config.perceptual_shift, device=data.device)
+        return cls(image, mask, line.clone(), line.clone(), torch.zeros((), device=data.device), line)
+
+    def fill(self, image: Tensor, mask: Tensor, y: int, x: int, blend: float) -> None:
+        """Take over a batch, the window's place (pixels from the top and from the left) and the average's weight."""
+        self.image.copy_(image)
+        self.mask.copy_(mask)
+        torch.add(self.line, y, out=self.rows)
+        torch.add(self.line, x, out=self.columns)
+        self.blend.fill_(blend)
+
+    def window(self, picture: Tensor) -> Tensor:
+        """What the perceptual term sees of pictures, Bx3xSxS.
+
+        It moves from step to step, which keeps the grid of the backbone's strides from being printed into the picture.
+        """
+        return picture.index_select(2, self.rows).index_select(3, self.columns)
+
+
+def _adam(network: nn.Module, cuda: bool) -> torch.optim.Adam:
+    """Its rate is set for every step. On CUDA one kernel does all, and reads the rate from the device."""
+    parameters = list(network.parameters())
+    if not cuda:
+        return torch.optim.Adam(parameters, 0.0, BETAS)
+    rate = torch.zeros((), device=parameters[0].device)
+    return torch.optim.Adam(parameters, rate, BETAS, fused=True, capturable=True)
+
+
+def _set_rate(optimiser: torch.optim.Adam, rate: float) -> None:
+    (group,) = optimiser.param_groups
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
+
+
+def _restore_adam(optimiser: torch.optim.Adam, saved: dict[str, Any]) -> None:
+    """Moments and steps; how Adam is run stays as it is here, whatever device they come from."""
+    (ours,), (theirs,) = optimiser.param_groups, saved["param_groups"]
+    rate = ours["lr"]
+    optimiser.load_state_dict(saved | {"param_groups": [ours | {"params": theirs["params"]}]})
+    optimiser.param_groups[0]["lr"] = rate
+    for parameter, state in optimiser.state.items():
+        for key, value in state.items():
+            if value.shape == parameter.shape and value.ndim:  # in the parameter's memory layout
+                state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
 class Trainer:
     """Generator, its average, discriminator, optimisers and the random generator, at a step."""
 
@@ -49,25 +122,31 @@ class Trainer:
             raise ConfigError("perceptual is on and needs --lpips DIR (vgg16.safetensors); or --set perceptual=0")
         if data.side % 8 or data.side < 32:
             raise ConfigError(f"crops are {data.side} pixels: the network needs multiples of 8, at least 32")
+        if config.perceptual and data.side - config.perceptual_shift < 16:
+            raise ConfigError(f"perceptual_shift = {config.perceptual_shift}: it must leave 16 of {data.side} pixels")
         self.config, self.data, self.out, self.device = config, data, out, data.device
-        self.vgg = Backbone(lpips, "vgg16", data.device) if lpips and config.perceptual else None
+        cuda = self.device.type == "cuda"
+        self._bf16 = config.bf16 and cuda
+        self.vgg = Backbone(lpips, "vgg16", data.device, half=self._bf16) if lpips and config.perceptual else None
         self.alex = Backbone(lpips, "alexnet", data.device) if lpips else None
         self.rng = torch.Generator().manual_seed(config.seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.generator = Lama(config.lama)
             self.discriminator = losses.Discriminator(config.discriminator_channels, config.discriminator_layers)
-        self.ema = copy.deepcopy(self.generator).requires_grad_(False).to(self.device).eval()
-        self.generator.to(self.device).train()
-        self.discriminator.to(self.device).train()
-        betas = (0.5, 0.999)
-        self.optimisers = (
-            torch.optim.Adam(self.generator.parameters(), config.learning_rate, betas),
-            torch.optim.Adam(self.discriminator.parameters(), config.discriminator_learning_rate, betas),
-        )
+        for network in (self.generator, self.discriminator):
+            network.to(self.device).train()
+            if cuda:
+                channels_last(network)
+        self.ema = copy.deepcopy(self.generator).requires_grad_(False).eval()
+        self.optimisers = tuple(_adam(network, cuda) for network in (self.generator, self.discriminator))
+        self._inputs = Inputs.of(config, data)
+        self._run = Recorder(self._compute, self._clear) if cuda else self._compute
         self.step, self.warm_from = 0, 0
         self.yardsticks: dict[str, dict[str, float]] = {}
         self.scores: dict[str, float] = {}
+        self.means: dict[str, float] = {}  # of the losses, as logged last
+        self.progress = 0.0  # how much of its time the run has had, in [0, 1], where time and not steps limits it
         self._sums: dict[str, Tensor] = {}
         out.mkdir(parents=True, exist_ok=True)
         if state is not None:
@@ -80,10 +159,7 @@ class Trainer:
             module: nn.Module = getattr(self, name)
             module.load_state_dict(state[name])
         for optimiser, saved in zip(self.optimisers, state.get("optimisers", ()), strict=False):
-            rates = [group["lr"] for group in optimiser.param_groups]
-            optimiser.load_state_dict(saved)
-            for group, rate in zip(optimiser.param_groups, rates, strict=True):
-                group["lr"] = rate
+            _restore_adam(optimiser, saved)
         self.rng.set_state(state["rng"])
         self.step, self.yardsticks, self.scores = state["step"], state["yardsticks"], state["scores"]
         self.warm_from = state["warm_from"] if "optimisers" in state else self.step
@@ -95,6 +171,7 @@ class Trainer:
 
     def state(self, *, compact: bool = False) -> dict[str, Any]:
         """All that a run is. compact: weights in half precision, without the optimisers' moments."""
+        self._share_statistics()
 
         def weights(module: nn.Module) -> dict[str, Tensor]:
             half = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in module.state_dict().items()}
@@ -128,21 +205,39 @@ class Trainer:
         temporary.replace(path)
 
     def train_step(self) -> None:
-        """One step of both networks; logs the mean losses every `log_every` steps."""
-        c = self.config
-        warm = min(1.0, (self.step - self.warm_from + 1) / c.warmup_steps)
+        """One step of both networks; logs the mean losses every `log_every` steps. Only that waits for the device."""
+        c, inputs = self.config, self._inputs
+        factor = min(1.0, (self.step - self.warm_from + 1) / c.warmup_steps) * self._decay()
         for optimiser, rate in zip(self.optimisers, (c.learning_rate, c.discriminator_learning_rate), strict=True):
-            optimiser.param_groups[0]["lr"] = rate * warm
+            _set_rate(optimiser, rate * factor)
         image, mask = self.data.batch(c.batch, self.rng)
-        y, x = (int(n) for n in torch.randint(c.perceptual_shift, (2,), generator=self.rng))
-        use_bf16 = c.bf16 and self.device.type == "cuda"
+        y, x = torch.randint(c.perceptual_shift + 1, (2,), generator=self.rng).tolist()
+        blend = 1 - min(c.ema_decay, (1 + self.step) / (10 + self.step))
+        inputs.fill(image, mask, y, x, blend)
+        self._run(bool(c.r1) and self.step % c.r1_every == 0)
+        self.step += 1
+        if self.step % c.log_every == 0:
+            self._log_losses()
+
+    def _decay(self) -> float:
+        """The learning rates' factor towards the end of the run: from 1 to 0.1 along half a cosine."""
+        share = self.config.decay_share
+        left = 1 - min(1.0, max(self.progress, self.step / self.config.steps))
+        return 1.0 if left >= share else 0.1 + 0.45 * (1 - math.cos(math.pi * left / share))
+
+    def _compute(self, r1: bool) -> None:
+        """A step from the inputs' tensors; all that it changes are tensors, in place. r1: with the term of that name.
+
+        What it does depends on nothing else, so that a recording of it stands for every step of its kind.
+        """
+        c, inputs = self.config, self._inputs
+        image, mask = inputs.image, inputs.mask
         terms: dict[str, Tensor] = {}
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16):
+        with self._autocast():
             made = self.generator.rear(self.generator.front(image, mask))
         made = made.float()
         adversarial = bool(c.adversarial or c.feature_matching)
-        if adversarial:
-            self._discriminate(image, made.detach(), mask, terms, use_bf16)
+        wanted = self._discriminate(image, made.detach(), mask, terms, r1) if adversarial else []
         error = (made - image).abs()
         weighted: list[Tensor] = []
 
@@ -152,59 +247,71 @@ class Trainer:
 
         add("l1_known", c.l1_known, (error * (1 - mask)).mean())
         add("l1_hole", c.l1_hole, (error * mask).mean())
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16):
+        with self._autocast():
             if self.vgg is not None:
-                add("perceptual", c.perceptual, losses.perceptual(self.vgg, made, image, (y, x)))
+                add("perceptual", c.perceptual, losses.perceptual(self.vgg, inputs.window(made), inputs.window(image)))
             if adversarial:
                 self.discriminator.requires_grad_(False)
                 logits, features = self.discriminator(made)
-                with torch.no_grad():
-                    _, wanted = self.discriminator(image)
                 add("adversarial", c.adversarial, losses.generator_loss(logits, mask))
                 add("feature_matching", c.feature_matching, losses.feature_matching(features, wanted))
-                self.discriminator.requires_grad_(True)
         loss = torch.stack(weighted).sum()
         terms["generator"] = loss.detach()
         self.optimisers[0].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimisers[0].step()
         self._average()
-        self.step += 1
-        for name, value in terms.items():
-            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
-        if self.step % c.log_every == 0:
-            self._log_losses()
+        if not self._sums:
+            self._sums = {name: torch.zeros_like(value) for name, value in terms.items()}
+        torch._foreach_add_([self._sums[name] for name in terms], list(terms.values()))
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16)
 
     def _discriminate(
-        self, image: Tensor, made: Tensor, mask: Tensor, terms: dict[str, Tensor], use_bf16: bool
-    ) -> None:
-        """The discriminator's step."""
+        self, image: Tensor, made: Tensor, mask: Tensor, terms: dict[str, Tensor], r1: bool
+    ) -> list[Tensor]:
+        """The discriminator's step; its features of the real pictures, from before that."""
         c = self.config
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=use_bf16):
-            real, fake = self.discriminator(image)[0], self.discriminator(made)[0]
+        self.discriminator.requires_grad_(True)
+        with self._autocast():  # both at once: its normalisation does not mix pictures
+            logits, features = self.discriminator(torch.cat([image, made]))
+        real, fake = logits.chunk(2)
         loss = losses.discriminator_loss(real, fake, mask)
         terms["discriminator"] = loss.detach()
-        if c.r1 and self.step % c.r1_every == 0:
+        if r1:
             loss = loss + c.r1 * c.r1_every * losses.r1(self.discriminator, image)
         self.optimisers[1].zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimisers[1].step()
+        return [feature.detach()[: len(image)] for feature in features]
+
+    def _clear(self) -> None:
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
 
     @torch.no_grad()
     def _average(self) -> None:
-        """EMA of the weights, slower as the run gets longer; BatchNorm's statistics are running means already."""
-        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        """EMA of the weights, slower as the run gets longer."""
         averages: list[Tensor] = list(self.ema.parameters())
         weights: list[Tensor] = list(self.generator.parameters())
-        torch._foreach_lerp_(averages, weights, 1 - decay)
+        change = torch._foreach_sub(weights, averages)
+        torch._foreach_mul_(change, self._inputs.blend)
+        torch._foreach_add_(averages, change)
+
+    @torch.no_grad()
+    def _share_statistics(self) -> None:
+        """BatchNorm's statistics are running means already: the average takes the generator's."""
         for average, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
             average.copy_(buffer)
 
     def _log_losses(self) -> None:
-        means = {name: float(value) / self.config.log_every for name, value in self._sums.items()}
-        self._sums = {}
+        totals = torch.stack(list(self._sums.values())).tolist()
+        means = {name: total / self.config.log_every for name, total in zip(self._sums, totals, strict=True)}
+        torch._foreach_zero_(list(self._sums.values()))
         if not all(math.isfinite(value) for value in means.values()):
             raise self._diverged(f"losses ({means})")
+        self.means = means
         self.log({"losses": means})
 
     def _diverged(self, what: str) -> TrainingError:
@@ -215,9 +322,18 @@ class Trainer:
 
     def validate(self) -> dict[str, float]:
         """Score the average on the validation set; writes the grid and the log."""
+        trials, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False  # they pay for training's shapes
+        try:
+            return self._validate()
+        finally:
+            torch.backends.cudnn.benchmark = trials
+
+    def _validate(self) -> dict[str, float]:
         if not self.yardsticks:
             self.yardsticks = validate.yardsticks(self.data, self.alex)
-            self.log({"yardsticks": self.yardsticks})
+            if self.yardsticks:
+                self.log({"yardsticks": self.yardsticks})
+        self._share_statistics()
         filled = validate.fill(lambda image, mask: self.ema.rear(self.ema.front(image, mask)), self.data)
         self.scores = validate.scores(filled, self.data, self.alex) | {"step": float(self.step)}
         validate.write_grid(filled, self.data, self.out / f"grid-{self.step:06d}.png")

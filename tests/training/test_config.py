@@ -32,6 +32,7 @@ def test_what_is_written_reads_back(tmp_path):
         ("blocks=0", "at least 1"),
         ("r1=-1", "zero or more"),
         ("ema_decay=1.0", "ema_decay"),
+        ("decay_share=1.5", "decay_share"),
         ("blocks", "key=value"),
         ("blocks=", "not TOML"),
     ],

@@ -14,7 +14,7 @@ from bench.perception import Backbone
 from models.checkpoint import read_checkpoint, save_safetensors
 from models.lama import Lama
 from tests import support
-from training import losses
+from training import losses, train, validate
 from training.config import Config, ConfigError
 from training.data import Data
 from training.export import export
@@ -130,11 +130,11 @@ def test_the_perceptual_term_is_lpips_and_has_finite_gradients(lpips):
     rng, vgg = torch.Generator().manual_seed(1), Backbone(lpips, "vgg16")
     truth = torch.rand(1, 3, 64, 64, generator=rng)
     made = (truth + 0.1 * torch.rand(1, 3, 64, 64, generator=rng)).requires_grad_()
-    ours = losses.perceptual(vgg, made, truth, (0, 0))
+    ours = losses.perceptual(vgg, made, truth)
     assert ours.item() == pytest.approx(vgg.distance(made.detach(), truth).mean().item(), rel=0.1)
     ours.backward()
     assert torch.isfinite(made.grad).all()
-    assert losses.perceptual(vgg, truth, truth, (3, 1)).item() == 0
+    assert losses.perceptual(vgg, truth, truth).item() == 0
 
 
 def test_known_patches_are_not_called_fake():
@@ -214,3 +214,50 @@ def test_training_on_a_pack_needs_only_torch_numpy_and_safetensors():
 def test_a_device_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SystemExit, match="--device auto"):
         main(["--pack", "none", "--out", str(tmp_path), "--device", "cuda:99"])
+
+
+def test_the_rates_fall_to_a_tenth_over_the_last_part(data, tiny, tmp_path):
+    trainer = Trainer(replace(tiny, perceptual=0.0, steps=10, decay_share=0.5, warmup_steps=1), data, tmp_path)
+    rates = []
+    for _ in range(10):
+        trainer.train_step()
+        rates.append(trainer.optimisers[0].param_groups[0]["lr"] / tiny.learning_rate)
+    assert rates[:6] == [1.0] * 6
+    assert rates[6:] == sorted(rates[6:], reverse=True)
+    assert 0.1 < rates[-1] < 0.2
+    trainer.progress = 1.0  # by the clock
+    assert trainer._decay() == pytest.approx(0.1)
+    off = Trainer(replace(tiny, perceptual=0.0, decay_share=0.0, steps=1), data, tmp_path / "off")
+    off.train_step()
+    assert off._decay() == 1.0
+
+
+def test_a_run_ends_in_its_time_and_tells_how_it_goes(packed, tmp_path, capsys, monkeypatch):
+    save_safetensors(packed[0], tmp_path / "pack", packed[1])
+    monkeypatch.setattr(train, "EVERY", 0.1)
+    sets = "ngf=4 blocks=1 batch=2 perceptual=0 discriminator_channels=8 discriminator_layers=1 log_every=1"
+    arguments = ["--pack", str(tmp_path / "pack"), "--out", str(tmp_path / "run"), "--device", "cpu", "--compact"]
+    main([*arguments, "--minutes", "0.04", *(part for item in sets.split() for part in ("--set", item))])
+    lines = capsys.readouterr().out.splitlines()
+    assert "steps/s; losses discriminator" in lines[0]
+    state = read_state(tmp_path / "run")
+    assert state["scores"]["step"] == state["step"] > 0
+    assert (tmp_path / "run" / "compact.pt").exists()
+
+
+def test_yardsticks_are_what_can_be_had(data, monkeypatch, tmp_path):
+    monkeypatch.setattr(validate, "BUILTIN", tmp_path / "absent")
+    assert "migan" not in validate.yardsticks(data, None)
+
+
+def test_a_run_without_yardsticks_gets_them_where_they_can_be_had(packed, data, tiny, tmp_path):
+    save_safetensors(packed[0], tmp_path / "pack", packed[1])
+    trainer = Trainer(replace(tiny, perceptual=0.0), data, tmp_path / "run")
+    trainer.train_step()
+    trainer.scores = {"l1": 0.1, "step": 1.0}
+    trainer.save()
+    assert read_state(tmp_path / "run")["yardsticks"] == {}
+    main(["--pack", str(tmp_path / "pack"), "--out", str(tmp_path / "run"), "--resume", "--minutes", "0"])
+    state = read_state(tmp_path / "run")
+    assert state["step"] == 1
+    assert state["scores"]["l1"] != 0.1
