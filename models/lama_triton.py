@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from models.kernels import Kept, Pictures, fold, merge, planes_for, rectify, unrectify
 from models.lama_folded import FoldedLama, FoldedUnit
 
+THERE, BACK = 4, 2  # pixels; the blocks in which the last convolution is computed, and its gradient
+
 
 def transforms(height: int, width: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, ...]:
     """Matrices of the orthonormal real Fourier transform of planes of height x width, and of its inverse.
@@ -106,6 +108,20 @@ class _Up:
 
 def _convolving(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return weight.to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _in_blocks(weight: Tensor, side: int) -> Tensor:
+    """A convolution's weights OxCxKxK as those of one that computes blocks of side x side pixels at a time.
+
+    (O side side)xCx(K+side-1)x(K+side-1), to be used with a stride of `side` and followed by `pixel_shuffle`: as few
+    output channels as a picture has leave most of a tensor core idle.
+    """
+    out, channels, kernel, _ = weight.shape
+    wide = weight.new_zeros(out, side, side, channels, kernel + side - 1, kernel + side - 1)
+    for y in range(side):
+        for x in range(side):
+            wide[:, y, x, :, y : y + kernel, x : x + kernel] = weight
+    return wide.flatten(0, 2)
 
 
 def _last(x: Tensor) -> Tensor:
@@ -194,7 +210,8 @@ class _Rear(torch.autograd.Function):
             pad = 3 if j == len(network.ups) - 1 else 0
             whole, _ = merge(y, None, up.bias, None, kept, first=y.shape[-1], pad=pad, dtype=dtype)
             del y
-        out = torch.sigmoid(F.conv2d(_last(whole), network.last_weight)[:, :3].float() + network.last_bias)
+        picture = F.pixel_shuffle(F.conv2d(_last(whole), network.last, stride=THERE), THERE)
+        out = torch.sigmoid(picture.float() + network.last_bias)
         ctx.network, ctx.size = network, (n, height, width, first)
         ctx.save_for_backward(out, *kept.stack)
         return out
@@ -207,11 +224,12 @@ class _Rear(torch.autograd.Function):
         dtype = network.dtype
         matrices = transforms(height, width, dtype, grad.device)
         picture = (grad * out * (1 - out)).to(dtype)
-        eight = picture.new_zeros(n, *out.shape[-2:], network.last_weight.shape[0])
-        eight[..., :3] = picture.permute(0, 2, 3, 1)
-        del picture
-        x = _cells(F.conv_transpose2d(_last(eight), network.last_weight))
-        del eight
+        parts = F.pixel_unshuffle(picture, BACK).permute(0, 2, 3, 1)
+        blocks = parts.new_zeros(*parts.shape[:3], len(network.last_back))
+        blocks[..., : parts.shape[-1]] = parts
+        del picture, parts
+        x = _cells(F.conv_transpose2d(_last(blocks), network.last_back, stride=BACK))
+        del blocks
         scale = 2 ** len(network.ups)
         for j, up in reversed(list(enumerate(network.ups))):
             channels, pad = x.shape[-1], 3 if j == len(network.ups) - 1 else 0
@@ -247,9 +265,11 @@ class TritonLama(nn.Module):
         self.units = [_Unit.of(unit, dtype) for block in folded.blocks for unit in block.units()]
         self.ups = [_Up(_convolving(up.weight, dtype), up.bias.float()) for up in folded.ups]
         weight, bias = folded.last
-        wide = weight.new_zeros(8, *weight.shape[1:])  # tensor cores take channels by the eight
-        wide[: len(weight)] = weight
-        self.last_weight = _convolving(wide, dtype)
+        self.last = _convolving(_in_blocks(weight, THERE), dtype)
+        back = _in_blocks(weight, BACK)
+        eights = back.new_zeros(-(-len(back) // 8) * 8, *back.shape[1:])  # tensor cores take channels by the eight
+        eights[: len(back)] = back
+        self.last_back = _convolving(eights, dtype)
         self.last_bias = bias.float()[:, None, None]
 
     def fast(self, *, bf16: bool = True) -> TritonLama:

@@ -22,6 +22,7 @@ from models.network import Network
 
 log = logging.getLogger(__name__)
 
+PASSES = 2  # of a size, before one is recorded
 MOST_RECORDED = 12  # sizes of tiles whose steps or pass are kept
 LEFT = "_recordings"  # the attribute of a network that they are left in
 
@@ -221,7 +222,8 @@ class Recordings:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Any, RecordedSteps | RecordedPass | None] = {}  # the last used ones last; None: to be recorded
+        self._kept: dict[Any, RecordedSteps | RecordedPass | int] = {}  # last used last; int: how often it was not yet
+        self._places: tuple[int, ...] = ()  # where the network's weights lay
         self._pool: Any = None
 
     @classmethod
@@ -231,10 +233,12 @@ class Recordings:
 
         Two calls at a time share none. None are left where less than half of a GPU's memory would stay free.
         """
-        left: Recordings | None = vars(network).pop(LEFT, None)
-        if left and not keep:
-            left.forget()
-        recordings = left or cls()
+        recordings: Recordings = vars(network).pop(LEFT, None) or cls()
+        # A network that was moved lies elsewhere, and what is recorded reads the old places.
+        places = tuple(weight.data_ptr() for weight in network.parameters())
+        if places != recordings._places or not keep:
+            recordings.forget()
+        recordings._places = places
         try:
             yield recordings
         finally:
@@ -251,7 +255,7 @@ class Recordings:
         preset = how.preset
         if z[0].device.type != "cuda" or how.checkpointed or not preset.fast or preset.iterations < 4:
             return Steps(network, z, goal, how)
-        key = how, goal.height, goal.width, _places(network), _sizes(*z, *goal.tensors())
+        key = how, goal.height, goal.width, _sizes(*z, *goal.tensors())
         found = self._found(key)
         if isinstance(found, RecordedSteps):
             found.restart(z, goal)
@@ -261,29 +265,31 @@ class Recordings:
         return found
 
     def once(self, network: Network, z: tuple[Tensor, ...], how: Economy) -> Tensor:
-        """A prediction, 1x3xHxW, without gradients: recorded the second time there is one of the size."""
+        """A prediction, 1x3xHxW, without gradients: recorded when it comes for the third time, as that takes twice as
+        long as a pass that is not.
+        """
         if z[0].device.type != "cuda" or how.checkpointed or not how.preset.fast:
             return network.rear(z)
-        key = _places(network), _sizes(*z)
-        seen, found = key in self._kept, self._found(key)
-        if seen and found is None:
+        key = _sizes(*z)
+        found = self._found(key) or 0
+        if found == PASSES:
             try:
                 found = RecordedPass(network, z, self._pool)
             except RuntimeError as error:
                 log.warning("a pass of %s is not recorded (%s)", network.name, error)
-        self._keep(key, found)
+        self._keep(key, min(PASSES, found + 1) if isinstance(found, int) else found)
         if isinstance(found, RecordedPass):
             return found(z)
         with _aside(z[0].device):
             return network.rear(z)
 
-    def _found(self, key: Any) -> RecordedSteps | RecordedPass | None:
+    def _found(self, key: Any) -> RecordedSteps | RecordedPass | int | None:
         """Taken out, to be put back as the last used; makes the pool before the first."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         return self._kept.pop(key, None)
 
-    def _keep(self, key: Any, recorded: RecordedSteps | RecordedPass | None) -> None:
+    def _keep(self, key: Any, recorded: RecordedSteps | RecordedPass | int) -> None:
         while len(self._kept) >= MOST_RECORDED:
             del self._kept[next(iter(self._kept))]
         self._kept[key] = recorded
@@ -308,8 +314,3 @@ def _plenty() -> bool:
 
 def _sizes(*tensors: Tensor) -> tuple[tuple[int, ...], ...]:
     return tuple(tuple(tensor.shape) for tensor in tensors)
-
-
-def _places(network: Network) -> tuple[int, ...]:
-    """Where the weights lie: a network that was moved lies elsewhere, and what is recorded reads the old places."""
-    return tuple(weight.data_ptr() for weight in network.parameters())

@@ -7,6 +7,7 @@ the same coarser result. Memory is bounded by the tile, not by the photo.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,9 @@ WHOLE = 2_000_000  # pixels; a larger coarsest scale is computed in tiles too
 COARSE_SIDE = 1024  # pixels, the longest side of those
 MARGIN = 128  # pixels of context around the hole at the scale in question
 OVERLAP = 128  # pixels that neighbouring tiles share
+# Pixels; tiles are multiples of it, where the picture is large enough. Products of matrices and Fourier transforms are
+# fast for sides of 8, 16, 24 cells and so on, and tiles of one size share what was recorded for it (decision 14).
+GRAIN = 64
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,12 @@ def _tiles(hole: NDArray[np.bool_], height: int, width: int, factor: int, stride
 def _intervals(start: int, end: int, limit: int, stride: int, side: int) -> Iterator[tuple[int, int]]:
     """Pieces of one axis that cover start..end and its margin: at most `side` long, overlapping, within 0..limit."""
     first, last = max(0, int(start) - MARGIN), min(limit, int(end) + MARGIN)
-    side = max(2 * stride, side // stride * stride)
+    unit = math.lcm(stride, GRAIN) if side >= math.lcm(stride, GRAIN) else stride
+    side = max(2 * stride, side // unit * unit)
     overlap = min(OVERLAP, side // 2)
     count = max(1, -(-(last - first - overlap) // (side - overlap)))
     length = -(-(last - first + (count - 1) * overlap) // count)
-    length = min(limit, max(2 * stride, -(-length // stride) * stride))
+    length = min(limit, max(2 * stride, -(-length // unit) * unit))
     for i in range(count):
         # Evenly spread from the first to the last pixel wanted; a single one sits in the middle.
         spread = (last - first - length) * (i / (count - 1) if count > 1 else 0.5)

@@ -102,6 +102,7 @@ def _device(name: str) -> torch.device:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"device {name!r} cannot be used here ({reason}); --device auto picks one") from None
     torch.backends.cudnn.benchmark = True  # every batch has the same shape
+    torch.backends.cudnn.benchmark_limit = 4  # with ten tries for each convolution the first step takes half a minute
     return device
 
 

@@ -125,11 +125,11 @@ def test_the_next_job_finds_what_the_last_one_recorded(make, monkeypatch):
 
 @CUDA
 @pytest.mark.parametrize("make", [lama, migan])
-def test_a_pass_is_recorded_the_second_time_and_predicts_the_same(make):
+def test_a_pass_is_recorded_the_third_time_and_predicts_the_same(make):
     network = make().cuda().fast()
     how = Economy(resolve_preset("default"), False)
     recordings = Recordings()
-    for seed in (2, 3, 4):
+    for seed in (2, 3, 4, 5):
         z, _ = tile(network, 256, seed, "cuda")
         with torch.no_grad():
             got, expected = recordings.once(network, z, how), network.rear(z)
