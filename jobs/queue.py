@@ -75,7 +75,6 @@ def make_app(settings: Settings) -> Celery:
         worker_prefetch_multiplier=1,
         # CUDA bears no fork; decode and encode let go of the GIL. See DESIGN: GPU work in a worker.
         worker_pool="threads",
-        worker_concurrency=settings.worker_concurrency,
         # The timeout has to be in all three places, or the shortest one wins.
         broker_transport_options=transport,
         result_backend_transport_options={"visibility_timeout": settings.visibility_timeout_seconds},

@@ -179,11 +179,11 @@ class Settings(BaseSettings):
         "takes a share of what is free when a job starts: set it where others use the device too.",
     )
     worker_concurrency: int = Field(
-        default=2,
-        ge=1,
-        le=16,
-        description="Jobs a worker holds at once. One is refined at a time; the others are being decoded "
-        "or encoded beside it.",
+        default=0,
+        ge=0,
+        le=32,
+        description="Jobs a worker holds at once. One is refined at a time; the others are being decoded or encoded "
+        "beside it, each by a processor core. 0: two, on a GPU half as many as there are cores, up to eight.",
     )
     shutdown_grace_seconds: float = Field(
         default=20.0,

@@ -68,7 +68,7 @@ def serve(settings: Settings) -> int:
         networks = Networks(settings)
         herald.know(networks.facts)
         herald.has(
-            concurrency=settings.worker_concurrency,
+            concurrency=networks.concurrency(),
             memory_bytes=networks.memory_bytes(),
         )
         attempts = Attempts(
@@ -168,7 +168,7 @@ def _consume(
         without_gossip=True,
         without_mingle=True,
         pool="threads",
-        concurrency=settings.worker_concurrency,
+        concurrency=networks.concurrency(),
         queues=[queue.name_of(choice) for choice in networks.choices()],
         optimization="fair",
         consumer_cls="worker.consumer:Consumer",

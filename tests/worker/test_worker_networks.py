@@ -4,6 +4,7 @@ import shutil
 import threading
 
 import pytest
+import torch
 
 import worker.networks
 from jobs.settings import Settings
@@ -82,3 +83,21 @@ def test_only_who_asked_for_a_network_waits_while_it_is_loaded(cache, monkeypatc
     assert (times, got[0] is got[1]) == (["big-lama"], True)
     assert told(networks)["big-lama"] == (["big-lama"], True)
     assert {facts.seconds_per_work_pixel for facts in networks.facts()} == {2e-6, None}
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "cores", "expected"),
+    [
+        (0, "cpu", 64, 2),
+        (0, "cuda", 2, 2),
+        (0, "cuda", 12, 6),
+        (0, "cuda", 64, 8),
+        (3, "cpu", 64, 3),
+        (3, "cuda", 64, 3),
+    ],
+)
+def test_it_holds_as_many_jobs_as_keep_the_device_busy(cache, monkeypatch, asked, device, cores, expected):
+    networks = Networks(Settings(device="cpu", worker_concurrency=asked))
+    monkeypatch.setattr(worker.networks, "device_of", lambda network: torch.device(device))
+    monkeypatch.setattr(worker.networks.os, "sched_getaffinity", lambda pid: set(range(cores)))
+    assert networks.concurrency() == expected
