@@ -18,7 +18,7 @@ from models.windows import Box
 
 WHOLE = 2_000_000  # pixels; a larger coarsest scale is computed in tiles too
 COARSE_SIDE = 1024  # pixels, the longest side of those
-MARGIN = 128  # pixels of context around the hole at the scale in question
+MARGIN = 96  # pixels of context around the hole at the scale in question, before tiles are rounded up to GRAIN
 OVERLAP = 128  # pixels that neighbouring tiles share
 # Pixels; tiles are multiples of it, where the picture is large enough. Products of matrices and Fourier transforms are
 # fast for sides of 8, 16, 24 cells and so on, and tiles of one size share what was recorded for it (decision 14).
