@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,9 @@ from models.presets import Preset
 from models.tiles import Level, plan_levels
 from models.windows import Box, Sizing, Window
 
-# Bytes per pixel of a window, apart from the network's: while tiles are computed (picture, hole, their pyramid, the
-# prediction), and while a level is finished.
-HELD, FINISHING = 80, 220
+# Bytes per pixel, apart from the network's: of a window (picture, hole, their pyramid, the prediction), and on top of
+# that, while a level is finished, of the part of it that its tiles are in.
+HELD, FINISHING = 80, 140
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Plan:
         """
         whole = max((window.levels[-1].height * window.levels[-1].width for window in self.windows), default=0)
         once = _largest(tile for window in self.windows for tile in window.levels[0].tiles)
-        return max(HELD * whole + max(forward * once, refined * self.largest_refined), FINISHING * whole)
+        around = _largest(reduce(Box.union, window.levels[-1].tiles) for window in self.windows)
+        return HELD * whole + max(forward * once, refined * self.largest_refined, FINISHING * around)
 
     def report(self) -> dict[str, Any]:
         """The plan, ready for JSON."""

@@ -10,7 +10,7 @@ from models.economy import economies, free_memory
 from models.engine import foresee
 from models.lama import Lama, LamaConfig, inverse_rfft2
 from models.network import flops_per_pixel
-from models.planning import FINISHING, plan
+from models.planning import FINISHING, HELD, plan
 from tests.random_weights import with_statistics
 
 GIB = 2**30
@@ -259,3 +259,15 @@ def test_a_plan_says_how_many_operations_it_takes(small):
     once = foresee(hole, network=small, preset=resolve_preset("single-pass", {"windows": False, "fast": False}))
     assert once["estimated_flops"] == pytest.approx(flops_per_pixel(small) * 512**2)
     assert told["estimated_flops"] == pytest.approx(told["work_pixels"] * flops_per_pixel(small), rel=1e-6)
+
+
+def test_a_large_hole_is_finished_in_its_own_part_of_the_window():
+    """A quarter of 24 megapixels, whose window is nearly all of them, fits into 4 GiB with the largest tiles."""
+    mask = np.zeros((4000, 6000), bool)
+    mask[776:3225, 1776:4225] = True
+    planned = plan(mask, resolve_preset("default"), stride=8, native_size=512)
+    (window,) = planned.windows
+    whole, hole = window.box.height * window.box.width, int(mask.sum())
+    assert planned.largest_refined == 1024**2
+    assert planned.peak_bytes(1_100, 2_450) < 4 * GIB
+    assert planned.peak_bytes(1, 1) > HELD * whole + FINISHING * hole, "finishing is what takes most then"
