@@ -1,7 +1,7 @@
 """A worker that notes when it has the device: `python -m bench.recorded_worker FILE [SECONDS]`.
 
-It is `python -m worker` with two changes from outside. Each call of `models.inpaint`, which a worker makes while it has
-the device, becomes a line in FILE; and with SECONDS, the network is a stand-in that is busy for so long, as a GPU would
+It is `python -m worker` with two changes from outside. Each section of `models.inpaint` in which it has the device
+becomes a line in FILE; and with SECONDS, the network is a stand-in that is busy for so long, as a GPU would
 be: without the processor and without the interpreter's lock.
 """
 
@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,15 @@ class StandIn:
 def record(notes: Notes, seconds: float | None) -> None:
     """Make the changes."""
 
-    def noted(*arguments: Any, **options: Any) -> Any:
-        with notes.noted("section"):
-            return inpaint(*arguments, **options)
+    @contextmanager
+    def section(inner: AbstractContextManager[object]) -> Iterator[None]:
+        with inner, notes.noted("section"):
+            yield
 
-    attempt.inpaint = noted  # type: ignore[attr-defined]
+    def noted(*arguments: Any, device_section: AbstractContextManager[object], **options: Any) -> Any:
+        return inpaint(*arguments, device_section=section(device_section), **options)
+
+    attempt.inpaint = noted  # type: ignore[assignment, attr-defined]
     if seconds is None:
         return
     pause = seconds

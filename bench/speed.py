@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--case", action="append", choices=list(CASES), help="only these")
     parser.add_argument("--rounds", type=int, default=3, help="paired runs: %(default)s")
+    parser.add_argument("--cold", action="store_true", help="without the run that warms up: for cases of many minutes")
     parser.add_argument("--iterations", type=int, help="passes per scale where all take the same steps")
     parser.add_argument("--out", type=Path, help="write JSON here")
     args = parser.parse_args()
@@ -138,7 +139,7 @@ def main() -> None:
     rows = []
     for case in args.case or CASES:
         variants = [v for v in CASES[case][-1] if FIRST not in v[0] or device_of(network).type == "cuda"]
-        for variant in variants:
+        for variant in [] if args.cold else variants:
             seconds(network, case, variant, args.iterations and 2)
         runs: list[list[float]] = []
         for number in range(args.rounds):

@@ -96,7 +96,8 @@ class Result:
     """What `inpaint` returns.
 
     image: as the input (size, channels, dtype), pixels outside the hole bit-identical; smaller than the input only when
-    the preset's px_budget asks for it. source: what was filled: the input, or that shrunk to float32.
+    the preset's px_budget asks for it. source: what was filled: the input, or that shrunk to float32. work: what was
+    planned, in forward-pass pixels (`models.planning.Plan.work`).
     """
 
     image: NDArray[Any]
@@ -107,6 +108,7 @@ class Result:
     runs: list[WindowRun]
     seconds: float
     peak_memory_bytes: int
+    work: float
 
     @cached_property
     def composite(self) -> NDArray[np.float32]:
@@ -153,6 +155,7 @@ def inpaint(
     on_step: Callable[[Step], None] | None = None,
     on_preview: Callable[[Preview], None] | None = None,
     memory_budget_bytes: int | None = None,
+    device_section: contextlib.AbstractContextManager[object] | None = None,
 ) -> Result:
     """Fill the hole of a photo.
 
@@ -165,24 +168,35 @@ def inpaint(
     free memory. It decides the tiles' size and whether to keep less for the backward pass; if memory runs out all the
     same, the window is done again with the next leaner plan. Raises NotEnoughMemory when it runs out for the leanest
     too, and ValueError for arrays of other shapes or types.
+    device_section is entered before the device is worked with and left after it: a lock, where several threads share a
+    device. What it raises passes through; `Result.seconds` do not count how long entering it took.
     """
     preset = resolve_preset(preset) if isinstance(preset, str) else preset
     white = _white(image, mask)
     started = time.perf_counter()
     device = device_of(network)
     runner = network.fast(bf16=preset.bf16) if preset.fast else network
-    with Recordings.lent_by(runner, keep=memory_budget_bytes is None) as recordings, _current(device):
+    source, filled = image, image.copy()
+    if preset.px_budget and mask.size > preset.px_budget:
+        source, mask = _shrunk(_to_float(image), mask, preset.px_budget)
+        filled = _quantised(source, image, white)
+        if image.shape[2] == 4:
+            alpha = torch.from_numpy(image[..., 3].astype(np.float32))[None, None]
+            small = pyramid.resize(alpha, *mask.shape)[0, 0].numpy()
+            filled[..., 3] = small if white == 1 else small.round()
+    ways = economies(preset, runner)
+    how = next(ways)
+    planned = _planned(how, mask, runner)
+    prepared, keep = time.perf_counter() - started, memory_budget_bytes is None
+    with (
+        device_section or contextlib.nullcontext(),
+        _current(device),
+        Recordings.lent_by(runner, keep=keep) as recordings,
+    ):
+        started = time.perf_counter() - prepared
         forget_peak(device)
-        source, filled = image, image.copy()
-        if preset.px_budget and mask.size > preset.px_budget:
-            source, mask = _shrunk(_to_float(image), mask, preset.px_budget)
-            filled = _quantised(source, image, white)
-            if image.shape[2] == 4:
-                alpha = torch.from_numpy(image[..., 3].astype(np.float32))[None, None]
-                small = pyramid.resize(alpha, *mask.shape)[0, 0].numpy()
-                filled[..., 3] = small if white == 1 else small.round()
-        ways = economies(preset, runner)
-        how, planned = _first_fitting(ways, mask, runner, memory_budget_bytes or free_memory(device))
+        budget = memory_budget_bytes or free_memory(device)
+        how, planned = _fitting(how, planned, ways, mask, runner, budget)
         progress = _Progress(planned, on_step)
         runs: list[WindowRun] = []
         while len(runs) < len(planned.windows):
@@ -211,6 +225,7 @@ def inpaint(
             runs,
             time.perf_counter() - started,
             peak_memory(device),
+            planned.work,
         )
 
 
@@ -248,7 +263,9 @@ def foresee(
         _, mask = _shrunk(np.zeros((*mask.shape, 3), np.float32), mask, preset.px_budget)
     runner = network.fast(bf16=preset.bf16) if preset.fast else network
     budget = memory_budget_bytes or free_memory(device_of(network))
-    how, planned = _first_fitting(economies(preset, runner), mask, runner, budget)
+    ways = economies(preset, runner)
+    how = next(ways)
+    how, planned = _fitting(how, _planned(how, mask, runner), ways, mask, runner, budget)
     return {
         "network": network.name,
         "preset": dataclasses.asdict(how.preset),
@@ -287,14 +304,15 @@ def _planned(how: Economy, mask: NDArray[np.bool_], network: Network) -> Plan:
     return plan(mask, how.preset, stride=network.stride, native_size=network.native_size)
 
 
-def _first_fitting(
-    ways: Iterator[Economy], mask: NDArray[np.bool_], network: Network, budget: int
+def _fitting(
+    how: Economy, planned: Plan, ways: Iterator[Economy], mask: NDArray[np.bool_], network: Network, budget: int
 ) -> tuple[Economy, Plan]:
-    """The fastest way whose estimate lies within `budget` bytes, or the leanest; ways up to it are used up."""
-    for how in ways:
-        planned = _planned(how, mask, network)
-        if how.bytes_needed(network, planned) <= budget:
+    """This way, or the first of `ways` whose estimate lies within `budget` bytes, or the leanest; they are used up."""
+    while how.bytes_needed(network, planned) > budget:
+        leaner = next(ways, None)
+        if leaner is None:
             break
+        how, planned = leaner, _planned(leaner, mask, network)
     return how, planned
 
 

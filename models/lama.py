@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from models.lama_triton import TritonLama
 
 log = logging.getLogger(__name__)
+_making = threading.Lock()  # of what `Lama.fast` returns, for all networks
 
 
 @dataclass(frozen=True)
@@ -245,12 +247,13 @@ class Lama(nn.Module):
 
         weight = next(self.parameters())
         here, halved = (weight.device, weight.dtype), bf16 and weight.device.type == "cuda"
-        place, folded, half = self.__dict__["_fast"]
-        if place != here:
-            folded, half = FoldedLama(self), None
-        if halved and half is None:
-            half = self._half(folded) or folded
-        self.__dict__["_fast"] = here, folded, half
+        with _making:
+            place, folded, half = self.__dict__["_fast"]
+            if place != here:
+                folded, half = FoldedLama(self), None
+            if halved and half is None:
+                half = self._half(folded) or folded
+            self.__dict__["_fast"] = here, folded, half
         fast: FoldedLama | TritonLama = half if halved else folded
         return fast
 

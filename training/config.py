@@ -24,11 +24,11 @@ class Config:
     blocks: int = 9  # residual blocks
     global_share: float = 0.75  # of the channels between the stages
     discriminator_channels: int = 64
-    discriminator_layers: int = 4
+    discriminator_layers: int = 3
     seed: int = 1
     # The optimisation
     steps: int = 50_000
-    batch: int = 32
+    batch: int = 16
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-4
     warmup_steps: int = 200  # the learning rates rise linearly over these, also after compact.pt, which has no moments
@@ -37,8 +37,8 @@ class Config:
     bf16: bool = True  # autocast on CUDA only; the FFT stays in fp32
     # The losses
     l1_known: float = 10.0
-    l1_hole: float = 0.0
-    perceptual: float = 30.0  # LPIPS (VGG-16); needs --lpips
+    l1_hole: float = 2.0
+    perceptual: float = 60.0  # LPIPS (VGG-16); needs --lpips
     perceptual_shift: int = 8  # pixels: a window smaller by so many is compared, at a random place
     adversarial: float = 10.0
     feature_matching: float = 100.0

@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, help="a TOML file of hyperparameters (training/config.py)")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one hyperparameter")
     parser.add_argument("--resume", action="store_true", help="go on from the run's checkpoint")
+    parser.add_argument(
+        "--begin", type=Path, metavar="FILE", help="begin with the weights of a network that was exported"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default auto)")
     parser.add_argument("--lpips", type=Path, help="folder with vgg16.safetensors and alexnet.safetensors")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many, checkpoint written")
@@ -47,12 +50,16 @@ def run(options: argparse.Namespace) -> Trainer:
     """Train as the options say, until the configured step or out of time; the trainer, for what it knows."""
     began = time.monotonic()
     device = _device(options.device)
+    if options.begin and options.resume:
+        raise TrainingError("--begin is for a new run, --resume for one that there is: give one of them")
     state = read_state(options.out) if options.resume else None
     if state is None and any((options.out / file).exists() for file in ("checkpoint.pt", "compact.pt")):
         raise TrainingError(f"{options.out} has a run already: add --resume to go on, or give another --out")
     config = configuration.read(options.config, options.set, Config(**state["config"]) if state else None)
     data = Data(*make(options.photos), device) if options.photos else Data.read(options.pack, device)
     trainer = Trainer(config, data, options.out, lpips=options.lpips, state=state)
+    if options.begin:
+        trainer.begin_with(options.begin)
     limit = options.minutes * 60
     took = {"validate": 4.0, "save": 1.0}  # seconds, guessed until it has happened
 

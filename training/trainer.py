@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bench.perception import Backbone
-from models.lama import Lama
+from models.errors import CheckpointError
+from models.lama import Lama, LamaConfig
 from training import losses, validate
 from training.config import Config, ConfigError, check_resumable
 from training.data import Data
@@ -152,6 +155,21 @@ class Trainer:
         if state is not None:
             self._restore(state)
         (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
+
+    def begin_with(self, path: Path) -> None:
+        """Take over the weights of a network of the same shape (`training.export`), before the first step.
+
+        The discriminator begins anew. Raises TrainingError for any other file.
+        """
+        try:
+            weights = load_file(path)
+            config = LamaConfig.from_state(weights)
+        except (OSError, SafetensorError, CheckpointError) as error:
+            raise TrainingError(f"{path} is no LaMa as training.export writes it ({error})") from None
+        if config != self.config.lama:
+            raise TrainingError(f"{path} has another shape, {config}: this run's is {self.config.lama}")
+        for network in (self.generator, self.ema):
+            network.load_state_dict(weights, strict=False)  # how many batches there were is not in it
 
     def _restore(self, state: dict[str, Any]) -> None:
         check_resumable(Config(**state["config"]), self.config)

@@ -6,14 +6,13 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
 import redis
-from numpy.typing import NDArray
 
 from images.errors import ImageError
 from jobs import tracing
@@ -36,16 +35,12 @@ from jobs.turns import Turns
 from models import (
     Cancelled,
     DeadlineExceeded,
-    Network,
     NotEnoughMemory,
     PresetError,
-    Result,
     inpaint,
-    plan,
     resolve_preset,
 )
 from models.device_errors import is_out_of_memory, is_poisoned
-from models.planning import shrunk_mask
 from worker.company import Company
 from worker.emergency import Emergency
 from worker.leases import LeaseKeeper
@@ -196,24 +191,18 @@ class Attempts:
         preset = resolve_preset(job.parameters.preset, job.parameters.overrides())
         with timings.stage("decode"):
             decoded = patiently(lambda: decode(job, self._blobs, self._settings), watch)
-        with timings.stage("wait"):
-            while not self._device.acquire(timeout=0.2):
-                watch.check()
-        try:
-            watch.stage("refine", 0.0)
-            with timings.stage("refine"):
-                result = inpaint(
-                    decoded.photo.pixels,
-                    decoded.mask,
-                    network=network,
-                    preset=preset,
-                    on_step=watch,
-                    on_preview=previews(job, decoded, self._blobs, watch),
-                    memory_budget_bytes=self._settings.memory_budget_bytes or None,
-                )
-        finally:
-            self._device.release()
-        self._measure(network, decoded.mask, result, timings)
+        result = inpaint(
+            decoded.photo.pixels,
+            decoded.mask,
+            network=network,
+            preset=preset,
+            on_step=watch,
+            on_preview=previews(job, decoded, self._blobs, watch),
+            memory_budget_bytes=self._settings.memory_budget_bytes or None,
+            device_section=self._section(watch, timings),
+        )
+        if result.work:  # how fast the network is here: POST /v1/plans tells it
+            self._networks.measured(network, timings.seconds()["refine"] / result.work)
         watch.stage("encode", 1.0)
         with timings.stage("encode"):
             encoded = encode_result(job, decoded.photo, result.image)
@@ -232,12 +221,18 @@ class Attempts:
             peak_memory_bytes=report["peak_memory_bytes"],
         )
 
-    def _measure(self, network: Network, mask: NDArray[np.bool_], result: Result, timings: Timings) -> None:
-        """Note how fast the network is here: POST /v1/plans tells it."""
-        worked_on = shrunk_mask(mask, result.preset.px_budget)
-        planned = plan(worked_on, result.preset, stride=network.stride, native_size=network.native_size)
-        if planned.work:
-            self._networks.measured(network, timings.seconds()["refine"] / planned.work)
+    @contextmanager
+    def _section(self, watch: Watch, timings: Timings) -> Iterator[None]:
+        """While the device is this attempt's. Raises what the watch raises."""
+        with timings.stage("wait"):
+            while not self._device.acquire(timeout=0.2):
+                watch.check()
+        try:
+            watch.stage("refine", 0.0)
+            with timings.stage("refine"):
+                yield
+        finally:
+            self._device.release()
 
     def _finish(self, job: Job, change: Change) -> Job:
         """Make the change, also when the store is away for a while. Raises LeaseLost."""

@@ -1,7 +1,10 @@
 """Pyramid, window planning and composite over sizes and holes nobody would choose."""
 
+import contextlib
+import functools
 import itertools
 import math
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from models import Cancelled, inpaint, pyramid, resolve_preset, tiles, windows
 from models.lama import Lama, LamaConfig
+from models.planning import plan
 from models.refine import feather
 from models.windows import Box
 
@@ -138,6 +142,8 @@ def test_tiles_hold_all_of_the_hole_at_every_scale(mask, scales, stride, side):
             assert 0 <= box.top < box.bottom <= level.height
             assert 0 <= box.left < box.right <= level.width
             assert box.height % stride == box.width % stride == box.top % 2 == box.left % 2 == 0
+            sides = (box.height, level.height), (box.width, level.width)
+            assert side < tiles.GRAIN or all(n % tiles.GRAIN == 0 or n in (whole, 2 * stride) for n, whole in sides)
             assert level.tiles == (Box(0, 0, level.height, level.width),) or max(box.height, box.width) <= max(
                 tiles.COARSE_SIDE if number == 0 else side, side, 2 * stride
             )
@@ -318,6 +324,40 @@ def test_steps_count_up_to_the_whole_and_an_exception_ends_the_work(tiny):
 
     with pytest.raises(Cancelled, match="enough"):
         inpaint(image, mask, network=tiny, preset=preset, on_step=stop)
+
+
+def test_the_device_is_asked_for_once_and_given_back(tiny):
+    image = np.random.default_rng(0).integers(0, 256, (200, 800, 3), np.uint8)
+    mask = np.zeros((200, 800), bool)
+    mask[80:120, 60:100] = mask[80:120, 700:740] = True
+    seen = []
+
+    @contextlib.contextmanager
+    def section():
+        time.sleep(0.5)
+        seen.append("entered")
+        try:
+            yield
+        finally:
+            seen.append("left")
+
+    preset = resolve_preset("default", {"iterations": 2, "min_side": 64})
+    step = functools.partial(inpaint, image, mask, network=tiny, preset=preset)
+    waited = time.perf_counter()
+    result = step(on_step=lambda step: seen.append("step"), device_section=section())
+    waited = time.perf_counter() - waited
+    assert (seen[0], seen[-1], seen.count("entered"), seen.count("left")) == ("entered", "left", 1, 1)
+    assert set(seen[1:-1]) == {"step"}
+    assert result.seconds <= waited - 0.5, "waiting for the device is not the engine's time"
+    assert result.work == plan(mask, preset, stride=tiny.stride, native_size=tiny.native_size).work > 0
+    assert np.array_equal(result.image, step().image)
+
+    def stop(step):
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        step(on_step=stop, device_section=section())
+    assert seen[-1] == "left"
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])

@@ -71,9 +71,11 @@ def test_fused_adam_learns_the_same_and_takes_over_plain_moments(data, tiny, tmp
     for _ in range(3):
         plain.train_step()
         other.train_step()
-    for a, b in zip(plain.ema.parameters(), other.ema.parameters(), strict=True):
+    untrained = Trainer(replace(tiny, perceptual=0.0), data, tmp_path / "c").ema
+    trios = zip(plain.ema.parameters(), other.ema.parameters(), untrained.parameters(), strict=True)
+    for a, b, before in trios:
         if a.ndim > 1:  # biases before BatchNorm have noise for a gradient
-            assert (a - b).abs().mean() < 1e-4
+            assert (a - b).abs().mean() < 0.1 * (a - before).abs().mean()
 
 
 def test_windows_lie_anywhere_within_the_shift(data, tiny):

@@ -198,6 +198,28 @@ def test_the_command_line_trains_resumes_and_exports(packed, tmp_path, capsys):
     assert not np.array_equal(result.image[hole], picture[hole])
 
 
+def test_a_run_begins_with_an_exported_network(data, tiny, tmp_path):
+    tiny = replace(tiny, perceptual=0.0)
+    first = Trainer(tiny, data, tmp_path / "first")
+    first.train_step()
+    first.save()
+    file = tmp_path / "network.safetensors"
+    export(tmp_path / "first", file)
+    second = Trainer(tiny, data, tmp_path / "second")
+    second.begin_with(file)
+    for network in (second.generator, second.ema):
+        for key, value in network.named_parameters():
+            average = dict(first.ema.named_parameters())[key]
+            assert torch.allclose(value, average, rtol=1e-3, atol=1e-6)
+    assert torch.equal(second.ema.state_dict()["model.1.bn_l.running_mean"], first.ema.model[1].bn_l.running_mean)
+    second.train_step()
+    with pytest.raises(TrainingError, match="another shape"):
+        Trainer(replace(tiny, ngf=tiny.ngf * 2), data, tmp_path / "third").begin_with(file)
+    (tmp_path / "text").write_text("weights")
+    with pytest.raises(TrainingError, match="no LaMa"):
+        second.begin_with(tmp_path / "text")
+
+
 def test_the_exported_network_is_at_most_16_megabytes(data, tmp_path):
     trainer = Trainer(Config(perceptual=0.0), data, tmp_path)
     trainer.save()
