@@ -70,7 +70,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 
 PRESETS = {
-    "default": Preset("default", iterations=8, known_loss=False),
+    "default": Preset("default", iterations=5, learning_rate=0.004, known_loss=False),
     # The released algorithm, number for number: whole picture, shrunk to the budget, at most three scales.
     "reference": Preset(
         "reference",
