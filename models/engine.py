@@ -242,7 +242,7 @@ def _refined(
     """A window from host to device and back: its hole's pixels, Nx3 float32 in [0, 1] in reading order; its runs."""
     device = device_of(network)
     pixels = torch.from_numpy(_to_float(source)).to(device).permute(2, 0, 1)[None].contiguous()
-    holes = torch.from_numpy(hole).to(device)[None, None]
+    holes = torch.from_numpy(hole.copy()).to(device)[None, None]  # which may be turned, or not to be written to
     # Kept for the next tensor, freed memory is fast, and in pieces: where there is little of it, it goes back.
     kept = contextlib.nullcontext() if how.checkpointed else heap.reused()
     with kept, _precision(tf32=how.preset.fast):

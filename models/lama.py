@@ -259,8 +259,9 @@ class Lama(nn.Module):
 
     def _half(self, folded: FoldedLama) -> TritonLama | None:
         """`folded` in bfloat16; None, and a warning, where that cannot be had."""
-        if self.config.local_channels % 8 or self.config.global_channels % 16 or self.config.ngf % 8:
-            log.warning("%s stays in float32: its channels do not divide by 8", self.name)
+        channels = self.config.local_channels, self.config.global_channels // 2, self.config.ngf
+        if any(count % 8 for count in channels) or self.stride % 4:
+            log.warning("%s stays in float32: its channels do not divide by 8, or its stride by 4", self.name)
             return None
         try:
             from models.lama_triton import TritonLama

@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -68,6 +68,11 @@ class Goal:
         return [value for value in vars(self).values() if isinstance(value, Tensor)]
 
 
+def own(goal: Goal) -> Goal:
+    """The same with tensors of its own, to be written into: a goal's may be views of the window that is worked on."""
+    return replace(goal, picture=goal.picture.clone(), guide=goal.guide.clone())
+
+
 class Steps:
     """Adam on the features of one tile."""
 
@@ -114,9 +119,11 @@ def _aside(device: torch.device) -> Iterator[None]:
     """On that stream, after all that was asked for before and before all that is asked for later."""
     stream = _stream(device)
     stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream().wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        torch.cuda.current_stream().wait_stream(stream)
 
 
 @contextlib.contextmanager
@@ -126,6 +133,8 @@ def _recording(graph: torch.cuda.CUDAGraph, pool: Any, device: torch.device) -> 
     As `torch.cuda.graph` does it, which first gives back all memory that torch keeps for the next tensors; here it is
     given back where little is free, as what is recorded cannot use it. pool: of memory, which recordings share.
     """
+    with torch.cuda.stream(_stream(device)):
+        torch.cuda.current_blas_handle()  # type: ignore[no-untyped-call]  # is this thread's, which may not have needed one yet
     torch.cuda.synchronize()
     if torch.cuda.mem_get_info()[0] < torch.cuda.max_memory_allocated():
         torch.cuda.empty_cache()
@@ -141,7 +150,7 @@ class RecordedSteps(Steps):
     """The same on CUDA. Recorded with the second step; `restart` begins another tile of the same size."""
 
     def __init__(self, network: Network, z: tuple[Tensor, ...], goal: Goal, how: Economy, pool: Any) -> None:
-        super().__init__(network, z, goal, how)
+        super().__init__(network, z, own(goal), how)
         self._pool, self._device, self._steps = pool, z[0].device, 0
         self._forward: torch.cuda.CUDAGraph | None = None
         self._backward: torch.cuda.CUDAGraph | None = None
@@ -152,6 +161,11 @@ class RecordedSteps(Steps):
         """One kernel for all of it, which counts its steps on the device."""
         rate = self._how.preset.learning_rate
         return torch.optim.Adam(self._features, lr=rate, foreach=False, fused=True, capturable=True)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether further steps replay."""
+        return self._backward is not None
 
     def restart(self, z: tuple[Tensor, ...], goal: Goal) -> None:
         """Another tile, of the same size."""
@@ -222,7 +236,9 @@ class Recordings:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Any, RecordedSteps | RecordedPass | int] = {}  # last used last; int: how often it was not yet
+        self._kept: dict[Any, RecordedSteps | RecordedPass] = {}  # the last used ones last
+        self._seen: dict[Any, int] = {}  # how many passes of a size there were in this thread
+        self._thread = threading.get_ident()
         self._places: tuple[int, ...] = ()  # where the network's weights lay
         self._pool: Any = None
 
@@ -239,11 +255,12 @@ class Recordings:
         if places != recordings._places or not keep:
             recordings.forget()
         recordings._places = places
+        recordings._become_this_threads()
         try:
             yield recordings
         finally:
-            if keep and recordings._kept and _plenty():
-                recordings._drop_failed()
+            if keep and (recordings._kept or recordings._seen) and _plenty():
+                recordings._drop(lambda steps: steps.failed)  # another time there may be the memory for them
                 vars(network)[LEFT] = recordings
 
     def __reduce__(self) -> tuple[type[Recordings], tuple[()]]:
@@ -271,38 +288,46 @@ class Recordings:
         if z[0].device.type != "cuda" or how.checkpointed or not how.preset.fast:
             return network.rear(z)
         key = _sizes(*z)
-        found = self._found(key) or 0
-        if found == PASSES:
+        found = self._found(key)
+        if found is None and self._seen.get(key) == PASSES:
             try:
                 found = RecordedPass(network, z, self._pool)
             except RuntimeError as error:
                 log.warning("a pass of %s is not recorded (%s)", network.name, error)
-        self._keep(key, min(PASSES, found + 1) if isinstance(found, int) else found)
         if isinstance(found, RecordedPass):
+            self._keep(key, found)
             return found(z)
+        self._seen[key] = self._seen.get(key, 0) + 1
         with _aside(z[0].device):
             return network.rear(z)
 
-    def _found(self, key: Any) -> RecordedSteps | RecordedPass | int | None:
+    def _found(self, key: Any) -> RecordedSteps | RecordedPass | None:
         """Taken out, to be put back as the last used; makes the pool before the first."""
         if self._pool is None:
             self._pool = torch.cuda.graph_pool_handle()
         return self._kept.pop(key, None)
 
-    def _keep(self, key: Any, recorded: RecordedSteps | RecordedPass | int) -> None:
+    def _keep(self, key: Any, recorded: RecordedSteps | RecordedPass) -> None:
         while len(self._kept) >= MOST_RECORDED:
             del self._kept[next(iter(self._kept))]
         self._kept[key] = recorded
 
-    def _drop_failed(self) -> None:
-        """Another time there may be the memory to record them."""
+    def _become_this_threads(self) -> None:
+        """What another thread has got ready to be recorded is not ready here: libraries keep a state per thread."""
+        if self._thread != threading.get_ident():
+            self._thread = threading.get_ident()
+            self._seen.clear()
+            self._drop(lambda steps: not steps.recorded)
+
+    def _drop(self, unwanted: Callable[[RecordedSteps], bool]) -> None:
         for key, recorded in list(self._kept.items()):
-            if isinstance(recorded, RecordedSteps) and recorded.failed:
+            if isinstance(recorded, RecordedSteps) and unwanted(recorded):
                 del self._kept[key]
 
     def forget(self) -> None:
         """Give their memory back."""
         self._kept.clear()
+        self._seen.clear()
         self._pool = None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
@@ -209,16 +210,16 @@ class Attempts:
         watch.stage("encode", 1.0)
         with timings.stage("store"):
             patiently(lambda: self._blobs.put(job.id, job.result_blob, encoded.data), watch)
-        report, spent = result.report(), timings.seconds()
+        spent = timings.seconds()  # nothing of the result that is still on the device: another job has that now
         expires_at = self._store.expires_at
         return lambda job, now: job.succeed(
             now,
             expires_at(now),
             result=encoded.info,
-            network=NetworkInfo(name=report["network"], device=report["device"]),
-            preset=report["preset"],
+            network=NetworkInfo(name=result.network, device=result.device),
+            preset=dataclasses.asdict(result.preset),
             timings_seconds=spent,
-            peak_memory_bytes=report["peak_memory_bytes"],
+            peak_memory_bytes=result.peak_memory_bytes,
         )
 
     @contextmanager

@@ -9,7 +9,7 @@ import torch
 from models import inpaint, load_network, resolve_preset, steps
 from models.economy import Economy
 from models.lama import Lama, LamaConfig
-from models.steps import LEFT, Goal, RecordedPass, RecordedSteps, Recordings, Steps
+from models.steps import LEFT, Goal, RecordedPass, RecordedSteps, Recordings, Steps, own
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 
@@ -176,6 +176,53 @@ def test_recordings_are_lent_to_one_call_at_a_time_and_stay_with_their_network(m
     assert lent(keep=False) is second
     assert list(second._kept) == ["size"], "what was left is forgotten before the call"
     assert LEFT not in vars(network)
+
+
+class Emulated(Steps):
+    """On the CPU, what `RecordedSteps` does with its tensors from tile to tile."""
+
+    restart, failed, recorded = RecordedSteps.restart, False, True
+
+    def __init__(self, network, z, goal, how, pool):
+        Steps.__init__(self, network, z, own(goal), how)
+
+
+def test_tiles_that_share_a_recording_leave_each_other_alone(monkeypatch):
+    """A recording's tensors are its own, not views of the window in which the tile before was."""
+    network = lama()
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 256, (512, 512, 3), np.uint8)
+    mask = np.zeros((512, 512), bool)
+    mask[90:420, 90:420] = True
+    preset = resolve_preset("default", {"iterations": 4, "min_side": 64, "tile_side": 256, "max_scales": 2})
+    plain = inpaint(image, mask, network=network, preset=preset)
+    assert max(len(scale.losses) for scale in plain.runs[0].scales) > 1, "several tiles"
+    kept = []
+
+    def start(self, network, z, goal, how):
+        if kept:
+            kept[0].restart(z, goal)
+        else:
+            kept.append(Emulated(network, z, goal, how, None))
+        return kept[0]
+
+    monkeypatch.setattr(Recordings, "start", start)
+    again = inpaint(image, mask, network=network, preset=preset)
+    assert np.abs(again.composite - plain.composite).max() < 1e-4
+
+
+@CUDA
+def test_a_large_hole_is_the_same_with_recordings_and_without(monkeypatch):
+    network = lama().cuda()
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 256, (640, 640, 3), np.uint8)
+    mask = np.zeros((640, 640), bool)
+    mask[100:540, 100:540] = True
+    preset = resolve_preset("default", {"iterations": 5, "min_side": 64, "tile_side": 256, "bf16": False})
+    recorded = inpaint(image, mask, network=network, preset=preset)
+    monkeypatch.setattr(Recordings, "start", lambda self, *arguments: Steps(*arguments))
+    plain = inpaint(image, mask, network=network, preset=preset)
+    assert np.abs(recorded.composite - plain.composite).mean() < 2e-3
 
 
 @CUDA
