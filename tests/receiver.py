@@ -28,7 +28,7 @@ class Seen:
         body, sent = self.body.decode(), datetime.fromtimestamp(int(self.headers["webhook-timestamp"]), UTC)
         expected = Webhook(secret).sign(self.headers["webhook-id"], sent, body)
         if expected not in self.headers["webhook-signature"].split(" ") or abs(self.came - sent.timestamp()) > 300:
-            raise WebhookVerificationError(f"not signed with this secret, or not when it came: {self.headers}")
+            raise WebhookVerificationError(f"No matching signature, or one of another time: {self.headers}")
         return json.loads(body)
 
 
