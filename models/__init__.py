@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.engine import Preview, Result, Step, inpaint
+    from models.engine import Preview, Result, inpaint
     from models.errors import (
         Cancelled,
         CheckpointError,
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from models.network import Network, load_network
     from models.planning import Plan, plan
     from models.presets import PRESETS, Preset, resolve_preset
+    from models.progress import Step
 
 _HOMES = {
     "errors": (
@@ -33,10 +34,11 @@ _HOMES = {
         "NotEnoughMemory",
         "PresetError",
     ),
-    "engine": ("Preview", "Result", "Step", "inpaint"),
+    "engine": ("Preview", "Result", "inpaint"),
     "network": ("Network", "load_network"),
     "planning": ("Plan", "plan"),
     "presets": ("PRESETS", "Preset", "resolve_preset"),
+    "progress": ("Step",),
 }
 
 __all__ = [

@@ -31,10 +31,11 @@ from images.mask import check_pair
 from images.read import mask_from_alpha, read_image, read_mask
 from images.write import check_side, encode
 from models import checkpoint, download
-from models.engine import Result, Step, foresee, inpaint
+from models.engine import Result, foresee, inpaint
 from models.errors import ModelsError
 from models.network import load_network
 from models.presets import PRESETS, Preset, resolve_preset
+from models.progress import Step
 
 SUFFIXES = {
     ".png": "png",

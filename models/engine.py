@@ -30,29 +30,12 @@ from models.errors import NotEnoughMemory
 from models.network import Network, device_of, flops_per_pixel
 from models.planning import Plan, WindowPlan, plan
 from models.presets import Preset, resolve_preset
+from models.progress import Progress, Step
 from models.refine import ScaleRun, Show, Tick, refine
 from models.steps import Recordings
 from models.windows import Box
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress, once per forward pass. Counts start at 1; iterations count all tiles of the scale.
-
-    fraction: of the whole call's work, in (0, 1]. loss: of this iteration, a 0-d tensor on the network's device, which
-    reading it waits for; None where there is no loss.
-    """
-
-    fraction: float
-    window: int
-    windows: int
-    scale: int
-    scales: int
-    iteration: int
-    iterations: int
-    loss: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -197,7 +180,7 @@ def inpaint(
         forget_peak(device)
         budget = memory_budget_bytes or free_memory(device)
         how, planned = _fitting(how, planned, ways, mask, runner, budget)
-        progress = _Progress(planned, on_step)
+        progress = Progress(planned, on_step)
         runs: list[WindowRun] = []
         while len(runs) < len(planned.windows):
             window, window_started = planned.windows[len(runs)], time.perf_counter()
@@ -368,31 +351,6 @@ def _show(
     scales = len(window.levels)
     height, width = (-(-side // 2 ** (scales - scale)) for side in (window.box.height, window.box.width))
     on_preview(Preview(window.box, plan.height, plan.width, scale, scales, composite[..., :height, :width].detach()))
-
-
-class _Progress:
-    """Turns the refine loop's ticks into Steps."""
-
-    def __init__(self, plan: Plan, on_step: Callable[[Step], None] | None) -> None:
-        self._plan, self._on_step = plan, on_step
-        self._done, self._total = 0.0, plan.work
-
-    def replan(self, plan: Plan, finished: int) -> None:
-        """Go on with another plan, of which `finished` windows are done."""
-        self._plan, self._total = plan, plan.work
-        self._done = Plan(plan.height, plan.width, plan.windows[:finished], plan.passes).work
-
-    def tick(self, window: int, scale: int, tile: int, iteration: int, loss: torch.Tensor | None, last: bool) -> None:
-        levels = self._plan.windows[window - 1].levels
-        tiles, passes = levels[scale - 1].tiles, self._plan.passes_at(scale)
-        # A tile that ends early, having nothing to optimise, has done all its work.
-        worked = passes - iteration + 1 if last else 1
-        self._done += self._plan.pass_work(scale, tiles[tile - 1]) * worked
-        if self._on_step:
-            count = len(tiles) * passes
-            at = tile * passes if last else (tile - 1) * passes + iteration
-            fraction = min(1.0, self._done / self._total)
-            self._on_step(Step(fraction, window, len(self._plan.windows), scale, len(levels), at, count, loss))
 
 
 def _shrunk(

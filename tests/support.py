@@ -174,3 +174,13 @@ class Judge:
             complete = {**schema, "components": self._document["components"]}
             checker = jsonschema.Draft202012Validator.FORMAT_CHECKER
             jsonschema.Draft202012Validator(complete, format_checker=checker).validate(response.json())
+
+
+def one_thread():
+    """For fixtures: torch computes with one thread meanwhile."""
+    import torch  # which most tests do without
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-import subprocess
 
 import pytest
 
@@ -13,7 +12,7 @@ from jobs.job import InputInfo, new_job
 from jobs.parameters import Parameters
 from jobs.presence import Presence, WorkerState, announce
 from jobs.settings import Settings
-from tests import support
+from tests import small_disk, support
 from worker.status import main as command
 
 S = WorkerState
@@ -86,22 +85,20 @@ def test_stores_that_do_not_answer(service, present, tmp_path):
 
 
 def test_a_disk_without_room(service, present, tmp_path):
-    directory = tmp_path / "small"
-    directory.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "refinery", directory]
-    if subprocess.run(command, capture_output=True).returncode:
-        pytest.skip("mounting a small disk takes CAP_SYS_ADMIN, which this container does not have")
-    try:
-        present(S.READY)
-        blobs = Blobs(directory.as_uri())
-        assert health(service.redis, blobs, service.settings).state is S.READY
+    present(S.READY)
+    small_disk.run(filled, tmp_path, "64k", service.settings.redis_url)
+
+
+def filled(directory, redis_url):
+    """On a disk of 64 KB."""
+    settings, blobs = Settings(redis_url=redis_url), Blobs(directory.as_uri())
+    with connect(settings) as client:
+        assert health(client, blobs, settings).state is S.READY
         with pytest.raises(OSError, match="No space"):
             (directory / "filler").write_bytes(bytes(200_000))
-        found = health(service.redis, blobs, service.settings)
-        assert found.state is S.DEFUNCT
-        assert found.reasons == ["the store of images cannot be written to, or its disk is full"]
-    finally:
-        subprocess.run(["umount", "-l", directory], check=True)
+        found = health(client, blobs, settings)
+    assert found.state is S.DEFUNCT
+    assert found.reasons == ["the store of images cannot be written to, or its disk is full"]
 
 
 def status(*arguments, **settings):

@@ -5,16 +5,14 @@ import threading
 import pytest
 import torch
 
+from tests import support
 from tests.checkpoints import SMALL, WRITERS, state_of
 from tests.mirror import Mirror, tiny_torchscript
 
 
 @pytest.fixture
 def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    yield from support.one_thread()
 
 
 @pytest.fixture(scope="module")

@@ -1,36 +1,14 @@
 """A disk that is full, under Valkey and the images: nothing is half done, and work goes on when there is room."""
 
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
 import redis
 
 from jobs.job import Status
-from tests import support
+from tests import small_disk, support
 from tests.fleet import Fleet
-
-MOUNT = ["mount", "-t", "tmpfs", "-o", "size=64m", "refinery"]
-APART = ["unshare", "--user", "--map-root-user", "--mount"]
 
 
 def test_a_full_disk(tmp_path):
-    """On a disk of its own of 64 MB; where this process may not mount one, in namespaces in which another one may."""
-    if subprocess.run([*MOUNT, tmp_path], capture_output=True).returncode == 0:
-        try:
-            run(tmp_path)
-        finally:
-            subprocess.run(["umount", "-l", tmp_path], check=True)
-        return
-    try:
-        if subprocess.run([*APART, *MOUNT, tmp_path], capture_output=True).returncode:
-            pytest.skip("mounting a small disk takes CAP_SYS_ADMIN or user namespaces, which this system does not give")
-    except FileNotFoundError:
-        pytest.skip("mounting a small disk takes CAP_SYS_ADMIN, or unshare, which this system does not have")
-    again = [*APART, sys.executable, "-m", "tests.service.test_disk_full", str(tmp_path)]
-    done = subprocess.run(again, capture_output=True, text=True, cwd=support.ROOT)
-    assert done.returncode == 0, done.stderr
+    small_disk.run(filled, tmp_path, "64m")
 
 
 def fill(path):
@@ -51,7 +29,7 @@ def refuses(client):
     return False
 
 
-def run(disk):
+def filled(disk):
     with Fleet(disk, lease_seconds=30) as fleet:
         fleet.start_api()
         worker = fleet.start_worker("stop-at", "encode", worker_concurrency=1)
@@ -73,8 +51,3 @@ def run(disk):
         ledger = fleet.ledger()
         assert not any(ledger.wrong.values()), ledger.wrong
         assert ledger.count(Status.SUCCEEDED) == 2
-
-
-if __name__ == "__main__":
-    subprocess.run([*MOUNT, sys.argv[1]], check=True)
-    run(Path(sys.argv[1]))

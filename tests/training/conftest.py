@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from bench.perception import VGG_BLOCKS
+from tests import support
 from training import pack
 from training.config import Config
 from training.data import Data
@@ -18,10 +19,7 @@ SIDE = 64
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    yield from support.one_thread()
 
 
 @pytest.fixture(scope="session")
