@@ -29,7 +29,8 @@ def test_a_rolling_restart_under_load_loses_and_delays_nothing(tmp_path):
         assert not any(ledger.wrong.values()), ledger.wrong
         assert ledger.count(Status.SUCCEEDED) == len(fleet.accepted) == 12
         assert {job.losses for job in ledger.jobs} == {0}
-        assert max(job.attempt for job in ledger.jobs) <= 2
+        # Each worker that stops hands a job back at most once; the other old one may have it next.
+        assert max(job.attempt for job in ledger.jobs) <= 1 + len(old)
 
 
 def test_a_worker_that_comes_to_no_step_hands_its_job_back_all_the_same(tmp_path):
