@@ -93,11 +93,22 @@ def interval(values: list[float]) -> tuple[float, float, float]:
     return float(data.mean()), float(low), float(high)
 
 
+def by_photo(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """The figures of each photo, in the order of their first rows: means over its crops."""
+    of: dict[str, list[dict[str, float]]] = {}
+    for row in rows:
+        of.setdefault(row["photo"], []).append(row["figures"])
+    return [{figure: float(np.mean([f[figure] for f in found])) for figure in found[0]} for found in of.values()]
+
+
 def summary(rows: list[dict[str, Any]], kinds: list[str], names: list[str]) -> list[dict[str, Any]]:
-    """Per mask kind, method and figure: the mean and, under `minus`, the paired difference to each other method."""
+    """Per mask kind, method and figure: the mean and, under `minus`, the paired difference to each other method.
+
+    Photos are the unit: what several crops of one give is averaged first.
+    """
     table = []
     for kind in kinds:
-        of = {name: [row["figures"] for row in rows if (row["kind"], row["method"]) == (kind, name)] for name in names}
+        of = {name: by_photo([row for row in rows if (row["kind"], row["method"]) == (kind, name)]) for name in names}
         for name in names:
             for figure in of[name][0]:
                 values = [figures[figure] for figures in of[name]]

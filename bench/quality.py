@@ -100,8 +100,11 @@ def paste(image: Picture, mask: Hole, values: NDArray[np.float32]) -> Picture:
     return result
 
 
-def crops(folder: Path, side: int, most: int) -> list[tuple[str, Picture]]:
-    """The middle square of each photo, its short side scaled to at most twice `side`."""
+def crops(folder: Path, side: int, most: int, each: int = 1) -> list[tuple[str, int, Picture]]:
+    """Squares of each photo, its short side scaled to at most twice `side`: its file, the square's number and pixels.
+
+    each: squares of a photo, 1 to 5: the middle, then the corners, which overlap it where a photo is no larger than that.
+    """
     found = []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:most]:
         with Image.open(path) as opened:
@@ -110,8 +113,10 @@ def crops(folder: Path, side: int, most: int) -> list[tuple[str, Picture]]:
         photo = photo.resize((round(photo.width * factor), round(photo.height * factor)), Image.Resampling.LANCZOS)
         if min(photo.size) < side:
             continue
-        left, top = (photo.width - side) // 2, (photo.height - side) // 2
-        found.append((path.name, np.asarray(photo.crop((left, top, left + side, top + side)))))
+        right, bottom = photo.width - side, photo.height - side
+        places = [(right // 2, bottom // 2), (0, 0), (right, bottom), (right, 0), (0, bottom)]
+        for number, (left, top) in enumerate(places[:each]):
+            found.append((path.name, number, np.asarray(photo.crop((left, top, left + side, top + side)))))
     if not found:
         raise SystemExit(f"{folder} holds no photo of at least {side} pixels a side")
     return found
@@ -227,6 +232,7 @@ def main() -> None:
     parser.add_argument(
         "--methods", nargs="+", default=list(METHODS), help=f"{', '.join(METHODS)}, or PRESET,FIELD=VALUE,..."
     )
+    parser.add_argument("--crops", type=int, default=1, choices=range(1, 6), help="squares of each photo")
     parser.add_argument("--most", type=int, default=1000, help="photos at most")
     parser.add_argument("--large", action="store_true", help="2048x2048 instead of 1024x1024")
     parser.add_argument("--out", type=Path, default=Path("bench/results/quality"), help="default: %(default)s")
@@ -235,15 +241,16 @@ def main() -> None:
     network = common.network_called(args.network, args.device)
     device = device_of(network)
     backbones = {"vgg": Backbone(args.lpips, "vgg16", device), "alex": Backbone(args.lpips, "alexnet", device)}
-    photos = crops(args.photos, side, args.most)
+    squares = crops(args.photos, side, args.most, args.crops)
     settings = {"side": side, "network": network.name, "photos": args.photos.name, "device": device.type}
     items = Items(args.out, settings | {"fingerprint": fingerprint(network)})
     rows: list[dict[str, Any]] = []
     vectors: dict[tuple[str, str], list[list[float]]] = {}
     with heap.reused():
-        for kind, index in track([(k, i) for i in range(len(photos)) for k in args.kinds], description="holes"):
-            photo, truth = photos[index]
-            mask, stem = masks.draw(kind, side, index), Path(photo).stem
+        for kind, index in track([(k, i) for i in range(len(squares)) for k in args.kinds], description="holes"):
+            photo, number, truth = squares[index]
+            seed = index // args.crops + 1000 * number  # a photo's first hole is the same with more of them
+            mask, stem = masks.draw(kind, side, seed), f"{Path(photo).stem}-{number}"
             for name in args.methods:
                 told = items.find(kind, stem, name)
                 if told is None:

@@ -99,7 +99,7 @@ def test_a_bench_that_was_stopped_goes_on_and_does_not_mix_runs(tmp_path):
 
 def test_the_table_has_means_and_paired_differences():
     rows = [
-        {"kind": "thick", "method": name, "figures": dict.fromkeys(quality.TABLE, value + photo)}
+        {"kind": "thick", "method": name, "photo": photo, "figures": dict.fromkeys(quality.TABLE, value + photo)}
         for name, value in (("single-pass", 2.0), ("default", 1.5))
         for photo in (0.0, 1.0)
     ]
@@ -107,6 +107,27 @@ def test_the_table_has_means_and_paired_differences():
     assert "| thick | default | 2 | 2 |" in text
     assert "| thick | default | single-pass | -0.5000 [-0.5000, -0.5000] |" in text
     assert text.count("single-pass | -0.5") == 1
+
+
+def test_crops_of_one_photo_count_as_one():
+    rows = [
+        {"kind": "thick", "method": "default", "photo": photo, "figures": {"l1": value}}
+        for photo, value in (("a", 0.1), ("a", 0.3), ("b", 0.6))
+    ]
+    assert figures.by_photo(rows) == [{"l1": pytest.approx(0.2)}, {"l1": 0.6}]
+    (line,) = figures.summary(rows, ["thick"], ["default"])
+    assert line["mean"] == pytest.approx((0.4, 0.2, 0.6))
+
+
+def test_crops_are_the_middle_then_the_corners_and_those_of_large_photos_do_not_overlap(tmp_path):
+    photo = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    assert [(name, number) for name, number, _ in quality.crops(tmp_path, 32, 10)] == [("a.png", 0)]
+    found = quality.crops(tmp_path, 32, 10, 5)
+    assert [number for _, number, _ in found] == [0, 1, 2, 3, 4]
+    assert np.array_equal(found[0][2], photo[16:48, 32:64])
+    assert np.array_equal(found[2][2], photo[32:, 64:])
+    assert len({square.tobytes() for _, _, square in found}) == 5
 
 
 def test_a_result_that_came_back_small_is_enlarged_in_the_hole_only():
