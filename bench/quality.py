@@ -103,7 +103,7 @@ def paste(image: Picture, mask: Hole, values: NDArray[np.float32]) -> Picture:
 def crops(folder: Path, side: int, most: int, each: int = 1) -> list[tuple[str, int, Picture]]:
     """Squares of each photo, its short side scaled to at most twice `side`: its file, the square's number and pixels.
 
-    each: squares of a photo, 1 to 5: the middle, then the corners, which overlap it where a photo is no larger than that.
+    each: squares of a photo, 1 to 5: the middle, then the corners; squares of a small photo overlap.
     """
     found = []
     for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in (".jpg", ".jpeg", ".png"))[:most]:
