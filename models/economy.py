@@ -27,7 +27,7 @@ SHARE = {"cuda": 0.85, "cpu": 0.6, "mps": 0.5}
 class Economy:
     """A way to run: the preset with its tile_side as it fits, and whether to keep less.
 
-    checkpointed: less for the backward pass, where the network can, and no freed memory for the next tensor.
+    checkpointed: less for the backward pass, where the network can, and then no freed memory for the next tensor.
     """
 
     preset: Preset

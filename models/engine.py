@@ -226,7 +226,7 @@ def _refined(
     device = device_of(network)
     pixels = torch.from_numpy(_to_float(source)).to(device).permute(2, 0, 1)[None].contiguous()
     holes = torch.from_numpy(hole.copy()).to(device)[None, None]  # which may be turned, or not to be written to
-    # Kept for the next tensor, freed memory is fast, and in pieces: where there is little of it, it goes back.
+    # Kept for the next tensor, freed memory is fast; where a network has to keep less, it goes back at once.
     kept = contextlib.nullcontext() if how.checkpointed else heap.reused()
     with kept, _precision(tf32=how.preset.fast):
         out, scales = refine(network, pixels, holes.float(), how, window.levels, tick, show, recordings)

@@ -1,11 +1,12 @@
 """Layers whose weights do not change: their backward passes keep nothing but what a gradient of the input needs.
 
 Autograd saves the input of a convolution for the gradient of its weights, even when nobody wants it. Here a convolution
-saves nothing but its weights, a Fourier transform nothing, and a ReLU one byte per value.
+saves nothing but its weights, a Fourier transform nothing, and a ReLU one bit per value.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,19 +14,89 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import Function
 
+from models import heap
 from models.lama import inverse_rfft2
+
+# Values whose bits are handled at a time: on a processor, as many as its cache holds; a GPU has no such wish.
+AT_A_TIME = {"cpu": 2**18}
+# A byte for each of eight values, 0 or 1, times this has their bits in the highest byte; and back.
+_GATHER, _SPREAD, _SELECT = 0x0102040810204080, 0x0101010101010101, 0x8040201008040201 - (1 << 64)
+
+
+class Shelf:
+    """Where a forward pass puts what the backward pass needs.
+
+    Little things that stay, each in a place of its own, would lie in the gaps that large ones leave, which then fit no
+    large one any more. Not for `save_for_backward`, to which all that lies on a shelf is one tensor.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        """at_once: bytes to ask for when there is no room."""
+        self._at_once, self._room = at_once, torch.empty(0, dtype=torch.uint8)
+
+    def place(self, count: int, device: torch.device) -> Tensor:
+        """For `count` bytes."""
+        if len(self._room) < count:
+            self._room = torch.empty(max(count, self._at_once), dtype=torch.uint8, device=device)
+        taken, self._room = self._room[:count], self._room[-(-count // 8) * 8 :]
+        return taken
+
+
+@dataclass(frozen=True)
+class Signs:
+    """Where the values of a tensor are positive, one bit each, in the order in which they lie in memory."""
+
+    bits: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, shelf: Shelf) -> Signs:
+        """Of any shape, without gaps in memory: contiguous or channels last."""
+        flat = _flat(x)
+        bits = shelf.place(-(-flat.numel() // 8), x.device)
+        step = AT_A_TIME.get(x.device.type, flat.numel())
+        for start in range(0, flat.numel(), step):
+            positive = flat[start : start + step] > 0
+            positive = F.pad(positive, (0, -positive.numel() % 8))
+            eights = (positive.view(torch.int64) * _GATHER) >> 56
+            bits[start // 8 : start // 8 + eights.numel()].copy_(eights)
+        return cls(bits)
+
+    def let_through(self, grad: Tensor, out: Tensor) -> Tensor:
+        """`out`, which receives `grad` where the values were positive, 0 elsewhere. All lie in memory alike."""
+        flat, into = _flat(grad), _flat(out)
+        step = AT_A_TIME.get(grad.device.type, flat.numel())
+        for start in range(0, flat.numel(), step):
+            eights = self.bits[start // 8 : (start + step + 7) // 8].to(torch.int64)
+            positive = ((eights * _SPREAD) & _SELECT).view(torch.uint8) != 0
+            part = flat[start : start + step]
+            torch.mul(part, positive[: part.numel()].to(part.dtype), out=into[start : start + step])
+        return out
+
+
+def _flat(x: Tensor) -> Tensor:
+    """A view of all values in the order in which they lie in memory."""
+    return x.view(-1) if x.is_contiguous() else x.permute(0, 2, 3, 1).view(-1)
+
+
+def _alike(x: Tensor, like: tuple[int, ...]) -> Tensor:
+    """`x` with these strides in memory, itself where it has them."""
+    if all(a == b for a, b, side in zip(x.stride(), like, x.shape, strict=True) if side > 1):
+        return x
+    return torch.empty_strided(x.shape, like, dtype=x.dtype, device=x.device).copy_(x)
 
 
 class _Convolution(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.stride, ctx.pad, ctx.size = stride, pad, x.shape[-2:]
+        ctx.stride, ctx.pad = stride, pad
+        heap.breathe()
         return F.conv2d(F.pad(x, (pad,) * 4, mode="reflect") if pad else x, weight, bias, stride)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
+        heap.breathe()
         return unreflected(F.conv_transpose2d(grad, weight, stride=ctx.stride), ctx.pad), None, None, None, None
 
 
@@ -33,27 +104,49 @@ class _Transposed(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
+        heap.breathe()
         return F.conv_transpose2d(x, weight, bias, stride=2, padding=1, output_padding=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
+        heap.breathe()
         return F.conv2d(grad, weight, stride=2, padding=1), None, None
+
+
+class _Mixing(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        out = _mixed(x, weight)
+        return out if bias is None else out.add_(bias[:, None, None])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (weight,) = ctx.saved_tensors
+        return _mixed(grad, weight.T), None, None
+
+
+def _mixed(x: Tensor, weight: Tensor) -> Tensor:
+    n, _, height, width = x.shape
+    out = x.new_empty(n, len(weight), height, width)
+    torch.bmm(weight.expand(n, -1, -1), x.flatten(2), out=out.view(n, len(weight), -1))
+    return out
 
 
 class _Relu(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, shelf: Shelf) -> Tensor:
         y = F.relu_(x)
         ctx.mark_dirty(x)
-        ctx.save_for_backward(y > 0)
+        ctx.strides = y.stride()
+        ctx.signs = Signs.of(y, shelf) if ctx.needs_input_grad[0] else None
         return y
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        (positive,) = ctx.saved_tensors
-        out: Tensor = grad * positive
-        return out
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        grad = _alike(grad, ctx.strides)
+        return ctx.signs.let_through(grad, torch.empty_like(grad)), None
 
 
 class _Spectrum(Function):
@@ -87,11 +180,11 @@ class _Plane(Function):
         return torch.cat([half.real, half.imag], dim=1), None
 
 
-def unreflected(grad: Tensor, pad: int) -> Tensor:
-    """The gradient of a picture from that of itself with a reflected border, which is overwritten."""
+def unreflected(grad: Tensor, pad: int, dims: tuple[int, ...] = (-2, -1)) -> Tensor:
+    """The gradient of a picture from that of itself with a border reflected along `dims`, which is overwritten."""
     if pad == 0:
         return grad
-    for dim in (-2, -1):
+    for dim in dims:
         n = grad.shape[dim]
         grad.narrow(dim, pad + 1, pad).add_(grad.narrow(dim, 0, pad).flip(dim))
         grad.narrow(dim, n - 1 - 2 * pad, pad).add_(grad.narrow(dim, n - pad, pad).flip(dim))
@@ -111,6 +204,12 @@ def doubled(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return out
 
 
+def mixing(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A convolution of one pixel: BxCxHxW to BxDxHxW by a DxC matrix."""
+    out: Tensor = _Mixing.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return out
+
+
 def spectrum(x: Tensor) -> Tensor:
     """Real BxCxHxW to Bx2CxHxW//2+1: the orthonormal transform's real parts, then its imaginary parts."""
     out: Tensor = _Spectrum.apply(x)  # type: ignore[no-untyped-call]
@@ -123,7 +222,7 @@ def plane(parts: Tensor, width: int) -> Tensor:
     return out
 
 
-def relu(x: Tensor) -> Tensor:
+def relu(x: Tensor, shelf: Shelf) -> Tensor:
     """ReLU in place: `x` must not be needed any more."""
-    out: Tensor = _Relu.apply(x)  # type: ignore[no-untyped-call]
+    out: Tensor = _Relu.apply(x, shelf)  # type: ignore[no-untyped-call]
     return out

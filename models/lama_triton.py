@@ -100,7 +100,7 @@ class _Unit:
 
 @dataclass(frozen=True)
 class _Up:
-    """`FoldedUp`'s weights, likewise."""
+    """A transposed convolution's weights, likewise."""
 
     weight: Tensor
     bias: Tensor
@@ -254,16 +254,16 @@ class TritonLama(nn.Module):
     """A `FoldedLama`'s function behind the same contract; made by `Lama.fast` on CUDA."""
 
     bytes_per_pixel = (1_000, 1_000)
-    forward_bytes_per_pixel = 1_100
+    forward_bytes_per_pixel = 600
 
     def __init__(self, folded: FoldedLama, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()
         self.name, self.stride, self.native_size = folded.name, folded.stride, folded.native_size
         self.optimised = folded.optimised
         self.dtype = dtype
-        self.lama = folded.lama
+        self.folded = folded
         self.units = [_Unit.of(unit, dtype) for block in folded.blocks for unit in block.units()]
-        self.ups = [_Up(_convolving(up.weight, dtype), up.bias.float()) for up in folded.ups]
+        self.ups = [_Up(_convolving(weight, dtype), bias.float()) for weight, bias in folded.ups]
         weight, bias = folded.last
         self.last = _convolving(_in_blocks(weight, THERE), dtype)
         back = _in_blocks(weight, BACK)
@@ -278,7 +278,7 @@ class TritonLama(nn.Module):
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """See `Lama.front`."""
-        return self.lama.front(image, mask)
+        return self.folded.front(image, mask)
 
     def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
         """See `Lama.rear`; there is little to keep, so checkpointing changes nothing."""

@@ -1,0 +1,60 @@
+"""Freed memory: kept while a refinement runs, given back when much of it is kept."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models import heap
+
+# In a process of its own: what else a process has freed would be given back as well.
+SCRIPT = """
+import torch
+from models import heap
+
+MIB = 2**20
+
+def kept():
+    kib = int(open("/proc/self/status").read().split("VmRSS:")[1].split()[0])
+    return kib * 1024 - start
+
+start = 0
+heap.SLACK = 64 * MIB
+with heap.reused():
+    start = kept()
+    tensors = [torch.ones(4 * MIB) for _ in range(20)]  # 16 MiB each
+    between = tensors[1::2]
+    del tensors
+    held = kept()
+    heap.breathe()
+    assert kept() < held - 100 * MIB, (held, kept())
+    assert sum(int(t.sum()) for t in between) == 10 * 4 * MIB
+    del between
+    held = kept()
+    small = [torch.ones(MIB // 8) for _ in range(8)]
+    del small
+    heap.breathe()
+    assert kept() < 64 * MIB, kept()
+    few = [torch.ones(4 * MIB) for _ in range(2)]
+    del few
+    held = kept()
+    heap.breathe()
+    assert kept() >= held - MIB, (held, kept())  # little is kept for the next tensor
+    assert held > 30 * MIB, held
+print("done")
+"""
+
+
+@pytest.mark.skipif(heap._LIBRARY is None, reason="no glibc of 2.33 or newer")
+def test_freed_memory_is_kept_up_to_a_limit():
+    root = Path(heap.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=root, check=False)
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_outside_nothing_is_kept_and_asking_does_no_harm():
+    heap.breathe()
+    with heap.reused(), heap.reused():
+        heap.breathe()
+    assert heap._users == 0
