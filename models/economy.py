@@ -12,8 +12,9 @@ from pathlib import Path
 
 import torch
 
+from models import heap
 from models.host_memory import free_host_memory
-from models.network import Network
+from models.network import Network, device_of
 from models.planning import Plan
 from models.presets import Preset
 
@@ -34,8 +35,9 @@ class Economy:
     checkpointed: bool
 
     def bytes_needed(self, network: Network, planned: Plan) -> int:
-        """Estimated peak above the weights of doing it so."""
-        return planned.peak_bytes(network.forward_bytes_per_pixel, network.bytes_per_pixel[self.checkpointed])
+        """Estimated peak above the weights of doing it so; on a processor with freed memory that is kept."""
+        kept = heap.SLACK if device_of(network).type == "cpu" and planned.windows and not self.checkpointed else 0
+        return kept + planned.peak_bytes(network.forward_bytes_per_pixel, network.bytes_per_pixel[self.checkpointed])
 
 
 def economies(preset: Preset, network: Network) -> Iterator[Economy]:

@@ -56,7 +56,8 @@ class Signs:
         step = AT_A_TIME.get(x.device.type, flat.numel())
         for start in range(0, flat.numel(), step):
             positive = flat[start : start + step] > 0
-            positive = F.pad(positive, (0, -positive.numel() % 8))
+            if positive.numel() % 8:
+                positive = F.pad(positive, (0, -positive.numel() % 8))
             eights = (positive.view(torch.int64) * _GATHER) >> 56
             bits[start // 8 : start // 8 + eights.numel()].copy_(eights)
         return cls(bits)
