@@ -64,7 +64,8 @@ class PlanView(BaseModel):
         description="Of refinement, by the last jobs of the worker; null when none has been measured there yet."
     )
     estimated_peak_bytes: int = Field(
-        description="Of refinement, above the network's own; a worker with less memory takes smaller tiles."
+        description="Of refinement, above the network's own; a worker with less memory takes smaller tiles. "
+        "A worker on a processor takes up to half a GiB more, freed memory that it keeps."
     )
     queue_length: int = Field(description="Jobs that wait at present.")
 

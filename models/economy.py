@@ -28,7 +28,7 @@ SHARE = {"cuda": 0.85, "cpu": 0.6, "mps": 0.5}
 class Economy:
     """A way to run: the preset with its tile_side as it fits, and whether to keep less.
 
-    checkpointed: less for the backward pass, where the network can, and then no freed memory for the next tensor.
+    checkpointed: less for the backward pass, where the network can, and little freed memory for the next tensor.
     """
 
     preset: Preset
@@ -36,13 +36,15 @@ class Economy:
 
     def bytes_needed(self, network: Network, planned: Plan) -> int:
         """Estimated peak above the weights of doing it so; on a processor with freed memory that is kept."""
-        kept = heap.SLACK if device_of(network).type == "cpu" and planned.windows and not self.checkpointed else 0
+        on_cpu = device_of(network).type == "cpu"
+        kept = heap.kept(short=self.checkpointed) if on_cpu and planned.windows else 0
         return kept + planned.peak_bytes(network.forward_bytes_per_pixel, network.bytes_per_pixel[self.checkpointed])
 
 
 def economies(preset: Preset, network: Network) -> Iterator[Economy]:
     """From the fastest to the leanest. A preset without tiles keeps its numbers: only checkpointing is left to it."""
     helps = network.bytes_per_pixel[True] < network.bytes_per_pixel[False]
+    helps = helps or (network.breathes and device_of(network).type == "cpu")
     sides = [preset.tile_side]
     if preset.tile_side is not None:
         sides += [side for side in SIDES if side < preset.tile_side]

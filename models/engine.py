@@ -226,8 +226,7 @@ def _refined(
     device = device_of(network)
     pixels = torch.from_numpy(_to_float(source)).to(device).permute(2, 0, 1)[None].contiguous()
     holes = torch.from_numpy(hole.copy()).to(device)[None, None]  # which may be turned, or not to be written to
-    # Kept for the next tensor, freed memory is fast; where a network has to keep less, it goes back at once.
-    kept = contextlib.nullcontext() if how.checkpointed else heap.reused()
+    kept = heap.reused(short=how.checkpointed) if device.type == "cpu" else contextlib.nullcontext()
     with kept, _precision(tf32=how.preset.fast):
         out, scales = refine(network, pixels, holes.float(), how, window.levels, tick, show, recordings)
         filling: NDArray[np.float32] = out[0].permute(1, 2, 0)[holes[0, 0]].cpu().numpy()

@@ -17,8 +17,8 @@ from torch.autograd import Function
 from models import heap
 from models.lama import inverse_rfft2
 
-# Values whose bits are handled at a time: on a processor, as many as its cache holds; a GPU has no such wish.
-AT_A_TIME = {"cpu": 2**18}
+# Values whose bits are handled at a time, for the temporary tensors: on a processor, as many as its cache holds.
+AT_A_TIME = {"cpu": 2**18, "cuda": 2**24, "mps": 2**24}
 # A byte for each of eight values, 0 or 1, times this has their bits in the highest byte; and back.
 _GATHER, _SPREAD, _SELECT = 0x0102040810204080, 0x0101010101010101, 0x8040201008040201 - (1 << 64)
 
@@ -53,24 +53,24 @@ class Signs:
         """Of any shape, without gaps in memory: contiguous or channels last."""
         flat = _flat(x)
         bits = shelf.place(-(-flat.numel() // 8), x.device)
-        step = AT_A_TIME.get(x.device.type, flat.numel())
+        step = AT_A_TIME[x.device.type]
         for start in range(0, flat.numel(), step):
             positive = flat[start : start + step] > 0
             if positive.numel() % 8:
                 positive = F.pad(positive, (0, -positive.numel() % 8))
-            eights = (positive.view(torch.int64) * _GATHER) >> 56
+            eights = ((positive.view(torch.int64) * _GATHER) >> 56) & 255
             bits[start // 8 : start // 8 + eights.numel()].copy_(eights)
         return cls(bits)
 
     def let_through(self, grad: Tensor, out: Tensor) -> Tensor:
         """`out`, which receives `grad` where the values were positive, 0 elsewhere. All lie in memory alike."""
         flat, into = _flat(grad), _flat(out)
-        step = AT_A_TIME.get(grad.device.type, flat.numel())
+        step = AT_A_TIME[grad.device.type]
         for start in range(0, flat.numel(), step):
             eights = self.bits[start // 8 : (start + step + 7) // 8].to(torch.int64)
             positive = ((eights * _SPREAD) & _SELECT).view(torch.uint8) != 0
             part = flat[start : start + step]
-            torch.mul(part, positive[: part.numel()].to(part.dtype), out=into[start : start + step])
+            torch.mul(part, positive[: part.numel()], out=into[start : start + step])
         return out
 
 

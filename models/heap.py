@@ -18,11 +18,11 @@ from pathlib import Path
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
 _KEEP = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}  # -1: never
-SLACK = 2**29  # bytes of freed memory that are kept
+SLACK, LITTLE = 2**29, 2**26  # bytes of freed memory that are kept, and where memory is short
 
 _lock = threading.Lock()
-_users = 0
-_beside = 0  # bytes of resident memory that are not the heap's
+_limits: list[int] = []  # of those who are inside `reused`
+_beside = 0  # bytes of resident memory that are not the heap's, at most
 
 
 class _Statistics(ctypes.Structure):
@@ -35,56 +35,74 @@ class _Statistics(ctypes.Structure):
 
 
 def _library() -> ctypes.CDLL | None:
-    """The C library, if it has what is needed here: glibc 2.33 and newer."""
+    """The C library, if it can be told what to keep: glibc."""
     try:
         library = ctypes.CDLL(None)
-        library.mallinfo2.restype = _Statistics
-        library.malloc_trim.argtypes = [ctypes.c_size_t]
         library.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
+        library.malloc_trim.argtypes = [ctypes.c_size_t]
     except (OSError, AttributeError):
         return None
+    with suppress(AttributeError):
+        library.mallinfo2.restype = _Statistics
     return library
 
 
 _LIBRARY = _library()
+_TELLS = hasattr(_LIBRARY, "mallinfo2")  # how much is in use: glibc 2.33 and newer
+
+
+def kept(*, short: bool) -> int:
+    """Bytes of freed memory that `reused` keeps where layers `breathe`; short: where memory is."""
+    return 0 if _LIBRARY is None else LITTLE if short else SLACK
 
 
 @contextmanager
-def reused() -> Iterator[None]:
+def reused(*, short: bool = False) -> Iterator[None]:
     """While inside, freed memory stays with the process and is used again; on leaving, it goes back to the system.
 
-    May be nested and entered from several threads. Does nothing where the C library has no mallopt.
+    short: memory is; `breathe` keeps little. May be nested and entered from several threads, of whom the shortest
+    counts. Does nothing where the C library has no mallopt.
     """
-    global _users
     if _LIBRARY is None:
         yield
         return
+    limit = kept(short=short)
     with _lock:
-        _users += 1
-        if _users == 1:
+        _limits.append(limit)
+        if len(_limits) == 1:
             _set(_KEEP)
-            _note()
+            _give_back()
     try:
         yield
     finally:
         with _lock:
-            _users -= 1
-            if _users == 0:
+            _limits.remove(limit)
+            if not _limits:
                 _set(_DEFAULTS)
                 _LIBRARY.malloc_trim(0)
 
 
 def breathe() -> None:
-    """Inside `reused`: give freed memory back if more than `SLACK` bytes of it are kept."""
-    if _LIBRARY is not None and _users and _resident() - _beside - _used() > SLACK:
-        _LIBRARY.malloc_trim(0)
-        _note()
+    """Inside `reused`: give freed memory back if more of it is kept than there should be.
 
-
-def _note() -> None:
-    """Now that nothing freed is kept, what is resident besides the heap is known."""
+    Memory that is allocated and was never written to hides as much of what is kept.
+    """
     global _beside
-    _beside = _resident() - _used()
+    if not _limits or not _TELLS:
+        return
+    surplus = _resident() - _used()
+    _beside = min(_beside, surplus)  # it can shrink: a mapping from before may be gone
+    if surplus - _beside > min(_limits, default=SLACK):
+        _give_back()
+
+
+def _give_back() -> None:
+    """All that is freed; what is resident besides the heap is known then."""
+    global _beside
+    assert _LIBRARY is not None
+    _LIBRARY.malloc_trim(0)
+    if _TELLS:
+        _beside = _resident() - _used()
 
 
 def _used() -> int:

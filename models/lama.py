@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models import heap
 from models.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -189,6 +190,11 @@ class Concatenate(nn.Module):
         return torch.cat(parts, dim=1)
 
 
+def _breathing(layer: nn.Module, x: Any) -> Any:
+    heap.breathe()
+    return layer(x)
+
+
 class Lama(nn.Module):
     """LaMa's generator behind the `models.network.Network` contract.
 
@@ -200,6 +206,7 @@ class Lama(nn.Module):
     optimised: tuple[int, ...] = (0, 1)
     bytes_per_pixel = (11_500, 5_200)
     forward_bytes_per_pixel = 1_600
+    breathes = False  # but when checkpointed
 
     def __init__(self, config: LamaConfig, *, name: str = "big-lama") -> None:
         super().__init__()
@@ -280,6 +287,6 @@ class Lama(nn.Module):
         """Image from features: Bx3xHxW in [0, 1]. checkpointed: keep less for the backward pass, compute more."""
         x: Any = z
         for layer in list(self.model)[self._split :]:
-            x = checkpoint(layer, x, use_reentrant=False) if checkpointed else layer(x)
+            x = checkpoint(_breathing, layer, x, use_reentrant=False) if checkpointed else layer(x)
         assert isinstance(x, Tensor)
         return x

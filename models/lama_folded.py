@@ -126,6 +126,7 @@ class FoldedLama(nn.Module):
 
     bytes_per_pixel = (550, 550)
     forward_bytes_per_pixel = 500
+    breathes = True
 
     def __init__(self, lama: Lama) -> None:
         super().__init__()

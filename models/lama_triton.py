@@ -255,6 +255,7 @@ class TritonLama(nn.Module):
 
     bytes_per_pixel = (1_000, 1_000)
     forward_bytes_per_pixel = 600
+    breathes = False
 
     def __init__(self, folded: FoldedLama, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()

@@ -148,6 +148,7 @@ class Migan(nn.Module):
     optimised = tuple(range(len(RESOLUTIONS) + 1))
     bytes_per_pixel = (5600, 5600)  # most of it is z itself and the top block, which checkpointing does not shrink
     forward_bytes_per_pixel = 2000
+    breathes = False  # giving its tensors' memory back costs more than computing them (docs/decisions/0002-heap.md)
 
     def __init__(self, *, name: str = "migan-512-places2") -> None:
         super().__init__()

@@ -29,7 +29,8 @@ class Network(Protocol):
     name: goes into results and logs. stride: sizes must be multiples of it. native_size: pixels, the short side it
     was trained near. optimised: which tensors of z refinement optimises, by index. bytes_per_pixel: peak memory of
     refining a tile, per pixel of it, above the weights: without and with `Economy.checkpointed`.
-    forward_bytes_per_pixel: of one pass without gradients. `python -m bench.memory` measures them.
+    forward_bytes_per_pixel: of one pass without gradients. `python -m bench.memory` measures them. breathes: on a
+    processor its layers ask `models.heap.breathe` for room, so that less freed memory can be kept.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Network(Protocol):
     optimised: tuple[int, ...]
     bytes_per_pixel: tuple[int, int]
     forward_bytes_per_pixel: int
+    breathes: bool
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features z of Bx3xHxW in [0, 1] with the hole Bx1xHxW (1 = hole) hidden."""

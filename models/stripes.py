@@ -36,6 +36,16 @@ def _layout(weight: Tensor) -> torch.memory_format:
     return torch.channels_last if together else torch.contiguous_format
 
 
+def _room(like: Tensor, channels: int, size: tuple[int, int], layout: torch.memory_format) -> Tensor:
+    shape = len(like), channels, *size
+    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=layout)
+
+
+def _rows(x: Tensor, top: int, bottom: int, layout: torch.memory_format) -> Tensor:
+    """Rows of `x` that lie together as `layout` says: with channels last, and for one picture, they do anyway."""
+    return x[:, :, top:bottom].contiguous(memory_format=layout)
+
+
 def stem(x: Tensor, first: Layer, down: Layer) -> Tensor:
     """A 7x7 convolution and one of 3x3 with a stride of 2, each with a reflected border and a ReLU; without gradients.
 
@@ -44,10 +54,10 @@ def stem(x: Tensor, first: Layer, down: Layer) -> Tensor:
     height, width = x.shape[-2:]
     layout = _layout(first[0])
     padded = F.pad(x, (3,) * 4, mode="reflect").contiguous(memory_format=layout)
-    out = x.new_empty(len(x), len(down[0]), height // 2, width // 2).contiguous(memory_format=layout)
+    out = _room(x, len(down[0]), (height // 2, width // 2), layout)
     for top, bottom in _stripes(height, width):
         start = max(0, top - 1)
-        y = F.relu_(F.conv2d(padded[:, :, start : bottom + 6], *first))
+        y = F.relu_(F.conv2d(_rows(padded, start, bottom + 6, layout), *first))
         y = F.pad(y, (1, 0, int(top == 0), 0), mode="reflect")
         out[:, :, top // 2 : bottom // 2] = F.relu_(F.conv2d(y, *down, stride=2))
     return out
@@ -74,8 +84,8 @@ class _Head(Function):
             start, end = max(0, top - 3), min(height, bottom + 3)
             y = F.relu_(_rows_up(x, up, up_bias, start, end))
             if ctx.needs_input_grad[0]:
-                inner = y[:, :, max(0, top - 1) - start : bottom - start]
-                ctx.signs.append(Signs.of(inner.contiguous(memory_format=_layout(up)), shelf))
+                inner = _rows(y, max(0, top - 1) - start, bottom - start, _layout(up))
+                ctx.signs.append(Signs.of(inner, shelf))
             y = F.pad(y, (3, 3, start - (top - 3), bottom + 3 - end), mode="reflect")
             out[:, :, top:bottom] = F.conv2d(y, last, last_bias)
         ctx.save_for_backward(up, last)
@@ -85,16 +95,16 @@ class _Head(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         up, last = ctx.saved_tensors
         height, width = grad.shape[-2:]
-        out = grad.new_empty(len(grad), len(up), height // 2, width // 2).contiguous(memory_format=_layout(up))
+        out = _room(grad, len(up), (height // 2, width // 2), _layout(up))
         for (top, bottom), signs in zip(_stripes(height, width), ctx.signs, strict=True):
             first = max(0, top - 1)  # rows from here to `bottom` are what the rows of `out` were made of
             start, end = max(0, first - 3), min(height, bottom + 3)
-            y = unreflected(F.conv_transpose2d(grad[:, :, start:end], last), 3, (-1,))
+            y = unreflected(F.conv_transpose2d(_rows(grad, start, end, torch.contiguous_format), last), 3, (-1,))
             if start == 0:
                 y[:, :, 4:7] += y[:, :, :3].flip(2)
             if end == height:
                 y[:, :, -7:-4] += y[:, :, -3:].flip(2)
-            y = y[:, :, first - start + 3 : bottom - start + 3].contiguous(memory_format=_layout(up))
+            y = _rows(y, first - start + 3, bottom - start + 3, _layout(up))
             y = signs.let_through(y, y)
             out[:, :, top // 2 : bottom // 2] = F.conv2d(y, up, stride=2, padding=(int(top == 0), 1))
         return out, None, None, None, None, None
@@ -103,5 +113,5 @@ class _Head(Function):
 def _rows_up(x: Tensor, weight: Tensor, bias: Tensor, top: int, bottom: int) -> Tensor:
     """Rows from `top` to `bottom` of the transposed convolution of `x`."""
     first, end = top // 2, min(x.shape[-2], bottom // 2 + 1)
-    y = F.conv_transpose2d(x[:, :, first:end], weight, bias, stride=2, padding=1, output_padding=1)
+    y = F.conv_transpose2d(_rows(x, first, end, _layout(weight)), weight, bias, stride=2, padding=1, output_padding=1)
     return y[:, :, top - 2 * first : bottom - 2 * first]

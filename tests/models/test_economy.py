@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from models import NotEnoughMemory, inpaint, load_network, resolve_preset
+from models import NotEnoughMemory, heap, inpaint, load_network, resolve_preset
 from models.device_errors import is_out_of_memory
 from models.economy import economies, free_memory
 from models.engine import foresee
@@ -94,6 +94,17 @@ def test_large_windows_are_part_of_the_estimate(big):
     # One pass over a window at its own size; very large ones are done in tiles.
     assert least(box(1300, 1400, 100, 100, 1200, 1300), "single-pass") > 1300 * 1400 * big.forward_bytes_per_pixel
     assert least(large, "single-pass") < 4_000 * 4_000 * big.forward_bytes_per_pixel / 4
+
+
+@pytest.mark.skipif(heap._LIBRARY is None, reason="no glibc")
+def test_on_a_processor_freed_memory_that_is_kept_counts_and_is_given_up_before_large_tiles(small):
+    ways = needs(small.fast(), box(1500, 1500, 100, 100, 1400, 1400), resolve_preset("default"))
+    (first, most), (second, less), (third, least) = ways[:3]
+    assert (first.preset.tile_side, first.checkpointed) == (second.preset.tile_side, not second.checkpointed)
+    assert most - less == heap.SLACK - heap.LITTLE
+    assert third.preset.tile_side < second.preset.tile_side
+    assert third.checkpointed
+    assert heap.LITTLE < least < less
 
 
 def test_the_reference_keeps_its_numbers_whatever_the_budget(big):

@@ -53,8 +53,27 @@ def test_freed_memory_is_kept_up_to_a_limit():
     assert done.stdout == "done\n", done.stderr
 
 
-def test_outside_nothing_is_kept_and_asking_does_no_harm():
+@pytest.mark.skipif(heap._LIBRARY is None, reason="no glibc")
+def test_the_shortest_of_several_users_counts_and_outside_nothing_is_asked(monkeypatch):
+    trimmed = []
+    monkeypatch.setattr(heap, "_give_back", lambda: trimmed.append(heap._limits.copy()))
+    monkeypatch.setattr(heap, "_resident", lambda: 2**40)
     heap.breathe()
-    with heap.reused(), heap.reused():
+    assert not trimmed
+    with heap.reused():
+        with heap.reused(short=True):
+            monkeypatch.setattr(heap, "_beside", 2**40 - heap._used() - 2 * heap.LITTLE)
+            heap.breathe()
+        assert trimmed.pop() == [heap.SLACK, heap.LITTLE]
+        trimmed.clear()
         heap.breathe()
-    assert heap._users == 0
+        assert not trimmed
+    assert not heap._limits
+
+
+@pytest.mark.skipif(heap._LIBRARY is None, reason="no glibc")
+def test_an_old_library_keeps_memory_and_never_asks(monkeypatch):
+    monkeypatch.setattr(heap, "_TELLS", False)
+    monkeypatch.setattr(heap, "_used", lambda: pytest.fail("asked"))
+    with heap.reused():
+        heap.breathe()

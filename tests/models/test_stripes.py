@@ -18,7 +18,7 @@ def network():
     return with_statistics(small, 0.2).double()
 
 
-@pytest.mark.parametrize("size", [(64, 72), (136, 64), (16, 32), (24, 16)])
+@pytest.mark.parametrize("size", [(64, 72), (136, 64), (72, 64), (16, 32), (24, 16)])
 @pytest.mark.parametrize("pixels", [2**17, 1100, 640, 1])
 def test_stripes_change_nothing(network, monkeypatch, size, pixels):
     monkeypatch.setattr(stripes, "PIXELS", pixels)
