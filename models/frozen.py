@@ -88,17 +88,17 @@ def _alike(x: Tensor, like: tuple[int, ...]) -> Tensor:
 
 class _Convolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, stride: int, pad: int) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pad: int) -> Tensor:
         ctx.save_for_backward(weight)
-        ctx.stride, ctx.pad = stride, pad
+        ctx.pad = pad
         heap.breathe()
-        return F.conv2d(F.pad(x, (pad,) * 4, mode="reflect") if pad else x, weight, bias, stride)
+        return F.conv2d(F.pad(x, (pad,) * 4, mode="reflect"), weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
         heap.breathe()
-        return unreflected(F.conv_transpose2d(grad, weight, stride=ctx.stride), ctx.pad), None, None, None, None
+        return unreflected(F.conv_transpose2d(grad, weight), ctx.pad), None, None, None
 
 
 class _Transposed(Function):
@@ -183,8 +183,6 @@ class _Plane(Function):
 
 def unreflected(grad: Tensor, pad: int, dims: tuple[int, ...] = (-2, -1)) -> Tensor:
     """The gradient of a picture from that of itself with a border reflected along `dims`, which is overwritten."""
-    if pad == 0:
-        return grad
     for dim in dims:
         n = grad.shape[dim]
         grad.narrow(dim, pad + 1, pad).add_(grad.narrow(dim, 0, pad).flip(dim))
@@ -193,9 +191,9 @@ def unreflected(grad: Tensor, pad: int, dims: tuple[int, ...] = (-2, -1)) -> Ten
     return grad
 
 
-def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, pad: int = 0) -> Tensor:
-    """`conv2d` of BxCxHxW with a reflected border of `pad` pixels."""
-    out: Tensor = _Convolution.apply(x, weight, bias, stride, pad)  # type: ignore[no-untyped-call]
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, pad: int) -> Tensor:
+    """`conv2d` of BxCxHxW with a reflected border of `pad` pixels, at least one."""
+    out: Tensor = _Convolution.apply(x, weight, bias, pad)  # type: ignore[no-untyped-call]
     return out
 
 

@@ -85,7 +85,7 @@ class _Unit:
         # Here a channel's real and imaginary parts are neighbours.
         count = len(weights["fourier_shift"])
         order = torch.arange(count, device=weights["fourier"].device).view(2, -1).T.reshape(-1)
-        flat = {name: weights[name].flatten(1).to(dtype) for name in ("squeeze", "fourier", "expand")}
+        flat = {name: weights[name].to(dtype) for name in ("squeeze", "fourier", "expand")}
         return cls(
             from_local=_convolving(weights["from_local"], dtype),
             g2l=_convolving(weights["g2l"], dtype),

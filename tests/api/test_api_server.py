@@ -13,7 +13,7 @@ def test_answers_do_not_wait_for_each_other(host):
     try:
         listener = listen(host, 0)
     except AddressError:
-        pytest.skip(f"no {host} here")
+        pytest.skip(f"this machine has no {host}: no IPv6")
     with listener, socket.create_connection(listener.getsockname()[:2]), listener.accept()[0] as accepted:
         assert accepted.proto == socket.IPPROTO_TCP
         assert url_of(listener).startswith("http://[::1]:" if host == "::1" else "http://127.0.0.1:")

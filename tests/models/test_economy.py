@@ -96,7 +96,7 @@ def test_large_windows_are_part_of_the_estimate(big):
     assert least(large, "single-pass") < 4_000 * 4_000 * big.forward_bytes_per_pixel / 4
 
 
-@pytest.mark.skipif(heap._LIBRARY is None, reason="no glibc")
+@pytest.mark.skipif(heap._LIBRARY is None, reason="without glibc no freed memory is kept, so none counts")
 def test_on_a_processor_freed_memory_that_is_kept_counts_and_is_given_up_before_large_tiles(small):
     ways = needs(small.fast(), box(1500, 1500, 100, 100, 1400, 1400), resolve_preset("default"))
     (first, most), (second, less), (third, least) = ways[:3]

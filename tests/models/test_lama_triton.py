@@ -85,7 +85,7 @@ def test_a_picture_that_nobody_optimises_leaves_no_bits(network):
         assert half.rear(z).grad_fn is None
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA, where alone a network turns to it")
 def test_lama_uses_it_on_cuda_only_when_asked_and_able(network, caplog):
     assert isinstance(network.fast(bf16=True), TritonLama)
     assert not isinstance(network.fast(), TritonLama)

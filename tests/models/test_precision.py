@@ -57,7 +57,7 @@ def test_float32_agrees_with_float64(make, name, device):
     assert apart.mean() <= MEAN
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA to compare with the CPU")
 def test_cuda_agrees_with_the_cpu_on_a_large_picture():
     """From 128 cells on, CUDA's inverse transform uses what the CPU's ignores."""
     network, _ = lama()
