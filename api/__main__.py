@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from api.tether import ask_kernel
-from jobs.logs import log_process
+from api.embedded.die_with_parent import ask_kernel
 from jobs.settings import Settings, default_data_dir, explained
-from jobs.tracing import TracingError, set_up_tracing
+from jobs.telemetry.logs import log_process
+from jobs.telemetry.tracing import TracingError, set_up_tracing
 
 DESCRIPTION = """Serves the HTTP api of lama-refinery. With --embedded it starts everything that the service
 needs on this machine: a private Valkey, one worker, and a directory for the images. Without it, a Redis or
@@ -26,11 +26,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until SIGINT or SIGTERM; the exit code: 0 after that, 1 when it could not serve, 2 for usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["keys"]:
-        from api import keys
+        from api.commands import keys
 
         return keys.main(arguments[1:])
     if arguments[:1] == ["openapi"]:
-        from api import openapi
+        from api.commands import openapi
 
         return openapi.main(arguments[1:])
     parser = argparse.ArgumentParser(prog="python -m api", description=DESCRIPTION, epilog=EPILOG)
@@ -69,9 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _embedded(host: str, port: int, directory: Path) -> int:
     from api.access import AccessError
-    from api.embedded import DirectoryInUse, Embedded
+    from api.embedded.service import DirectoryInUse, Embedded
+    from api.embedded.valkey import ValkeyError
     from api.server import AddressError
-    from api.valkey import ValkeyError
 
     try:
         return Embedded(host, port, directory).run()

@@ -6,9 +6,9 @@ import logging
 
 import redis
 
-from api.auth import is_loopback_host
-from api.service import Service
-from jobs.keys import Keys
+from api.dependencies import Service
+from api.middleware.auth import is_loopback_host
+from jobs.store.api_keys import Keys
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ class AccessError(Exception):
 def access_for(service: Service, host: str) -> str:
     """Who may use the service on this address, in a sentence. Raises AccessError.
 
-    When the store does not answer, nobody knows whether there are keys; api.auth then refuses what it must.
+    When the store does not answer, nobody knows whether there are keys; api.middleware.auth then refuses what it must.
     """
     try:
         keys = Keys(service.redis).exist()

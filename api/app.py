@@ -10,27 +10,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from api import (
-    auth,
-    deliveries,
-    events,
-    health,
-    jobs,
-    limits,
-    metrics,
-    networks,
-    plans,
-    previews,
-    problems,
-    results,
-    submit,
-    web,
-)
-from api.body_limit import BodyLimit
-from api.cors import Cors
-from api.envelope import Envelope
+from api import limits, problems
+from api.dependencies import Service
+from api.middleware import auth
+from api.middleware.body_limit import BodyLimit
+from api.middleware.cors import Cors
+from api.middleware.request_context import Envelope
+from api.routes import events, health, jobs, metrics, networks, page, plans, previews, results, submit, webhooks
 from api.schemas import JobEvent
-from api.service import Service
 from jobs.errors import Problem
 from jobs.settings import Settings
 
@@ -60,7 +47,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        # Whatever the environment says: what leaves this process is decided in jobs.tracing, jobs.logs, jobs.metrics.
+        # Whatever the environment says: what leaves this process is decided in jobs.telemetry.tracing,
+        # jobs.telemetry.logs, jobs.telemetry.metrics.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     app.state.service, app.state.metrics = service, metrics.ApiMetrics(service)
@@ -75,10 +63,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     for module in (submit, jobs, results, previews, events, networks, plans):
         app.include_router(module.router)
     app.include_router(limits.router)
-    app.include_router(deliveries.router)
+    app.include_router(webhooks.router)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.include_router(web.make_router())
+    app.include_router(page.make_router())
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 

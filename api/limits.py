@@ -13,16 +13,16 @@ from contextlib import contextmanager
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from api.dependencies import Service, service_of
 from api.problems import problems
-from api.service import Service, service_of
 from images.errors import TooManyPixels
 from jobs.errors import PriorityNotAllowed, QuotaExceeded, Throttled, TooManyRequests
 from jobs.job import InputInfo
-from jobs.keys import Limits
-from jobs.limits import MEGAPIXEL, Admission, Window
 from jobs.parameters import Parameters, Priority
 from jobs.settings import Settings
-from jobs.store import queue_full, too_many_jobs
+from jobs.store.api_keys import Limits
+from jobs.store.job_store import queue_full, too_many_jobs
+from jobs.store.quotas import MEGAPIXEL, Admission, Window
 
 router = APIRouter(prefix="/v1", tags=["limits"])
 POLICY = '"requests"'

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from images.errors import ImageError
 from jobs import errors
 from jobs.errors import Problem, problem_of
-from jobs.logs import request_id
+from jobs.telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"

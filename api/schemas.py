@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.errors import Problem
 from jobs.job import InputInfo, Job, NetworkInfo, Progress, ResultInfo, Status
 from jobs.parameters import Parameters
-from jobs.presence import WorkerState
+from jobs.store.heartbeat import WorkerState
 
 
 class Links(BaseModel):

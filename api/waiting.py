@@ -8,12 +8,12 @@ from datetime import datetime
 
 from fastapi import Request
 
+from api.dependencies import FOLLOW_SECONDS, Service
 from api.schemas import JobView
-from api.service import FOLLOW_SECONDS, Service
-from jobs import events
-from jobs.events import Event
 from jobs.job import Job, Status
-from jobs.presence import WorkerState, workers
+from jobs.store import events
+from jobs.store.events import Event
+from jobs.store.heartbeat import WorkerState, workers
 
 SHORTEST_SECONDS, LONGEST_SECONDS = 1, 60  # of a Retry-After
 UNMEASURED_SECONDS = 5.0  # what a job is taken to last until one has

@@ -24,12 +24,12 @@ from typing import Any
 import httpx2
 import redis
 
-from bench import common
+from bench.support import scenes
 from jobs.job import Status
 from tests import support
 from tests.fleet import Fleet, Process
-from tests.receiver import Reply
-from tests.s3 import Server
+from tests.servers.receiver import Reply
+from tests.servers.s3 import Server
 
 MOST_UNFINISHED = 12
 DRAIN_SECONDS = 180
@@ -228,7 +228,7 @@ def main() -> int:
     rows = [{"what": what, "count": count} for what, count in row.items()]
     rows += [{"what": f"failed: {code}", "count": count} for code, count in ledger.failures.items()]
     rows += [{"what": f"done: {what}", "count": count} for what, count in sorted(chaos.done.items())]
-    common.show(f"Ledger of {options.minutes:g} minutes of chaos, seed {seed}", rows, options.out)
+    scenes.show(f"Ledger of {options.minutes:g} minutes of chaos, seed {seed}", rows, options.out)
     for kind, found in ledger.wrong.items():
         for item in found:
             print(f"{kind}: {item}", file=sys.stderr)

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from bench import common
+from bench.support import scenes
 from images import write
 from images.read import Photo, read_image
 
@@ -105,7 +105,7 @@ def main() -> None:
                         "times ours": statistics.median(taken) / base,
                     }
                 )
-    common.show("Result files", rows, args.out)
+    scenes.show("Result files", rows, args.out)
 
 
 if __name__ == "__main__":

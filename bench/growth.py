@@ -17,10 +17,10 @@ from typing import Any
 
 import torch
 
-from bench import common
 from bench.memory import device_is_gpu, peak_above
+from bench.support import scenes
 from models import inpaint, resolve_preset
-from models.network import device_of
+from models.networks.registry import device_of
 
 MEGAPIXELS = (1, 4, 12, 24, 50, 100)
 HOLES = {"hole of 0.05 MP": (0.05, 0.0), "hole of 1 % of the photo": (0.0, 0.01)}  # megapixels, part of the photo
@@ -32,11 +32,11 @@ def measure(
 ) -> dict[str, Any]:
     """One case in this process. iterations: instead of the preset's."""
     preset = resolve_preset("default", {"iterations": iterations} if iterations else {})
-    network = common.network_called(network_name, device)
+    network = scenes.network_called(network_name, device)
     fixed, part = HOLES[hole]
     height = round((megapixels * 1e6 * 2 / 3) ** 0.5)
-    image, mask = common.scene(height, height * 3 // 2, fixed / megapixels + part, 1)
-    small, its_mask = common.scene(600, 800, 0.05, 1)
+    image, mask = scenes.scene(height, height * 3 // 2, fixed / megapixels + part, 1)
+    small, its_mask = scenes.scene(600, 800, 0.05, 1)
     inpaint(small, its_mask, network=network, preset=preset)  # to warm up
     took = 0.0
 
@@ -64,7 +64,7 @@ def _apart(megapixels: int, hole: str, args: argparse.Namespace) -> dict[str, An
     command = [sys.executable, "-m", "bench.growth", "--child", str(megapixels), hole]
     command += ["--network", args.network, "--device", args.device]
     command += ["--iterations", str(args.iterations)] if args.iterations else []
-    done = subprocess.run(command, capture_output=True, text=True, cwd=common.ROOT)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=scenes.ROOT)
     if done.returncode:
         raise SystemExit(f"{megapixels} MP, {hole}: {done.stderr[-500:]}")
     row: dict[str, Any] = json.loads(done.stdout)
@@ -124,7 +124,7 @@ def main() -> None:
             else:
                 rows.append(_apart(megapixels, hole, args))
             print(rows[-1], file=sys.stderr)
-    common.show(f"Cost against size, {args.network}", rows, args.out)
+    scenes.show(f"Cost against size, {args.network}", rows, args.out)
     plot(rows, args.out.with_suffix(".svg"))
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from bench import common
+from bench.support import scenes
 from models import Network, inpaint, resolve_preset
-from models.network import device_of, pick_device
+from models.networks.registry import device_of, pick_device
 
 UNBOUNDED = 2**50  # a budget that changes nothing
 # name, preset, overrides, height, width, part of the picture that is hole, blobs, memory budget
@@ -44,8 +44,8 @@ def measure(name: str, network_name: str, device: str) -> dict[str, Any]:
     """
     preset_name, overrides, height, width, fraction, blobs, budget = CASES[name]
     preset = resolve_preset(preset_name, {**overrides, "iterations": 5 if device_is_gpu(device) else 2})
-    network = common.network_called(network_name, device)
-    image, mask = common.scene(height, width, fraction, blobs)
+    network = scenes.network_called(network_name, device)
+    image, mask = scenes.scene(height, width, fraction, blobs)
     if preset.fast:
         network.fast(bf16=preset.bf16)
     results = []
@@ -110,11 +110,11 @@ def main() -> None:
             rows.append(measure(name, args.network, args.device))
         else:
             command = [sys.executable, "-m", "bench.memory", "--child", name, "--network", args.network]
-            done = subprocess.run([*command, "--device", args.device], capture_output=True, text=True, cwd=common.ROOT)
+            done = subprocess.run([*command, "--device", args.device], capture_output=True, text=True, cwd=scenes.ROOT)
             failed = {"case": name, "failed": done.stderr[-200:]}
             rows.append(json.loads(done.stdout) if done.returncode == 0 else failed)
         print(rows[-1], file=sys.stderr)
-    common.show(f"Peak memory, {args.network}", rows, args.out)
+    scenes.show(f"Peak memory, {args.network}", rows, args.out)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """`python -m bench.quality --photos DIR --lpips DIR`: how good fillings are, methods side by side on the same holes.
 
-Photos are cropped to squares, holes drawn by LaMa's published recipe (bench.masks, fixed seeds). Every figure is a mean
-with a bootstrap 95 % interval, as is its paired difference to each other method; photos are the unit that is resampled.
-Numbers do not see everything: look at the contact sheets (crop, hole, each method, truth).
+Photos are cropped to squares, holes drawn by LaMa's published recipe (bench.support.masks, fixed seeds). Every figure
+is a mean with a bootstrap 95 % interval, as is its paired difference to each other method; photos are the unit that is
+resampled. Numbers do not see everything: look at the contact sheets (crop, hole, each method, truth).
 
 A run that was stopped goes on where it was when it is started again with the same --out.
 """
@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from rich.progress import track
 
-from bench import common, masks
-from bench.figures import Hole, Picture, measures, patches, summary, to_tensor
-from bench.perception import Backbone, kid
-from models import Network, heap, inpaint, pyramid, resolve_preset
-from models.network import device_of
-from models.presets import PRESETS
-from models.windows import scale_count
+from bench.support import masks, scenes
+from bench.support.figures import Hole, Picture, measures, patches, summary, to_tensor
+from bench.support.perception import Backbone, kid
+from models import Network, inpaint, pyramid, resolve_preset
+from models.memory import allocator
+from models.networks.registry import device_of
+from models.planning.presets import PRESETS
+from models.planning.windows import scale_count
 
 BUDGET = 8 * 2**30  # bytes for refining: the same everywhere, as tiles and so pictures depend on it
 Method = Callable[[Network, Picture, Hole], Picture]
@@ -161,7 +162,7 @@ def fingerprint(network: Network) -> str:
     """Of all that pictures and figures follow from: the weights, the engine, the presets, the holes, the figures."""
     found = hashlib.sha256(repr(PRESETS).encode())
     for folder, names in (("models", "*.py"), ("bench", "masks.py"), ("bench", "figures.py"), ("bench", "quality.py")):
-        for path in sorted((common.ROOT / folder).glob(names)):
+        for path in sorted((scenes.ROOT / folder).glob(names)):
             found.update(path.read_bytes())
     for weight in network.parameters():
         found.update(weight.detach().cpu().numpy().tobytes())
@@ -238,7 +239,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench/results/quality"), help="default: %(default)s")
     args = parser.parse_args()
     side = 2048 if args.large else 1024
-    network = common.network_called(args.network, args.device)
+    network = scenes.network_called(args.network, args.device)
     device = device_of(network)
     backbones = {"vgg": Backbone(args.lpips, "vgg16", device), "alex": Backbone(args.lpips, "alexnet", device)}
     squares = crops(args.photos, side, args.most, args.crops)
@@ -246,7 +247,7 @@ def main() -> None:
     items = Items(args.out, settings | {"fingerprint": fingerprint(network)})
     rows: list[dict[str, Any]] = []
     vectors: dict[tuple[str, str], list[list[float]]] = {}
-    with heap.reused():
+    with allocator.reused():
         for kind, index in track([(k, i) for i in range(len(squares)) for k in args.kinds], description="holes"):
             photo, number, truth = squares[index]
             seed = index // args.crops + 1000 * number  # a photo's first hole is the same with more of them
@@ -274,7 +275,7 @@ def main() -> None:
     table = summary(rows, args.kinds, args.methods)
     licences = args.photos / "LICENSES.csv"
     quoted = list(csv.DictReader(licences.open())) if licences.exists() else []
-    about = {"side": side, "network": network.name, **common.machine(), "photos": quoted, "kid vgg16": distance}
+    about = {"side": side, "network": network.name, **scenes.machine(), "photos": quoted, "kid vgg16": distance}
     (args.out / "quality.json").write_text(json.dumps({**about, "summary": table, "rows": rows}, indent=1) + "\n")
     text = markdown(table, distance)
     (args.out / "quality.md").write_text(text + "\n")

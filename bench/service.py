@@ -26,9 +26,9 @@ from typing import Any
 
 import torch
 
-from bench import common
-from bench.kernels_busy import KernelsBusy
-from bench.rig import Client, Pair, Rig, deep_noise, forget_peak, form, memory, padded, pair, percentile, sync
+from bench.support import scenes
+from bench.support.gpu_busy import KernelsBusy
+from bench.support.rig import Client, Pair, Rig, deep_noise, forget_peak, form, memory, padded, pair, percentile, sync
 from jobs.job import Job
 from models import inpaint, load_network, resolve_preset
 from tests.fleet import Process
@@ -41,7 +41,7 @@ TWELVE = (3000, 4000)
 def _settings(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """What the options say of the worker."""
     concurrency = {"worker_concurrency": options.concurrency} if options.concurrency else {}
-    return {"device": options.device, "network": common.network_setting(options.network, directory), **concurrency}
+    return {"device": options.device, "network": scenes.network_setting(options.network, directory), **concurrency}
 
 
 def gpu(options: argparse.Namespace, directory: Path) -> list[Row]:
@@ -51,7 +51,7 @@ def gpu(options: argparse.Namespace, directory: Path) -> list[Row]:
     made = pair(*TWELVE, 0.002, quality=92)
     with Rig(directory, **_settings(options, directory)) as rig:
         notes = directory / "notes"
-        rig.start("bench.recorded_worker", str(notes), *([] if real else [str(options.seconds)]))
+        rig.start("bench.support.recorded_worker", str(notes), *([] if real else [str(options.seconds)]))
         for format in ("png", "same", "webp"):
             for _ in range(options.repeat):
                 asked = {"format": format, **({} if real else {"preset": "single-pass"})}
@@ -184,7 +184,7 @@ def upload(options: argparse.Namespace, directory: Path) -> list[Row]:
     rows: list[Row] = []
     with Rig(directory) as rig:
         api = rig.start_api()
-        other = Process("-m", "bench.bare_upload", str(directory / "bare"))
+        other = Process("-m", "bench.support.bare_upload", str(directory / "bare"))
         try:
             bare_url = other.wait_for_url()
             for name, made in kinds.items():
@@ -326,7 +326,7 @@ def main() -> int:
             rows = PARTS[name](options, Path(directory))
         columns = list(dict.fromkeys(column for row in rows for column in row))
         whole = [{column: row.get(column, "") for column in columns} for row in rows]
-        common.show(f"Service: {name}", whole, options.out / f"{name}.json" if options.out else None)
+        scenes.show(f"Service: {name}", whole, options.out / f"{name}.json" if options.out else None)
     return 0
 
 

@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 
-from bench import common
-from models import Network, inpaint, resolve_preset, steps
-from models.economy import Economy
-from models.network import device_of, flops_per_pixel
+from bench.support import scenes
+from models import Network, inpaint, resolve_preset
+from models.memory.plan import Economy
+from models.networks.registry import device_of, flops_per_pixel
+from models.optimize import steps
+from models.planning.tiles import plan_levels
 from models.refine import refine
-from models.tiles import plan_levels
 
 Variant = tuple[str, str, dict[str, Any]]
 EXACT = {"fast": True}  # the released algorithm on the network arranged for speed
@@ -67,7 +68,7 @@ CASES: dict[str, tuple[int, int, float, int, list[Variant]]] = {
 def seconds(network: Network, case: str, variant: Variant, iterations: int | None) -> float:
     """One run. iterations: of cases with the same steps, fewer than there are, to save time."""
     height, width, fraction, blobs, _ = CASES[case]
-    image, mask = common.scene(height, width, fraction, blobs)
+    image, mask = scenes.scene(height, width, fraction, blobs)
     fewer = {"iterations": iterations} if iterations and "same steps" in case else {}
     preset = resolve_preset(variant[1], {**variant[2], **fewer})
     if FIRST in variant[0]:
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="passes per scale where all take the same steps")
     parser.add_argument("--out", type=Path, help="write JSON here")
     args = parser.parse_args()
-    network = common.network_called(args.network, args.device)
+    network = scenes.network_called(args.network, args.device)
     rows = []
     for case in args.case or CASES:
         variants = [v for v in CASES[case][-1] if FIRST not in v[0] or device_of(network).type == "cuda"]
@@ -156,10 +157,10 @@ def main() -> None:
                     "times faster, median of pairs": statistics.median(run[0] / run[index] for run in runs),
                 }
             )
-    common.show(f"Speed, {args.network}", rows, args.out)
+    scenes.show(f"Speed, {args.network}", rows, args.out)
     if device_of(network).type == "cuda" and args.network == "random-big-lama":
         used = [utilisation(network, side, args.rounds) for side in (1024, 2048)]
-        common.show("Use of the matrix units", used, args.out and args.out.with_suffix(".units.json"))
+        scenes.show("Use of the matrix units", used, args.out and args.out.with_suffix(".units.json"))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench import common
+from bench.support import scenes
 from models import inpaint, resolve_preset
-from models.lama import Lama
+from models.networks.lama.model import Lama
 
 
 class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -59,12 +59,12 @@ def refined(network: Lama, side: int, *, bf16: bool, iterations: int = 4) -> int
 
     bf16: with the arrangement that CUDA has for that; else with the one for float32, which a processor has too.
     """
-    from models import kernels
-    from models.lama_triton import TritonLama
+    from models.networks.lama import kernels
+    from models.networks.lama.bf16 import TritonLama
 
     folded = network.fast()
     runner = TritonLama(folded) if bf16 else folded  # type: ignore[arg-type]
-    image, mask = common.scene(side, side, 0.1, 1)
+    image, mask = scenes.scene(side, side, 0.1, 1)
     preset = resolve_preset("reference", {"fast": True, "bf16": bf16, "iterations": iterations, "min_side": side // 2})
     with (
         mock.patch.object(Lama, "fast", return_value=runner),
@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, nargs="+", default=[1024], help="pixels (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="write JSON here")
     args = parser.parse_args()
-    network = common.network_called("random-big-lama", "cpu")
+    network = scenes.network_called("random-big-lama", "cpu")
     assert isinstance(network, Lama)
     rows = []
     for side in args.side:
@@ -91,7 +91,7 @@ def main() -> None:
             rows.append(
                 {"case": name, "GiB of tensors": round(most / 2**30, 3), "bytes a pixel": round(most / side**2)}
             )
-    common.show("Tensors at most, random-big-lama", rows, args.out)
+    scenes.show("Tensors at most, random-big-lama", rows, args.out)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from images import decode
 from images.errors import TooManyPixels
-from images.exif import stored_view
-from images.mask import check_pair, luminance, mask_from_alpha
-from images.source import Facts, Format, Source
+from images.formats import decode
+from images.formats.exif import stored_view
+from images.formats.source import Facts, Format, Source
+from images.hole import check_pair, luminance, mask_from_alpha
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from images import exif, png, tiff
 from images.errors import FormatCannotHold
-from images.mask import luminance
+from images.formats import exif, png, tiff
+from images.formats.source import NAMES, Format
+from images.hole import luminance
 from images.read import Photo
-from images.source import NAMES, Format
 
 FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "tiff": "image/tiff"}
 MAX_SIDE = {"jpeg": 65500, "webp": 16383}

@@ -16,17 +16,17 @@ import redis
 from celery import Celery  # type: ignore[import-untyped]
 from kombu.exceptions import OperationalError
 
-from jobs import queue
+from jobs import broker
 from jobs.blobs import BlobMissing, Blobs
-from jobs.contact import Contact
 from jobs.errors import NetworkUnavailable, RefineryError, problem_of
 from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
 from jobs.parameters import NETWORKS
-from jobs.presence import workers
-from jobs.scripts import EVEN_WHEN_FULL
 from jobs.settings import Settings
-from jobs.store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, RELEASED, SPACE, STARTS, JobStore
-from jobs.turns import Turns
+from jobs.store.connection_monitor import Contact
+from jobs.store.fair_queue import Turns
+from jobs.store.heartbeat import workers
+from jobs.store.job_store import DELETIONS, EXPIRY, INPUTS, LEASES, QUEUED, RELEASED, SPACE, STARTS, JobStore
+from jobs.store.scripts import EVEN_WHEN_FULL
 
 log = logging.getLogger(__name__)
 LOCK = SPACE + "janitor"
@@ -123,12 +123,12 @@ class Janitor:
         As many as there are fewer messages than jobs that wait for a worker: a message calls for whatever job is next
         of its network. One that a worker took counts as gone: a worker claims a job at once or is dead.
         """
-        short = {name: self._turns.waiting(name) - queue.waiting(self._redis, name) for name in NETWORKS}
+        short = {name: self._turns.waiting(name) - broker.waiting(self._redis, name) for name in NETWORKS}
         if max(short.values()) <= 0:
             return []
         grace = self._settings.requeue_grace_seconds if older_than_seconds is None else older_than_seconds
         old = self._store.due(QUEUED, older_than_seconds=grace, limit=10_000)
-        waiting = queue.waiting_ids(self._redis) if old else set()
+        waiting = broker.waiting_ids(self._redis) if old else set()
         lost: list[str] = []
         for job_id in (job_id for job_id in old if job_id not in waiting):
             if max(short.values()) <= 0:
@@ -172,7 +172,7 @@ class Janitor:
             self._redis.hset(SERVED, mapping=dict.fromkeys(served, now.timestamp()))
         for network in (name for name in NETWORKS if serving and name not in served):
             last = datetime.fromtimestamp(float(self._redis.hget(SERVED, network) or 0), now.tzinfo)
-            for job_id, where, message in queue.messages_for(self._redis, network):
+            for job_id, where, message in broker.messages_for(self._redis, network):
                 job = self._store.find(job_id)
                 if job is not None and job.status is Status.QUEUED:
                     if now - max(last, job.queued_at or job.created_at) < grace:
@@ -180,7 +180,7 @@ class Janitor:
                     log.warning("job %s: no worker has the network %s", job_id, network)
                     with contextlib.suppress(IllegalChange, RefineryError):
                         self._store.update(job_id, self._unserved)
-                queue.drop(self._redis, where, message)
+                broker.drop(self._redis, where, message)
 
     def _unserved(self, job: Job, now: datetime) -> Job:
         if job.status is not Status.QUEUED:
@@ -241,7 +241,7 @@ class Janitor:
 
     def _send(self, job: Job) -> None:
         try:
-            queue.send(self._app, job.id, job.parameters.priority, job.parameters.network)
+            broker.send(self._app, job.id, job.parameters.priority, job.parameters.network)
         except OperationalError:
             log.warning("the message of job %s could not be sent; it will be tried again", job.id)
 

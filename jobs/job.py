@@ -3,7 +3,7 @@
     queued → running → succeeded | failed | canceled → expired
        ↑________|  (worker lost, or job handed back)      failed → queued (retried by its owner)
 
-Every change is a method that returns a new Job or raises IllegalChange; jobs.store makes it atomic.
+Every change is a method that returns a new Job or raises IllegalChange; jobs.store.job_store makes it atomic.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class Job(Frozen):
     status: Status = Status.QUEUED
     owner: str | None = None  # the id of the API key that made it
     request_id: str | None = None  # of the request that made it, as in the api's log
-    traceparent: str | None = None  # of the same request, where it is traced: see jobs.tracing
+    traceparent: str | None = None  # of the same request, where it is traced: see jobs.telemetry.tracing
     parameters: Parameters
     input: InputInfo
     created_at: datetime
@@ -146,7 +146,7 @@ class Job(Frozen):
 
     @property
     def dead_letter(self) -> bool:
-        """It failed in a way that the operator should look at; see jobs.dead_letters."""
+        """It failed in a way that the operator should look at; see jobs.store.dead_letters."""
         return self.status is Status.FAILED and self.error is not None and self.error.code in DEAD_LETTERS
 
     @property

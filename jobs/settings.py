@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.parameters import NetworkChoice
-from jobs.webhook_secrets import secret_bytes
+from jobs.webhooks.signing import secret_bytes
 
 PREFIX = "REFINERY_"
 

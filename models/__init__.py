@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models.engine import Preview, Result, inpaint
     from models.errors import (
         Cancelled,
         CheckpointError,
@@ -18,9 +17,10 @@ if TYPE_CHECKING:
         NotEnoughMemory,
         PresetError,
     )
-    from models.network import Network, load_network
-    from models.planning import Plan, plan
-    from models.presets import PRESETS, Preset, resolve_preset
+    from models.inpainter import Preview, Result, inpaint
+    from models.networks.registry import Network, load_network
+    from models.planning.plan import Plan, plan
+    from models.planning.presets import PRESETS, Preset, resolve_preset
     from models.progress import Step
 
 _HOMES = {
@@ -34,10 +34,10 @@ _HOMES = {
         "NotEnoughMemory",
         "PresetError",
     ),
-    "engine": ("Preview", "Result", "inpaint"),
-    "network": ("Network", "load_network"),
-    "planning": ("Plan", "plan"),
-    "presets": ("PRESETS", "Preset", "resolve_preset"),
+    "inpainter": ("Preview", "Result", "inpaint"),
+    "networks.registry": ("Network", "load_network"),
+    "planning.plan": ("Plan", "plan"),
+    "planning.presets": ("PRESETS", "Preset", "resolve_preset"),
     "progress": ("Step",),
 }
 

@@ -27,15 +27,15 @@ from rich.progress import (
 )
 
 from images.errors import ImageError
-from images.mask import check_pair
+from images.hole import check_pair
 from images.read import mask_from_alpha, read_image, read_mask
 from images.write import check_side, encode
-from models import checkpoint, download
-from models.engine import Result, foresee, inpaint
 from models.errors import ModelsError
-from models.network import load_network
-from models.presets import PRESETS, Preset, resolve_preset
+from models.inpainter import Result, foresee, inpaint
+from models.networks.registry import load_network
+from models.planning.presets import PRESETS, Preset, resolve_preset
 from models.progress import Step
+from models.weights import checkpoint, download
 
 SUFFIXES = {
     ".png": "png",

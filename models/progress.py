@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models.planning import Plan
+from models.planning.plan import Plan
 
 
 @dataclass(frozen=True)

@@ -9,18 +9,19 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models import pyramid, surroundings, tiles
-from models.economy import Economy
-from models.network import Network
-from models.presets import Preset
-from models.steps import Goal, Recordings
-from models.tiles import Level
-from models.windows import Box
+from models import finishing, pyramid
+from models.memory.plan import Economy
+from models.networks.registry import Network
+from models.optimize.steps import Goal, Recordings
+from models.planning import tiles
+from models.planning.presets import Preset
+from models.planning.tiles import Level
+from models.planning.windows import Box
 
 # What is known within so many pixels of the hole has a say in how it is finished.
 NEAR = 64
 # Parts of a level begin and end at multiples of this, which are whole cells and whole pixels of the coarser level.
-ALIGNED = 2 * surroundings.CELL
+ALIGNED = 2 * finishing.CELL
 
 # Called once per forward pass: scale, tile, iteration (1-based), the loss where there is one, and whether this was the
 # tile's last pass.
@@ -62,7 +63,7 @@ def refine(
     image, mask = (pyramid.pad_to(x, finest.height, finest.width) for x in (image, mask))
     exponent = 1.0
     if how.preset.toned:
-        exponent = surroundings.tone_exponent(*pyramid.build(image, mask, len(levels))[0])
+        exponent = finishing.tone_exponent(*pyramid.build(image, mask, len(levels))[0])
     guide: Tensor | None = None
     recordings = recordings or Recordings()
     runs = []
@@ -103,9 +104,9 @@ def _finished(filled: Tensor, hole: Tensor, guide: Tensor | None, preset: Preset
     if preset.anchored and guide is not None:
         filled = _anchored(filled, hole, guide)
     if preset.restrained:
-        filled = surroundings.restrained(filled, hole)
+        filled = finishing.restrained(filled, hole)
     if preset.healed:
-        filled = surroundings.healed(filled, hole)
+        filled = finishing.healed(filled, hole)
     return filled
 
 

@@ -6,7 +6,7 @@ import warnings
 import torch
 from safetensors.torch import save_file
 
-from models.lama import Lama, LamaConfig
+from models.networks.lama.model import Lama, LamaConfig
 
 BIG = LamaConfig(64, 3, 18, 384)
 SMALL = LamaConfig(8, 3, 2, 48)

@@ -12,12 +12,12 @@ import torch
 from hypothesis import settings as hypothesis_settings
 
 from api.app import create_app
+from api.dependencies import Service
+from api.embedded.valkey import Valkey
 from api.server import listen, make_server, url_of
-from api.service import Service
-from api.valkey import Valkey
 from jobs.settings import Settings
 from tests import support
-from tests.s3 import Server
+from tests.servers.s3 import Server
 
 # Kernels for CUDA run line by line where there is none. Triton must know before anything loads it, which torch may.
 if not torch.cuda.is_available():

@@ -15,16 +15,16 @@ import time
 import httpx2
 import obstore
 
-from api.service import Service
-from api.valkey import Valkey
-from jobs import events, presence
+from api.dependencies import Service
+from api.embedded.valkey import Valkey
 from jobs.blobs import BlobMissing
-from jobs.deliveries import Deliveries
 from jobs.job import Status
 from jobs.settings import Settings
-from jobs.store import LEASES, QUEUED
+from jobs.store import events, heartbeat
+from jobs.store.deliveries import Deliveries
+from jobs.store.job_store import LEASES, QUEUED
 from tests import support
-from tests.receiver import Receiver
+from tests.servers.receiver import Receiver
 
 SECRET = "whsec_" + "c2VjcmV0" * 5
 SOON = {
@@ -149,7 +149,7 @@ class Fleet:
         """Until so many workers are ready or busy."""
         ready = ("READY", "BUSY")
         support.wait_until(
-            lambda: sum(p.state in ready for p in presence.workers(self.service.redis)) >= count,
+            lambda: sum(p.state in ready for p in heartbeat.workers(self.service.redis)) >= count,
             what=f"{count} workers",
         )
 

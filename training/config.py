@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
-from models.lama import LamaConfig
+from models.networks.lama.model import LamaConfig
 
 
 class ConfigError(ValueError):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from models.checkpoint import save_safetensors
+from models.weights.checkpoint import save_safetensors
 from training.config import Config
 from training.trainer import TrainingError, read_state
 

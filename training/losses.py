@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.perception import Backbone
+from bench.support.perception import Backbone
 
 
 def perceptual(backbone: Backbone, made: Tensor, truth: Tensor) -> Tensor:

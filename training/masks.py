@@ -1,11 +1,11 @@
-"""Training masks: the strokes of `bench.masks` and plain boxes, drawn once into a bank."""
+"""Training masks: the strokes of `bench.support.masks` and plain boxes, drawn once into a bank."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import masks
+from bench.support import masks
 
 KINDS = ("thick", "thick", "medium", "box")  # in turn: half wide strokes, a quarter medium ones, a quarter boxes
 BOX_SIDE = (30, 150)  # pixels of a 256x256 picture
@@ -26,7 +26,7 @@ def box(side: int, seed: int) -> NDArray[np.bool_]:
 
 
 def draw(kind: str, side: int, seed: int) -> NDArray[np.bool_]:
-    """A mask of a kind of `bench.masks`, or `box`."""
+    """A mask of a kind of `bench.support.masks`, or `box`."""
     return box(side, seed) if kind == "box" else masks.draw(kind, side, seed)
 
 

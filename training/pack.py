@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.checkpoint import save_safetensors
+from models.weights.checkpoint import save_safetensors
 
 SIDE = 256
 VALIDATION_CROPS = 24

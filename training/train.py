@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> Trainer:
 
 
 def _device(name: str) -> torch.device:
-    """As `models.network.pick_device`, whose module needs more than a training machine may have."""
+    """As `models.networks.registry.pick_device`, whose module needs more than a training machine may have."""
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(1, device=device)

@@ -16,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from bench.perception import Backbone
+from bench.support.perception import Backbone
 from models.errors import CheckpointError
-from models.lama import Lama, LamaConfig
+from models.networks.lama.model import Lama, LamaConfig
 from training import losses, validate
 from training.config import Config, ConfigError, check_resumable
 from training.data import Data

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from bench.perception import Backbone
-from models import migan
+from bench.support.perception import Backbone
+from models.networks import migan
 from training.data import Data
 
 Fill = Callable[[Tensor, Tensor], Tensor]
-BUILTIN = Path(migan.__file__).parent / "weights" / "migan-512-places2.safetensors"
+BUILTIN = Path(migan.__file__).parents[1] / "weights" / "migan-512-places2.safetensors"
 CROPS_A_ROW = 3
 
 

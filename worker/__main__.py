@@ -11,9 +11,9 @@ from types import FrameType
 import redis
 from pydantic import ValidationError
 
-from jobs.logs import log_process
 from jobs.settings import Settings, explained
-from jobs.tracing import TracingError, set_up_tracing
+from jobs.telemetry.logs import log_process
+from jobs.telemetry.tracing import TracingError, set_up_tracing
 
 DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
 (docs/settings.md): at least REFINERY_REDIS_URL and REFINERY_BLOBS_URL have to be those of the api."""
@@ -25,11 +25,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a worker, or a command; the exit code: 0 after a stop that was asked for, 1 for a failure, 2 for usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["dead-letters"]:
-        from worker import dead_letters
+        from worker.commands import dead_letters
 
         return dead_letters.main(arguments[1:])
     if arguments[:1] == ["status"]:
-        from worker import status
+        from worker.commands import status
 
         return status.main(arguments[1:])
     argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION, epilog=EPILOG).parse_args(arguments)
@@ -47,11 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _leave)  # until Celery puts its own handler in place
     import torch  # takes a second: after --help and settings are dealt with
 
-    from models import CheckpointError, NetworkError, heap
+    from models import CheckpointError, NetworkError
+    from models.memory import allocator
     from worker.metrics import AddressInUse
-    from worker.service import serve
+    from worker.process import serve
 
-    heap.single_arena()  # before there are threads: refinements run in one of them
+    allocator.single_arena()  # before there are threads: refinements run in one of them
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     log = logging.getLogger("worker")

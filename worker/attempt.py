@@ -16,7 +16,6 @@ from typing import TypeVar
 import redis
 
 from images.errors import ImageError
-from jobs import tracing
 from jobs.blobs import BlobMissing, Blobs
 from jobs.errors import (
     InternalError,
@@ -28,11 +27,12 @@ from jobs.errors import (
 )
 from jobs.janitor import Janitor
 from jobs.job import Job, LeaseLost, NetworkInfo, Status
-from jobs.logs import about, request_id
 from jobs.parameters import NetworkChoice
 from jobs.settings import Settings
-from jobs.store import Change, JobStore
-from jobs.turns import Turns
+from jobs.store.fair_queue import Turns
+from jobs.store.job_store import Change, JobStore
+from jobs.telemetry import tracing
+from jobs.telemetry.logs import about, request_id
 from models import (
     Cancelled,
     DeadlineExceeded,
@@ -41,17 +41,17 @@ from models import (
     inpaint,
     resolve_preset,
 )
-from models.device_errors import is_out_of_memory, is_poisoned
-from worker.company import Company
-from worker.emergency import Emergency
+from models.memory.device_errors import is_out_of_memory, is_poisoned
 from worker.leases import LeaseKeeper
 from worker.metrics import WorkerMetrics
 from worker.networks import Networks
 from worker.previews import previews
+from worker.safety.emergency import Emergency
+from worker.safety.isolation import Company
+from worker.safety.watchdog import Watchdog
 from worker.stages import decode, encode_result
+from worker.step_callback import HandBack, Watch
 from worker.timings import Timings
-from worker.watch import HandBack, Watch
-from worker.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import redis
 
 from jobs.settings import Settings
-from jobs.store import JobStore
+from jobs.store.job_store import JobStore
 
 log = logging.getLogger(__name__)
 

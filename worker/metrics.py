@@ -12,9 +12,9 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from jobs.job import Job, Status
-from jobs.metrics import SECONDS, make_registry, may_read
-from jobs.presence import Presence, WorkerState
 from jobs.settings import Settings
+from jobs.store.heartbeat import Presence, WorkerState
+from jobs.telemetry.metrics import SECONDS, make_registry, may_read
 
 STAGES = ("queued", "decode", "wait", "refine", "encode", "store", "total")
 DEVICE_STAGE = "refine"  # the one that has the device for itself

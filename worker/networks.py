@@ -12,13 +12,13 @@ import torch
 
 from jobs.errors import NetworkUnavailable
 from jobs.parameters import NETWORKS, NetworkChoice
-from jobs.presence import NetworkFacts
 from jobs.settings import Settings
+from jobs.store.heartbeat import NetworkFacts
 from models import CheckpointError, Network, NetworkError, load_network
-from models.download import weights_path
-from models.lama import Lama
-from models.migan import Migan
-from models.network import BUILTIN, device_of
+from models.networks.lama.model import Lama
+from models.networks.migan import Migan
+from models.networks.registry import BUILTIN, device_of
+from models.weights.download import weights_path
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from jobs.errors import ServiceUnavailable
 from jobs.job import Job
 from models import Preview
 from worker.stages import Decoded
-from worker.watch import Watch
+from worker.step_callback import Watch
 
 log = logging.getLogger(__name__)
 LONG_SIDE = 1600  # pixels, at most

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from jobs import tracing
 from jobs.job import Job
+from jobs.telemetry import tracing
 from worker.metrics import WorkerMetrics
 
 

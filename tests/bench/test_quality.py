@@ -5,8 +5,9 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import figures, masks, quality
-from bench.perception import kid
+from bench import quality
+from bench.support import figures, masks
+from bench.support.perception import kid
 from models import load_network
 
 

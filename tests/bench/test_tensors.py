@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from bench import tensors
-from models.lama import Lama, LamaConfig
+from models.networks.lama.model import Lama, LamaConfig
 
 
 def test_views_and_what_was_there_do_not_count_and_what_is_gone_counts_no_more():

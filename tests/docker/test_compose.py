@@ -18,9 +18,9 @@ import yaml
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from api.valkey import find_binary
-from jobs.overview import survey
-from jobs.presence import Presence, WorkerState, announce
+from api.embedded.valkey import find_binary
+from jobs.store.heartbeat import Presence, WorkerState, announce
+from jobs.telemetry.overview import survey
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -137,7 +137,7 @@ def test_uploads_are_not_kept_in_memory():
 
 def test_workers_have_more_time_than_they_take_to_stop():
     from jobs.settings import Settings
-    from worker.service import HAND_BACK_SECONDS
+    from worker.process import HAND_BACK_SECONDS
 
     for name in ("worker-gpu", "worker-cpu"):
         seconds = int(COMPOSE["services"][name]["stop_grace_period"].removesuffix("s"))

@@ -11,8 +11,8 @@ import yaml
 from cloudcoil.models.keda.v1alpha1 import ScaledObject
 
 from api.app import create_app
-from jobs.backlog import queue_seconds
 from jobs.settings import PREFIX, Settings
+from jobs.telemetry.backlog import queue_seconds
 from tests import support
 
 FOLDER = support.ROOT / "deploy" / "kubernetes"
@@ -123,7 +123,7 @@ def test_images_and_users_are_those_of_the_dockerfiles():
 
 
 def test_a_worker_has_more_time_than_it_takes_to_stop():
-    from worker.service import HAND_BACK_SECONDS
+    from worker.process import HAND_BACK_SECONDS
 
     pod = dict(PODS)["worker"]
     (grace,) = [v["value"] for v in pod["containers"][0]["env"] if v["name"] == "REFINERY_SHUTDOWN_GRACE_SECONDS"]
@@ -152,7 +152,7 @@ def test_the_scaler_keeps_workers_for_a_while():
 
 def test_the_scaler_asks_for_a_metric_that_there_is(service):
     (trigger,) = SCALED["spec"]["triggers"]
-    from jobs.metrics import ServiceCollector
+    from jobs.telemetry.metrics import ServiceCollector
 
     names = {metric.name for metric in ServiceCollector(service.redis, service.blobs).collect()}
     assert set(re.findall(r"refinery_\w+", trigger["metadata"]["query"])) <= names

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from api.metrics import ApiMetrics
-from jobs.overview import HAPPENINGS
-from jobs.presence import Presence, WorkerState
+from api.routes.metrics import ApiMetrics
+from jobs.store.heartbeat import Presence, WorkerState
+from jobs.telemetry.overview import HAPPENINGS
 from tests import support
 from tests.exposition import names
 from worker.metrics import STAGES, StateCollector, WorkerMetrics

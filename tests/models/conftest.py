@@ -7,7 +7,7 @@ import torch
 
 from tests import support
 from tests.checkpoints import SMALL, WRITERS, state_of
-from tests.mirror import Mirror, tiny_torchscript
+from tests.servers.mirror import Mirror, tiny_torchscript
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models import load_network, resolve_preset
-from models.economy import Economy
-from models.lama import Lama, LamaConfig
-from models.planning import plan
+from models.memory.plan import Economy
+from models.networks.lama.model import Lama, LamaConfig
+from models.planning.plan import plan
 from models.refine import refine
 
 MOST, MEAN = 2e-3, 1e-5

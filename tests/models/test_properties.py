@@ -12,11 +12,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import Cancelled, inpaint, pyramid, resolve_preset, tiles, windows
-from models.lama import Lama, LamaConfig
-from models.planning import plan
+from models import Cancelled, inpaint, pyramid, resolve_preset
+from models.networks.lama.model import Lama, LamaConfig
+from models.planning import tiles, windows
+from models.planning.plan import plan
+from models.planning.windows import Box
 from models.refine import feather
-from models.windows import Box
 
 sizes = st.integers(1, 90)
 

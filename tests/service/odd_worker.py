@@ -14,11 +14,11 @@ import time
 import torch
 
 import worker.attempt as attempt
-import worker.service as service
+import worker.process as service
 from jobs.blobs import Blobs
 from worker.__main__ import main
 from worker.networks import Networks
-from worker.watch import Watch
+from worker.step_callback import Watch
 
 stopped = []
 

@@ -2,9 +2,10 @@
 
 import pytest
 
-from jobs import presence, queue
+from jobs import broker
 from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import Parameters
+from jobs.store import heartbeat
 from tests import support
 
 WORKERS, THREADS = 2, 2
@@ -22,7 +23,7 @@ def submit(service):
         for name, data in files.items():
             service.blobs.put(job.id, name, data)
         service.store.create(job)
-        queue.send(service.queue, job.id, priority)
+        broker.send(service.queue, job.id, priority)
         return job.id
 
     return make
@@ -32,7 +33,7 @@ def submit(service):
 def workers(settings, service):
     running = [support.python("-m", "worker", **settings.model_dump()) for _ in range(WORKERS)]
     support.wait_until(
-        lambda: [p.state for p in presence.workers(service.redis)] == ["READY"] * WORKERS, what="ready workers"
+        lambda: [p.state for p in heartbeat.workers(service.redis)] == ["READY"] * WORKERS, what="ready workers"
     )
     yield
     for process in running:
@@ -57,4 +58,4 @@ def test_a_thousand_jobs_of_one_key_keep_nobody_waiting(service, submit, workers
     for job_id in many:
         service.store.update(job_id, lambda job, now: job.cancel(now, now) if job.status is Status.QUEUED else job)
     support.wait_until(lambda: find(low).status is Status.SUCCEEDED, what="the low one in the end")
-    support.wait_until(lambda: not queue.waiting(service.redis), what="messages without jobs being passed over")
+    support.wait_until(lambda: not broker.waiting(service.redis), what="messages without jobs being passed over")

@@ -11,12 +11,12 @@ import sys
 
 import pytest
 
-from api.valkey import find_binary
-from jobs import presence
-from jobs.connection import connect
+from api.embedded.valkey import find_binary
 from jobs.settings import Settings
+from jobs.store import heartbeat
+from jobs.store.connection import connect
 from tests import support
-from tests.s3 import Server
+from tests.servers.s3 import Server
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and iproute2"
@@ -89,7 +89,7 @@ def fleet(shared):
             ending.callback(running[machine].wait)
             ending.callback(running[machine].kill)
         support.wait_until(
-            lambda: [p.state for p in presence.workers(client)] == ["READY"] * 3,
+            lambda: [p.state for p in heartbeat.workers(client)] == ["READY"] * 3,
             seconds=120,
             what="three ready workers",
         )
@@ -107,12 +107,12 @@ def test_jobs_are_spread_and_a_cut_off_workers_job_is_taken_over(fleet, shared, 
             return answer.json()["id"]
 
         def worker_of(job_id):
-            return next((p.name for p in presence.workers(store) if job_id in p.jobs), None)
+            return next((p.name for p in heartbeat.workers(store) if job_id in p.jobs), None)
 
         # More jobs than two workers hold: the third has some as well.
         ids = [submit(**support.MANY_STEPS) for _ in range(6)]
         support.wait_until(
-            lambda: sorted(len(p.jobs) for p in presence.workers(store)) == [2, 2, 2], what="jobs on all three"
+            lambda: sorted(len(p.jobs) for p in heartbeat.workers(store)) == [2, 2, 2], what="jobs on all three"
         )
         for job_id in ids:
             api.post(f"/v1/jobs/{job_id}/cancel")
@@ -131,18 +131,18 @@ def test_jobs_are_spread_and_a_cut_off_workers_job_is_taken_over(fleet, shared, 
         assert (job["status"], job["attempts"]) == ("succeeded", 2)
         whole = api.get(job["links"]["result"])
         assert len(whole.content) == job["result"]["bytes"]
-        support.wait_until(lambda: len(presence.workers(store)) == 2, what="only two workers being known")
+        support.wait_until(lambda: len(heartbeat.workers(store)) == 2, what="only two workers being known")
 
         ip("link", "set", MARK + machine, "up")
         support.wait_until(
-            lambda: name in [p.name for p in presence.workers(store) if p.state == "READY"],
+            lambda: name in [p.name for p in heartbeat.workers(store) if p.state == "READY"],
             seconds=120,
             what="it is back",
         )
         assert fleet[machine].poll() is None
         ids = [submit(**support.MANY_STEPS) for _ in range(6)]
         support.wait_until(
-            lambda: sorted(len(p.jobs) for p in presence.workers(store)) == [2, 2, 2], seconds=120, what="work for all"
+            lambda: sorted(len(p.jobs) for p in heartbeat.workers(store)) == [2, 2, 2], seconds=120, what="work for all"
         )
         assert api.get(f"/v1/jobs/{job_id}").json() == job
     store.close()

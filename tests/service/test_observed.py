@@ -10,8 +10,8 @@ import pytest
 
 from tests import support
 from tests.exposition import families, value
-from tests.otlp import collecting
-from tests.receiver import Reply, receiving
+from tests.servers.otlp import collecting
+from tests.servers.receiver import Reply, receiving
 
 TOKEN = "a-token-for-prometheus"
 SECRET = "whsec_" + base64.b64encode(b"a secret of the operator's 32 byt").decode()

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from jobs import presence
-from jobs.dead_letters import DeadLetters
 from jobs.job import Status
+from jobs.store import heartbeat
+from jobs.store.dead_letters import DeadLetters
 from tests import support
 from tests.fleet import Fleet
 from worker.__main__ import main
-from worker.emergency import EXIT_CODE
+from worker.safety.emergency import EXIT_CODE
 
 POISONED = {"network": "builtin", **support.FAST}  # what an odd worker's network treats in its own way
 HEALTHY = {"network": "auto", **support.FAST}
@@ -40,7 +40,7 @@ def test_a_worker_that_cannot_go_on_hands_its_jobs_back_and_ends(fleet, way, rea
     if way == "hang":
         fleet.wait_for(beside, Status.RUNNING)
     assert worker.wait() == EXIT_CODE
-    (left,) = presence.workers(fleet.service.redis)
+    (left,) = heartbeat.workers(fleet.service.redis)
     assert left.state == "DEFUNCT"
     assert left.reason.startswith("the device failed" if way == "cuda" else reason)
     assert "CUDA" not in left.reason

@@ -66,7 +66,7 @@ def test_every_link_leads_somewhere():
 
 
 def test_the_webhook_receiver_is_the_one_that_is_run():
-    """tests/worker/test_worker_webhooks.py runs the one in docs/webhooks.md, under node."""
+    """tests/worker/test_webhook_dispatcher.py runs the one in docs/webhooks.md, under node."""
     (ours,) = blocks("js")
     assert f"```js\n{ours}```" in (ROOT / "docs/webhooks.md").read_text()
 

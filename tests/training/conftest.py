@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
-from bench.perception import VGG_BLOCKS
+from bench.support.perception import VGG_BLOCKS
 from tests import support
 from training import pack
 from training.config import Config

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import training
-from models.lama import Lama
+from models.networks.lama.model import Lama
 from training.config import Config, ConfigError, check_resumable, read
 from training.losses import Discriminator
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from models.checkpoint import save_safetensors
+from models.weights.checkpoint import save_safetensors
 from training import masks, pack, validate
 from training.data import Data
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from bench.perception import Backbone
-from models.lama import Lama
+from bench.support.perception import Backbone
+from models.networks.lama.model import Lama
 from training import losses, recording, trainer
 from training.config import Config, ConfigError
 from training.layout import channels_last, reflect_pad

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import models
-from bench.perception import Backbone
-from models.checkpoint import read_checkpoint, save_safetensors
-from models.lama import Lama
+from bench.support.perception import Backbone
+from models.networks.lama.model import Lama
+from models.weights.checkpoint import read_checkpoint, save_safetensors
 from tests import support
 from training import losses, train, validate
 from training.config import Config, ConfigError

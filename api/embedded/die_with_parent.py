@@ -1,0 +1,60 @@
+"""Runs a command that must not outlive the process that started it. Standard library only.
+
+`python -I -S die_with_parent.py PARENT_PID SIGNAL COMMAND...`, with a pipe from the parent as standard input.
+
+Linux: the kernel sends SIGNAL to the command when the parent is gone, however it ended; this process becomes
+the command. Elsewhere: this process stays, and ends the command when the pipe from the parent closes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+PR_SET_PDEATHSIG = 1
+LAST_WORDS_SECONDS = 5.0
+
+
+def main(arguments: list[str]) -> int:
+    """Become the command, or watch over it; the command's exit code."""
+    parent, death_signal, command = int(arguments[0]), int(arguments[1]), arguments[2:]
+    if os.environ.pop("TETHER_BY_PIPE", "") or not ask_kernel(death_signal):
+        return watch(command, death_signal)
+    if os.getppid() != parent:
+        return 1  # it died before the kernel was asked
+    return os.execv(command[0], command)
+
+
+def ask_kernel(death_signal: int) -> bool:
+    """Ask for `death_signal` when the parent dies; False where the kernel does not do that."""
+    if not sys.platform.startswith("linux"):
+        return False
+    import ctypes
+
+    return bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, death_signal, 0, 0, 0) == 0)
+
+
+def watch(command: list[str], death_signal: int) -> int:
+    """Run the command until it ends or standard input closes."""
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+    signal.signal(signal.SIGTERM, lambda *_: child.send_signal(signal.SIGTERM))
+
+    def end_with_parent() -> None:
+        while os.read(0, 4096):
+            pass
+        child.send_signal(death_signal)
+        try:
+            child.wait(LAST_WORDS_SECONDS)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    code = child.wait()
+    return 128 - code if code < 0 else code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

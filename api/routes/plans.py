@@ -1,0 +1,118 @@
+"""`POST /v1/plans`: what a job would take. The same body as a submission, the same checks, and nothing is kept."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from api.dependencies import Service, service_of
+from api.limits import permitted
+from api.problems import problems
+from api.routes.networks import SERVING
+from api.submission.form_schema import REQUEST_BODY
+from api.submission.receive import Upload, fetch_all, receive
+from api.submission.uploads import check_wishes, inspect
+from jobs.errors import NetworkUnavailable
+from jobs.job import InputInfo
+from jobs.store.heartbeat import NetworkFacts, Presence, workers
+from jobs.store.job_store import QUEUED
+from models.planning.plan import plan, shrunk_mask
+from models.planning.presets import resolve_preset
+
+router = APIRouter(prefix="/v1", tags=["plans"])
+FALLBACK = NetworkFacts(
+    name="migan-512-places2",
+    parameter=["auto", "builtin"],
+    loaded=False,
+    stride=128,
+    native_size=512,
+    bytes_per_refined_pixel=5600,
+    bytes_per_forward_pixel=2000,
+)
+
+
+class PlannedScale(BaseModel):
+    """One scale of a window."""
+
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
+    tiles: int = Field(description="Parts that are worked on one after the other; 0 where nothing is to be filled.")
+    pixels: int = Field(description="Pixels of all tiles.")
+
+
+class PlannedWindow(BaseModel):
+    """A part of the image that is worked on by itself."""
+
+    top: int = Field(description="First row.")
+    left: int = Field(description="First column.")
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
+    scales: list[PlannedScale] = Field(description="Coarsest first.")
+
+
+class PlanView(BaseModel):
+    """What a job would take."""
+
+    input: InputInfo = Field(description="What was sent.")
+    network: str = Field(description="The network it is planned for.")
+    width: int = Field(description="Of the result, in pixels.")
+    height: int = Field(description="Of the result, in pixels.")
+    windows: list[PlannedWindow] = Field(description="Where there is work, top left first.")
+    work_pixels: int = Field(description="Pixels times passes, a backward pass as another: time is proportional to it.")
+    largest_refined_pixels: int = Field(description="Pixels of the largest tile that is refined.")
+    estimated_seconds: float | None = Field(
+        description="Of refinement, by the last jobs of the worker; null when none has been measured there yet."
+    )
+    estimated_peak_bytes: int = Field(
+        description="Of refinement, above the network's own; a worker with less memory takes smaller tiles. "
+        "A worker on a processor takes up to half a GiB more, freed memory that it keeps."
+    )
+    queue_length: int = Field(description="Jobs that wait at present.")
+
+
+@router.post(
+    "/plans",
+    response_model=PlanView,
+    summary="Ask what a job would take",
+    openapi_extra={"requestBody": REQUEST_BODY},
+    responses={200: {"description": "The plan."}, **problems(400, 408, 413, 415, 422)},
+)
+async def make(request: Request) -> PlanView:
+    """Takes the body of a submission, answers with sizes, windows, time and memory, and stores nothing."""
+    service = service_of(request)
+    async with receive(request) as upload:
+        upload.parameters = permitted(upload.parameters, getattr(request.state, "limits", None))
+        check_wishes(upload.parameters, service.settings)
+        facts = facts_for(upload.parameters.network, await service.call(workers, service.redis))
+        await fetch_all(service, upload)
+        return await service.validate(_plan, service, upload, facts)
+
+
+def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
+    """The network that `network` leads to on a live worker; one that has measured it, where there is one.
+
+    Without any worker, the built-in network's numbers stand for `auto` and `builtin`. Raises NetworkUnavailable.
+    """
+    serving = [worker for worker in present if worker.state in SERVING]
+    found = [facts for worker in serving for facts in worker.networks if parameter in facts.parameter]
+    if found:
+        return min(found, key=lambda facts: (facts.seconds_per_work_pixel is None, not facts.loaded))
+    if not serving and parameter in FALLBACK.parameter:
+        return FALLBACK
+    raise NetworkUnavailable(f"No worker has the network {parameter!r} at present: ask for `auto`.")
+
+
+def _plan(service: Service, upload: Upload, facts: NetworkFacts) -> PlanView:
+    info, mask = inspect(upload, service.settings)
+    preset = resolve_preset(upload.parameters.preset, upload.parameters.overrides())
+    worked_on = shrunk_mask(mask, preset.px_budget)
+    planned = plan(worked_on, preset, stride=facts.stride, native_size=facts.native_size)
+    speed = facts.seconds_per_work_pixel
+    return PlanView(
+        input=info,
+        network=facts.name,
+        estimated_seconds=None if speed is None else round(speed * planned.work, 3),
+        estimated_peak_bytes=planned.peak_bytes(facts.bytes_per_forward_pixel, facts.bytes_per_refined_pixel),
+        queue_length=service.store.count(QUEUED),
+        **planned.report(),
+    )

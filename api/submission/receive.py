@@ -1,0 +1,259 @@
+"""The body of a submission: a multipart form with files, or a JSON object with URLs of them.
+
+Files lie in unnamed temporary files, which are gone when the request is answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import ExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+from fastapi import Request
+from starlette.datastructures import FormData, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from api.dependencies import Service, service_of
+from jobs.errors import (
+    FetchFailed,
+    FieldError,
+    InvalidParameters,
+    MalformedRequest,
+    MissingImage,
+    UnsupportedMediaType,
+    UploadTooLarge,
+    UrlNotAllowed,
+)
+from jobs.http.guarded_fetch import fetch
+from jobs.parameters import Parameters
+from jobs.settings import Settings
+
+FILES = ("image", "mask")
+MAX_FIELD_BYTES = 32 * 1024  # metadata is the longest
+IN_MEMORY_BYTES = 1024 * 1024
+HASH_BYTES = 1024 * 1024
+PIECE_BYTES = 512 * 1024
+
+
+@dataclass
+class Upload:
+    """What was sent, or is still behind `urls`, by name. The files are temporary and seekable."""
+
+    parameters: Parameters
+    files: dict[str, BinaryIO] = field(default_factory=dict)
+    urls: dict[str, str] = field(default_factory=dict)
+    image_name: str | None = None
+    closing: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def image(self) -> BinaryIO:
+        """The photo; there is one once what is behind URLs has been fetched."""
+        return self.files["image"]
+
+    @property
+    def mask(self) -> BinaryIO | None:
+        """The mask, if there is one."""
+        return self.files.get("mask")
+
+    def fingerprint(self) -> str:
+        """What tells this submission from others: a hash of image, mask and parameters, in hexadecimal.
+
+        A URL stands for itself: what is behind it may be gone when the same request comes again.
+        """
+        whole = hashlib.sha256(self.parameters.model_dump_json().encode())
+        for name in FILES:
+            if name in self.urls:
+                whole.update(f"\n{name} {self.urls[name]}".encode())
+            elif name in self.files:
+                whole.update(f"\n{name} ".encode() + _digest(self.files[name]))
+        return whole.hexdigest()
+
+
+@asynccontextmanager
+async def receive(request: Request) -> AsyncIterator[Upload]:
+    """The submission in a request; its temporary files are gone after the block.
+
+    Raises UnsupportedMediaType, MalformedRequest, InvalidParameters, MissingImage, UploadTooLarge.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == "multipart/form-data":
+        async with _form(request) as form:
+            yield _from_form(form)
+    elif media_type == "application/json":
+        service = service_of(request)
+        body = await _body(request, service.settings.max_json_bytes)
+        upload = await service.validate(_from_json, body)
+        del body
+        with upload.closing:
+            yield upload
+    else:
+        raise UnsupportedMediaType(
+            f"The body is {media_type or 'of no declared type'}: send multipart/form-data with a file `image` and a "
+            "file `mask`, or application/json with `image_url` and `mask_url`."
+        )
+
+
+async def fetch_all(service: Service, upload: Upload) -> None:
+    """Fetch what is behind the URLs of a submission. Raises UrlNotAllowed, FetchFailed, UploadTooLarge."""
+    left = service.settings.max_upload_bytes
+    for name, url in upload.urls.items():
+        file = upload.closing.enter_context(
+            tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - closed with the submission
+        )
+        upload.files[name] = cast(BinaryIO, file)
+        try:
+            await service.fetch(_fetch, url, service.settings, left, upload.files[name])
+        except (FetchFailed, UrlNotAllowed, UploadTooLarge) as error:
+            raise type(error)(f"{name}_url: {error}") from error
+        left -= file.tell()
+
+
+def file_name(sent: str | None) -> str | None:
+    """The name a file was sent under, without folders and control characters, at most 100 characters."""
+    last = re.split(r"[/\\]", sent or "")[-1]
+    return "".join(c for c in last if c.isprintable())[:100].strip() or None
+
+
+# ---- forms
+
+
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    limit = len(Parameters.model_fields) * 2
+    async with aclosing(_in_pieces(request.stream())) as stream:
+        parser = _Parser(request.headers, stream, max_files=4, max_fields=limit, max_part_size=MAX_FIELD_BYTES)
+        try:
+            form = await parser.parse()
+        except MultiPartException as error:
+            raise MalformedRequest(f"The form cannot be read: {error.message}") from error
+    try:
+        if not parser.ended:
+            raise MalformedRequest("The form ends before its last boundary: a part of it is missing. Send it again.")
+        yield form
+    finally:
+        await form.close()
+
+
+async def _in_pieces(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
+    """The same bytes in fewer pieces: each is written by a thread, and going there and back costs more than writing."""
+    gathered: list[bytes] = []
+    size = 0
+    async for part in stream:
+        gathered.append(part)
+        size += len(part)
+        if size >= PIECE_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    yield b"".join(gathered)
+
+
+class _Parser(MultiPartParser):
+    """Starlette's, which takes a form that was cut off for a shorter one, as long as the cut is in its last part."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        self.ended = True
+
+
+def _from_form(form: FormData) -> Upload:
+    files: dict[str, UploadFile] = {}
+    fields: dict[str, str] = {}
+    wrong: list[FieldError] = []
+    for name, value in form.multi_items():
+        if name in files or name in fields:
+            wrong.append(FieldError(field=name[:64], message="is there more than once"))
+        elif isinstance(value, str) and name in FILES:
+            wrong.append(FieldError(field=name, message="should be a file (with curl: -F image=@photo.jpg)"))
+        elif isinstance(value, str):
+            fields[name] = value
+        elif name in FILES:
+            files[name] = value
+        else:
+            wrong.append(FieldError(field=name[:64], message="is no file of this form (image and mask are)"))
+    if wrong:
+        raise InvalidParameters("; ".join(f"{e.field} {e.message}" for e in wrong) + ".", errors=wrong)
+    parameters = Parameters.from_fields(fields)
+    if "image" not in files:
+        raise MissingImage("The form has no file `image`: send the photo as one (with curl: -F image=@photo.jpg).")
+    sent: dict[str, BinaryIO] = {name: file.file for name, file in files.items()}
+    return Upload(parameters, sent, image_name=file_name(files["image"].filename))
+
+
+# ---- JSON
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    pieces, size = [], 0
+    async for piece in request.stream():
+        size += len(piece)
+        if size > max_bytes:
+            raise UploadTooLarge(
+                f"A JSON body may have at most {max_bytes:,} bytes, data URLs and all. Send larger images as "
+                "multipart/form-data, or as https URLs."
+            )
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _from_json(body: bytes) -> Upload:
+    try:
+        members = json.loads(body, object_pairs_hook=_object, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise MalformedRequest("The body is not valid JSON in UTF-8, or a member of it is there twice.") from None
+    if not isinstance(members, dict):
+        raise MalformedRequest("The body is not a JSON object with `image_url` and `mask_url`.")
+    wrong: list[FieldError] = []
+    urls: dict[str, str] = {}
+    for name in FILES:
+        url = members.pop(f"{name}_url", None)
+        if isinstance(url, str) and url:
+            urls[name] = url
+        elif url is not None:
+            wrong.append(FieldError(field=f"{name}_url", message="should be a URL"))
+    if wrong:
+        raise InvalidParameters("; ".join(f"{e.field} {e.message}" for e in wrong) + ".", errors=wrong)
+    parameters = Parameters.from_json(members)
+    if "image" not in urls:
+        raise MissingImage("The object has no `image_url`: give the photo as an https or data URL.")
+    return Upload(parameters, urls=urls, image_name=_name_in(urls["image"]))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a member is there twice")
+    # Half a surrogate pair is valid JSON, but no text.
+    "".join(made).encode()
+    return made
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _name_in(url: str) -> str | None:
+    """The last part of a URL's path; None for a data URL."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return None
+    return None if parts.scheme.lower() == "data" else file_name(unquote(parts.path))
+
+
+def _fetch(url: str, settings: Settings, max_bytes: int, into: BinaryIO) -> None:
+    fetch(url, settings=settings, max_bytes=max_bytes, into=into)
+
+
+def _digest(file: BinaryIO) -> bytes:
+    file.seek(0)
+    digest = hashlib.sha256()
+    while piece := file.read(HASH_BYTES):
+        digest.update(piece)
+    return digest.digest()

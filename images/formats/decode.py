@@ -1,0 +1,218 @@
+"""From file to pixels, a band of rows at a time, in whatever way the file's pixels want.
+
+Pillow decodes JPEG, WebP and most of TIFF. TIFF of 16 bits goes through imagecodecs (libtiff), as Pillow
+would cut its colour to 8 bits without a word; so does all PNG (libpng), for that reason and because Pillow
+takes a file whose last rows are missing for a whole one.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms
+
+from images.errors import ImageError
+from images.formats import jpeg, png, tiff, webp
+from images.formats.source import Facts, Source, damaged, opened, sniff
+
+# Pillow would warn above 89 and refuse above 179 megapixels, by a global of its own. Ours is the limit that
+# callers pass, checked on the header before Pillow sees the file. Set once, here, so that no thread ever
+# sees it change.
+Image.MAX_IMAGE_PIXELS = None
+
+Array: TypeAlias = "NDArray[np.uint8 | np.uint16]"
+_Convert: TypeAlias = Callable[[Image.Image], Array]
+_SURVEYS: dict[str, Callable[[BinaryIO, str], Facts]] = {
+    "png": png.survey,
+    "jpeg": jpeg.survey,
+    "webp": webp.survey,
+    "tiff": tiff.survey,
+}
+_BAND_PIXELS = 1 << 20
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A decoded picture as the file has it.
+
+    bands yields arrays of rows x width x channels, top to bottom; channels: 1 grey, 2 grey and alpha, 3 RGB,
+    4 RGB and alpha; dtype uint8 or uint16. whole: all of it, where the codec gave it at once. orientation is
+    what is still to be applied.
+    """
+
+    width: int
+    height: int
+    channels: int
+    dtype: np.dtype[Any]
+    orientation: int
+    icc: bytes | None
+    bands: Iterator[Array]
+    whole: Array | None = None
+
+    @property
+    def grey(self) -> bool:
+        """Whether there is one channel of colour."""
+        return self.channels < 3
+
+
+def survey(source: Source, name: str) -> Facts:
+    """What `source` is, from its structure alone. Raises NotAnImage, UnsupportedFormat, BrokenImage."""
+    with opened(source) as file:
+        return _SURVEYS[sniff(file, name)](file, name)
+
+
+@contextmanager
+def decoded(source: Source, facts: Facts, name: str) -> Iterator[Stored]:
+    """The pixels of `source`, whose survey gave `facts`. Raises BrokenImage, also while bands are read."""
+    with opened(source) as file, _guarded(facts, name):
+        by_imagecodecs = facts.deep or facts.format == "png"
+        yield _by_imagecodecs(file, facts) if by_imagecodecs else _by_pillow(file, facts)
+
+
+@contextmanager
+def _guarded(facts: Facts, name: str) -> Iterator[None]:
+    """Whatever a codec raises over damaged data becomes BrokenImage.
+
+    So does MemoryError: with the size known to be within the limit, a codec raises it over a corrupt tag.
+    """
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise damaged(name, facts.format, "decoding it would take more memory than there is") from error
+    except Exception as error:
+        raise damaged(name, facts.format, "its pixels cannot be decoded") from error
+
+
+def _by_imagecodecs(file: BinaryIO, facts: Facts) -> Stored:
+    if facts.format == "png":
+        pixels = png.decode(file)
+        pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+        grey = pixels.shape[2] < 3
+    else:
+        pixels, grey = tiff.decode_deep(file, facts)
+    channels = (1 if grey else 3) + facts.has_alpha
+    if 8 * pixels.itemsize != facts.bits or pixels.shape != (facts.height, facts.width, channels):
+        raise ValueError("the pixels are not what the header says")
+    icc = _fitting(facts.icc, grey)
+    size, bands = (facts.width, facts.height), _slices(pixels)
+    return Stored(*size, channels, pixels.dtype, facts.orientation, icc, bands, whole=pixels)
+
+
+def _slices(pixels: Array) -> Iterator[Array]:
+    rows = max(1, _BAND_PIXELS // pixels.shape[1])
+    return (pixels[y : y + rows] for y in range(0, len(pixels), rows))
+
+
+def _by_pillow(file: BinaryIO, facts: Facts) -> Stored:
+    if facts.format == "jpeg":
+        jpeg.check(file)
+    image: Image.Image = Image.open(file, formats=[facts.format.upper()])
+    image.info.pop("xmp", None)  # Pillow would turn a TIFF by what that says
+    image.load()
+    orientation, size = facts.orientation, (facts.width, facts.height)
+    if facts.format == "tiff":  # which Pillow turns itself
+        size = size if orientation < 5 else size[::-1]
+        orientation = 1
+    if image.size != size:
+        raise ValueError("the picture has not the size its header says")
+    channels, convert = _conversion(image, facts)
+    grey = channels < 3
+    icc = None if image.mode in ("CMYK", "LAB") else _fitting(facts.icc, grey)
+    dtype = np.dtype(np.uint16 if facts.bits == 16 else np.uint8)
+
+    def bands() -> Iterator[Array]:
+        width, height = image.size
+        rows = max(1, _BAND_PIXELS // width)
+        for y in range(0, height, rows):
+            band = convert(image.crop((0, y, width, min(y + rows, height))))
+            yield band[..., np.newaxis] if band.ndim == 2 else band
+
+    return Stored(*image.size, channels, dtype, orientation, icc, bands())
+
+
+def _conversion(image: Image.Image, facts: Facts) -> tuple[int, _Convert]:
+    """(channels, function from a band of `image` to its array)."""
+    mode = image.mode
+    if mode in ("I", "F") or mode.startswith("I;16"):
+        return 1, _wide(image, facts)
+    if mode in ("CMYK", "LAB") and (colours := _managed(image, facts.icc)):
+        return 3, colours
+    # By the header: Pillow gives some WebP files without alpha an opaque one.
+    if mode in ("1", "L", "LA", "La"):
+        target = "LA" if facts.has_alpha else "L"
+    else:
+        target = "RGBA" if facts.has_alpha else "RGB"
+    return len(target), lambda band: np.asarray(band if band.mode == target else band.convert(target))
+
+
+def _wide(image: Image.Image, facts: Facts) -> _Convert:
+    """Grey of more than 8 bits to uint16.
+
+    Integers of up to 16 bits are spread in proportion (12-bit white becomes 65535); wider ones are taken as
+    16-bit values if all of them are, else their upper 16 bits are kept; negative ones become 0. Floats are
+    taken as 0..1, the convention of photo tools; if the brightest lies above 1, as 0..255 or 0..65535, or
+    else as 0..brightest. NaN becomes 0.
+    """
+    if image.mode == "F":
+        top = max((float(np.nanmax(band, initial=0.0)) for band in _raw(image)), default=0.0)
+        white = next((white for white in (1.0, 255.0, 65535.0) if top <= white), top)
+
+        def floats(band: Image.Image) -> Array:
+            values = np.nan_to_num(np.asarray(band, dtype=np.float64), posinf=white, neginf=0.0)
+            return np.rint(np.clip(values / white, 0.0, 1.0) * 65535.0).astype(np.uint16)
+
+        return floats
+    if image.mode == "I":
+        shift = 16 if max(int(band.max()) for band in _raw(image)) > 65535 else 0
+        return lambda band: (np.maximum(np.asarray(band), 0) >> shift).astype(np.uint16)
+    white_level = (1 << min(facts.depth, 16)) - 1
+    return lambda band: (np.asarray(band).astype(np.uint32) * 65535 // white_level).astype(np.uint16)
+
+
+def _raw(image: Image.Image) -> Iterator[NDArray[Any]]:
+    rows = max(1, _BAND_PIXELS // image.width)
+    for y in range(0, image.height, rows):
+        yield np.asarray(image.crop((0, y, image.width, min(y + rows, image.height))))
+
+
+def _managed(image: Image.Image, icc: bytes | None) -> _Convert | None:
+    """Conversion to sRGB by littlecms and the file's own profile (Lab needs none); None where that fails."""
+    space = {"CMYK": b"CMYK", "LAB": b"Lab "}[image.mode]
+    try:
+        if icc and icc[16:20] == space:
+            origin = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        elif image.mode == "LAB":
+            origin = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB"))
+        else:
+            return None
+        transform = ImageCms.buildTransform(
+            origin,
+            ImageCms.createProfile("sRGB"),
+            image.mode,
+            "RGB",
+            ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return None
+
+    def convert(band: Image.Image) -> Array:
+        out = ImageCms.applyTransform(band, transform)
+        return np.asarray(out)
+
+    return convert
+
+
+def _fitting(icc: bytes | None, grey: bool) -> bytes | None:
+    """`icc` if it is a profile and describes the pixels as they are now: a CMYK one does so no more."""
+    if icc is None or len(icc) < 128 or icc[36:40] != b"acsp":
+        return None
+    return icc if icc[16:20] in ((b"GRAY", b"RGB ") if grey else (b"RGB ",)) else None

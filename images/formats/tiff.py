@@ -1,0 +1,213 @@
+"""TIFF: what the first directory says, whether its strips are in the file, and writing one.
+
+Written here rather than by Pillow, which has no 16-bit colour; its directory class does the bookkeeping.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import Any, BinaryIO
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from images.formats import exif
+from images.formats.source import Facts, damaged, size_of, truncated, variant
+
+_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
+_STRIPS, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR, _COLOURS = 273, 277, 278, 279, 284, 317, 320
+_TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT, _ICC, _DNG = 324, 325, 338, 339, 34675, 50706
+_WANTED = {
+    *(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, exif.ORIENTATION, _STRIPS, _SAMPLES),
+    *(_STRIP_BYTES, _PLANAR, _COLOURS, _TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT, _ICC, _DNG),
+}
+_KINDS = {
+    1: "u1",
+    2: "u1",
+    3: "u2",
+    4: "u4",
+    6: "i1",
+    7: "u1",
+    8: "i2",
+    9: "i4",
+    13: "u4",
+    16: "u8",
+    18: "u8",
+}
+_GREY, _RGB = (0, 1), 2
+_STRIP_TARGET_BYTES = 1 << 20
+_Tags = dict[int, "NDArray[Any]"]
+
+
+def survey(file: BinaryIO, name: str) -> Facts:
+    """Facts of the first picture of the TIFF `file`. Raises BrokenImage, UnsupportedFormat."""
+    size = size_of(file)
+    tags = _directory(file, size, name)
+
+    def one(tag: int, default: int) -> int:
+        values = tags.get(tag)
+        return default if values is None or not len(values) else int(values[0])
+
+    if _DNG in tags or one(_SUBFILE, 0) & 1:
+        # Its first directory is a small preview: reading that would be silently wrong.
+        raise variant(name, "a camera raw file or a TIFF that begins with a preview")
+    width, height = one(_WIDTH, 0), one(_HEIGHT, 0)
+    if width < 1 or height < 1:
+        raise damaged(name, "tiff", "its header gives no size")
+    _check_data(tags, size, name)
+
+    depths = {int(bits) for bits in tags.get(_BITS, np.array([1]))}
+    depth, samples, photometric = max(depths), one(_SAMPLES, 1), one(_PHOTOMETRIC, 0)
+    plain = {int(kind) for kind in tags.get(_SAMPLE_FORMAT, np.array([1]))} == {1}
+    colours = 3 if photometric == _RGB else 1
+    orientation = one(exif.ORIENTATION, 1)
+    orientation = orientation if 1 <= orientation <= 8 else 1
+    if depths == {16} and plain and photometric in (*_GREY, _RGB) and colours <= samples <= colours + 4:
+        deep, bits = True, 16
+        has_alpha = samples > colours and one(_EXTRA, 2) in (1, 2, 999)
+    else:
+        deep = False
+        mode = _pillow_mode(file, name)
+        has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa")
+        bits = 16 if mode in ("I", "F") or mode.startswith("I;16") else 8
+    icc = tags[_ICC].tobytes() if _ICC in tags else None
+    return Facts("tiff", width, height, orientation, has_alpha, depth, bits, deep, icc, exif.from_tiff(file))
+
+
+def decode_deep(file: BinaryIO, facts: Facts) -> tuple[NDArray[np.uint16], bool]:
+    """(HxWxC uint16 as stored, grey) of a TIFF file whose facts say `deep`.
+
+    C is 1 to 4, alpha last and not premultiplied.
+    """
+    tags = _directory(file, size_of(file), "image")
+    photometric = int(tags[_PHOTOMETRIC][0]) if _PHOTOMETRIC in tags else 0
+    grey = photometric in _GREY
+    file.seek(0)
+    data = file.getvalue() if isinstance(file, io.BytesIO) else file.read()
+    pixels: NDArray[np.uint16] = imagecodecs.tiff_decode(data)
+    if pixels.ndim == 2:
+        pixels = pixels[..., np.newaxis]
+    elif _PLANAR in tags and int(tags[_PLANAR][0]) == 2:  # one plane after another
+        pixels = np.moveaxis(pixels, 0, -1)
+    colours = 1 if grey else 3
+    pixels = pixels[..., : colours + facts.has_alpha]
+    if photometric == 0:  # 0 is white
+        pixels[..., 0] ^= 0xFFFF
+    if facts.has_alpha and _EXTRA in tags and int(tags[_EXTRA][0]) == 1:
+        _divide_by_alpha(pixels)
+    return pixels, grey
+
+
+def encode(pixels: NDArray[Any], icc: bytes | None, block: bytes | None) -> bytes:
+    """A TIFF file (deflate, horizontal differences) of `pixels`, uint8 or uint16 HxWxC.
+
+    C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. The descriptive tags of the EXIF block go along.
+    """
+    height, width, channels = pixels.shape
+    rows = max(1, min(height, _STRIP_TARGET_BYTES // (width * channels * pixels.itemsize)))
+    strips = [_strip(pixels[y : y + rows]) for y in range(0, height, rows)]
+    lengths = [len(strip) for strip in strips]
+    offsets = [0]
+    for length in lengths[:-1]:
+        offsets.append(offsets[-1] + length)
+
+    def described(extra: dict[int, Any]) -> bytes:
+        directory = ImageFileDirectory_v2()
+        for tag, value in extra.items():
+            directory[tag] = value
+        directory[_WIDTH], directory[_HEIGHT] = width, height
+        directory[_BITS] = (8 * pixels.itemsize,) * channels
+        directory[_COMPRESSION], directory[_PREDICTOR] = 8, 2
+        directory[_PHOTOMETRIC] = 1 if channels < 3 else _RGB
+        directory[_SAMPLES], directory[_PLANAR], directory[_ROWS] = channels, 1, rows
+        directory[_STRIPS], directory[_STRIP_BYTES] = tuple(offsets), tuple(lengths)
+        if channels in (2, 4):
+            directory[_EXTRA] = (2,)
+        if icc:
+            directory[_ICC] = icc
+        out = io.BytesIO()
+        directory.save(out)
+        return out.getvalue()
+
+    try:
+        head = described(exif.tiff_tags(block) if block else {})
+    except Exception:  # a tag that Pillow read but cannot write; the picture matters more
+        head = described({})
+    return b"".join((head, *strips))
+
+
+def _strip(rows: NDArray[Any]) -> bytes:
+    little = rows.astype(rows.dtype.newbyteorder("<"))
+    little[:, 1:] -= rows[:, :-1]  # wraps around, as the format wants it
+    return bytes(imagecodecs.deflate_encode(little.tobytes(), 4))
+
+
+def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
+    """The wanted tags of the first directory, each an array of integers."""
+    file.seek(0)
+    head = file.read(16)
+    order = "<" if head[:2] == b"II" else ">"
+    big = head[2:4] in (b"+\0", b"\0+")
+    link, entry, offset = ("Q", 20, "Q") if big else ("I", 12, "I")
+    try:
+        (start,) = struct.unpack_from(order + link, head, 8 if big else 4)
+        file.seek(start if start < size else size)
+        (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+        raw = file.read(entry * min(count, 0xFFFF))
+        after = file.read(struct.calcsize(order + link))  # where the next directory is
+    except struct.error:
+        raise truncated(name, "tiff") from None
+    if len(raw) < entry * count or len(after) < struct.calcsize(order + link):
+        raise truncated(name, "tiff")
+    tags: _Tags = {}
+    for at in range(0, len(raw), entry):
+        tag, kind, length = struct.unpack_from(order + "HH" + offset, raw, at)
+        if tag not in _WANTED or kind not in _KINDS or not length:
+            continue
+        dtype = np.dtype(_KINDS[kind]).newbyteorder(order)  # type: ignore[arg-type]
+        inline = raw[at + entry - struct.calcsize(order + offset) : at + entry]
+        total = length * dtype.itemsize
+        if total > len(inline):
+            (where,) = struct.unpack(order + offset, inline)
+            if where + total > size:
+                raise truncated(name, "tiff")
+            file.seek(where)
+            inline = file.read(total)
+        tags[tag] = np.frombuffer(inline[:total], dtype)
+    return tags
+
+
+def _check_data(tags: _Tags, size: int, name: str) -> None:
+    """Refuse a file that ends before the last of its strips or tiles does."""
+    for where, how_long in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
+        if where in tags and len(tags[where]):
+            offsets = tags[where].astype(np.float64)  # no integer holds the sums a hostile file may ask for
+            lengths = tags.get(how_long, np.zeros(1)).astype(np.float64)
+            if len(lengths) != len(offsets):
+                lengths = np.zeros(1)  # sloppy writers leave them away; decoding will tell
+            if (offsets + lengths > size).any() or (offsets >= size).any():
+                raise truncated(name, "tiff")
+            return
+    raise damaged(name, "tiff", "there is no picture in it")
+
+
+def _pillow_mode(file: BinaryIO, name: str) -> str:
+    """The mode Pillow will read this file in, without reading it."""
+    try:
+        file.seek(0)
+        return Image.open(file, formats=["TIFF"]).mode
+    except Exception as error:
+        raise variant(name, "a kind of TIFF") from error
+
+
+def _divide_by_alpha(pixels: NDArray[np.uint16]) -> None:
+    """Undo premultiplication in place, some rows at a time."""
+    for y in range(0, len(pixels), 64):
+        rows = pixels[y : y + 64]
+        alpha = np.maximum(rows[..., -1:].astype(np.uint32), 1)
+        colour = (rows[..., :-1].astype(np.uint32) * 65535 + alpha // 2) // alpha
+        rows[..., :-1] = np.minimum(colour, 65535)

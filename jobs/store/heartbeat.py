@@ -1,0 +1,93 @@
+"""Workers as they present themselves: one key per worker that vanishes when the worker stops renewing it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import redis
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.store.job_store import SPACE
+
+NAMES = SPACE + "workers"
+TTL_SECONDS = 10.0
+RENEWAL_SECONDS = 2.0
+
+
+class WorkerState(StrEnum):
+    """What a worker is doing."""
+
+    STARTING = "STARTING"
+    READY = "READY"
+    BUSY = "BUSY"
+    DRAINING = "DRAINING"
+    DEFUNCT = "DEFUNCT"
+
+
+class NetworkFacts(BaseModel):
+    """A network that a worker holds or could load, and how it did there."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="The network's name.")
+    parameter: list[str] = Field(description="The values of the parameter `network` that it answers to.")
+    loaded: bool = Field(description="It is in memory; otherwise the first job that asks for it waits for that.")
+    stride: int = Field(description="Sizes it works on are multiples of this, in pixels.")
+    native_size: int = Field(description="The short side it was trained near, in pixels.")
+    bytes_per_refined_pixel: int = Field(description="Memory that refining takes, above the network's own.")
+    bytes_per_forward_pixel: int = Field(description="Memory that one pass takes, above the network's own.")
+    seconds_per_work_pixel: float | None = Field(
+        default=None, description="Median of its last jobs on this worker; null before the first."
+    )
+
+
+class Presence(BaseModel):
+    """One worker."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str = Field(description="The worker's name, unique per process.")
+    state: WorkerState = Field(description="STARTING, READY, BUSY, DRAINING or DEFUNCT.")
+    reason: str = Field(description="The state in words.")
+    network: str | None = Field(default=None, description="The network it holds.")
+    device: str | None = Field(default=None, description="Where it computes.")
+    host: str = Field(default="", description="The name of its machine.")
+    concurrency: int | None = Field(default=None, description="Jobs it holds at once; one of them is refined.")
+    memory_bytes: int | None = Field(default=None, description="All memory of its device: the GPU's, or the machine's.")
+    networks: list[NetworkFacts] = Field(default=[], description="The networks it holds or could load.")
+    jobs: list[str] = Field(default=[], description="The jobs it has.")
+    since: datetime = Field(description="When it started.")
+
+
+def announce(client: redis.Redis, presence: Presence) -> None:
+    """Tell everybody about this worker, for TTL_SECONDS."""
+    pipe = client.pipeline()
+    pipe.set(_key(presence.name), presence.model_dump_json(), px=int(TTL_SECONDS * 1000))
+    pipe.sadd(NAMES, presence.name)
+    pipe.execute()
+
+
+def leave(client: redis.Redis, name: str) -> None:
+    """This worker is gone."""
+    pipe = client.pipeline()
+    pipe.delete(_key(name))
+    pipe.srem(NAMES, name)
+    pipe.execute()
+
+
+def workers(client: redis.Redis) -> list[Presence]:
+    """The workers that are alive, by name."""
+    members: Any = client.smembers(NAMES)
+    names: list[str] = sorted(members)
+    if not names:
+        return []
+    texts: Any = client.mget([_key(name) for name in names])
+    if dead := [name for name, text in zip(names, texts, strict=True) if text is None]:
+        client.srem(NAMES, *dead)
+    return [Presence.model_validate_json(text) for text in texts if text is not None]
+
+
+def _key(name: str) -> str:
+    return f"{SPACE}worker:{name}"

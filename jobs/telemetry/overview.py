@@ -1,0 +1,102 @@
+"""What the whole service is doing, read from the job store: for the metrics, and for a person.
+
+Nothing here belongs to one process. The counts are kept by jobs.store.scripts in the steps that change the jobs, so
+that they are right whichever process dies.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.parameters import Priority
+from jobs.store.heartbeat import Presence, workers
+from jobs.store.job_store import DEAD, EXPIRY, HOOK_HOSTS, LEASES, ORDER, QUEUED, RANKS, TOTALS
+
+RANK_SPAN = 1e13  # in ORDER, the milliseconds of a rank come after those of the one before
+# What can happen to a job, as `totals` counts it; `failed:<code>` counts the failures by their code besides.
+HAPPENINGS = (
+    *("accepted", "running", "requeued", "retried"),  # queued three ways: made, given back or lost, tried again
+    *("succeeded", "failed", "canceled", "expired"),
+)
+
+
+class QueueFacts(BaseModel):
+    """The queued jobs of one priority."""
+
+    model_config = ConfigDict(frozen=True)
+
+    waiting: int = Field(description="How many there are.")
+    oldest_seconds: float = Field(description="How long the oldest one has been queued; 0 when there is none.")
+
+
+class StoreFacts(BaseModel):
+    """The server that holds the jobs."""
+
+    model_config = ConfigDict(frozen=True)
+
+    memory_bytes: int = Field(description="Memory in use.")
+    memory_limit_bytes: int = Field(description="Its `maxmemory`; 0: none.")
+    persistent: bool = Field(description="It writes an append-only file, and the last write went well.")
+    evicts: bool = Field(description="It would throw jobs away when its memory is full.")
+
+
+class Overview(BaseModel):
+    """The service at one moment."""
+
+    model_config = ConfigDict(frozen=True)
+
+    queue: dict[Priority, QueueFacts] = Field(description="The queued jobs by priority.")
+    queued: int = Field(description="How many jobs are queued.")
+    running: int = Field(description="How many jobs workers have.")
+    kept: int = Field(description="How many final jobs have not expired.")
+    stale_leases: int = Field(description="Running jobs whose worker is gone and that nobody has taken back yet.")
+    dead_letters: int = Field(description="Failed jobs to look at.")
+    webhooks_overdue_seconds: float = Field(description="How late the webhook is that is due first.")
+    totals: dict[str, int] = Field(description="How often each of HAPPENINGS has happened, and `failed:<code>`.")
+    store: StoreFacts
+    workers: list[Presence]
+
+
+def survey(client: redis.Redis) -> Overview:
+    """Look at everything, in a handful of commands whose cost does not grow with the jobs. Raises redis.RedisError."""
+    seconds, microseconds = client.time()
+    now = seconds * 1000 + microseconds // 1000
+    pipe = client.pipeline(transaction=False)
+    for rank in RANKS.values():
+        low, high = rank * RANK_SPAN, f"({(rank + 1) * RANK_SPAN}"
+        pipe.zcount(ORDER, low, high)
+        pipe.zrangebyscore(ORDER, low, high, start=0, num=1, withscores=True)
+    for name in (QUEUED, LEASES, EXPIRY, DEAD):
+        pipe.zcard(name)
+    pipe.zcount(LEASES, "-inf", now)
+    pipe.zrange(HOOK_HOSTS, 0, 0, withscores=True)
+    pipe.hgetall(TOTALS)
+    pipe.info("memory")
+    pipe.info("persistence")
+    answers: list[Any] = pipe.execute()
+    queue: dict[Priority, QueueFacts] = {}
+    for priority, rank in RANKS.items():
+        count, first = answers[2 * rank : 2 * rank + 2]
+        age = (now - (first[0][1] - rank * RANK_SPAN)) / 1000 if first else 0.0
+        queue[priority] = QueueFacts(waiting=count, oldest_seconds=max(0.0, age))
+    queued, running, kept, dead, stale, hooks, totals, memory, persistence = answers[2 * len(RANKS) :]
+    return Overview(
+        queue=queue,
+        queued=queued,
+        running=running,
+        kept=kept,
+        stale_leases=stale,
+        dead_letters=dead,
+        webhooks_overdue_seconds=max(0.0, (now - hooks[0][1]) / 1000) if hooks else 0.0,
+        totals={name: int(count) for name, count in totals.items()},
+        store=StoreFacts(
+            memory_bytes=memory["used_memory"],
+            memory_limit_bytes=memory["maxmemory"],
+            persistent=bool(persistence["aof_enabled"]) and persistence["aof_last_write_status"] == "ok",
+            evicts=memory["maxmemory"] > 0 and memory["maxmemory_policy"] != "noeviction",
+        ),
+        workers=workers(client),
+    )

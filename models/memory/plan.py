@@ -1,0 +1,101 @@
+"""Which plan fits into memory: decided before starting, stepped down when the decision proves too hopeful."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import resource
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from models.memory import allocator
+from models.memory.host import free_host_memory
+from models.networks.registry import Network, device_of
+from models.planning.plan import Plan
+from models.planning.presets import Preset
+
+# Sides of tiles that are tried when the preset's own is too large, in pixels.
+SIDES = (1024, 768, 512, 384, 256)
+# Parts of the free memory that a budget may take when none is given: the CPU's is shared with everything else.
+SHARE = {"cuda": 0.85, "cpu": 0.6, "mps": 0.5}
+
+
+@dataclass(frozen=True)
+class Economy:
+    """A way to run: the preset with its tile_side as it fits, and whether to keep less.
+
+    checkpointed: less for the backward pass, where the network can, and little freed memory for the next tensor.
+    """
+
+    preset: Preset
+    checkpointed: bool
+
+    def bytes_needed(self, network: Network, planned: Plan) -> int:
+        """Estimated peak above the weights of doing it so; on a processor with freed memory that is kept."""
+        on_cpu = device_of(network).type == "cpu"
+        kept = allocator.kept(short=self.checkpointed) if on_cpu and planned.windows else 0
+        return kept + planned.peak_bytes(network.forward_bytes_per_pixel, network.bytes_per_pixel[self.checkpointed])
+
+
+def economies(preset: Preset, network: Network) -> Iterator[Economy]:
+    """From the fastest to the leanest. A preset without tiles keeps its numbers: only checkpointing is left to it."""
+    helps = network.bytes_per_pixel[True] < network.bytes_per_pixel[False]
+    helps = helps or (network.breathes and device_of(network).type == "cpu")
+    sides = [preset.tile_side]
+    if preset.tile_side is not None:
+        sides += [side for side in SIDES if side < preset.tile_side]
+    yield Economy(preset, False)
+    for side in sides if helps else sides[1:]:
+        yield Economy(dataclasses.replace(preset, tile_side=side), helps)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a job may use on `device` when nobody says: a share of what is free now."""
+    if device.type == "cuda":
+        # What torch holds in its cache is free for us as well.
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free = torch.cuda.mem_get_info(device)[0] + cached
+    elif device.type == "mps":
+        # What Metal can use without slowing the machine down; what torch holds in its cache is free for us as well.
+        free = max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
+    else:
+        free = free_host_memory()
+    return int(free * SHARE.get(device.type, 0.5))
+
+
+def give_back(device: torch.device) -> None:
+    """Give memory that torch keeps for its next tensors back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
+
+
+def forget_peak(device: torch.device) -> None:
+    """Let the peak of memory count from here, where the system can."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif device.type == "mps":
+        give_back(device)  # so that what is held later was needed since
+    else:
+        with contextlib.suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: on CUDA, this call's peak of allocated memory; on MPS, which counts no peak, what torch holds now with its
+    cache, which it keeps; elsewhere the process's peak resident size, on Linux since the call began.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if device.type == "mps":
+        return torch.mps.driver_allocated_memory()
+    try:
+        return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
+    except (OSError, IndexError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

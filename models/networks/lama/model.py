@@ -1,0 +1,293 @@
+"""Big-LaMa: a residual network of fast Fourier convolutions (Suvorov et al., WACV 2022, arXiv 2109.07161).
+
+Every tensor has a local part and a global part. Convolutions carry information between the parts, and the
+global part is also transformed in the frequency domain, which lets one layer see the whole image.
+Module and parameter names follow the published checkpoints (`model.N...`), so a state dict loads as it is.
+Hyperparameters are read off the shapes in the checkpoint; nothing has to be configured.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from models.errors import CheckpointError
+from models.memory import allocator
+
+if TYPE_CHECKING:
+    from models.networks.lama.bf16 import TritonLama
+    from models.networks.lama.folded import FoldedLama
+
+log = logging.getLogger(__name__)
+_making = threading.Lock()  # of what `Lama.fast` returns, for all networks
+
+
+@dataclass(frozen=True)
+class LamaConfig:
+    """Shape of a LaMa generator: Big-LaMa is `LamaConfig(64, 3, 18, 384)`."""
+
+    ngf: int  # channels after the first convolution
+    downsamplings: int
+    blocks: int
+    global_channels: int  # of the ngf * 2**downsamplings channels between the stages
+
+    @property
+    def local_channels(self) -> int:
+        """Channels of the local part between the stages."""
+        return (self.ngf << self.downsamplings) - self.global_channels
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Tensor]) -> LamaConfig:
+        """Read the hyperparameters off a state dict with keys `model.N...`; CheckpointError if it cannot be."""
+        downs = [int(m[1]) for k in state if (m := re.fullmatch(r"model\.(\d+)\.ffc\.convl2l\.weight", k))]
+        blocks = [k for k in state if re.fullmatch(r"model\.\d+\.conv1\.ffc\.convl2l\.weight", k)]
+        first, last = "model.1.ffc.convl2l.weight", f"model.{max(downs, default=0)}.ffc.convl2g.weight"
+        if first not in state or last not in state or not blocks:
+            raise CheckpointError(
+                f"not a LaMa generator: it needs {first}, a stage with a global part and residual blocks"
+            )
+        return cls(state[first].shape[0], max(downs) - 1, len(blocks), state[last].shape[0])
+
+
+def _widened(x: Tensor) -> Tensor:
+    """bfloat16, which has no FFT and comes here from training's autocast, as float32; anything else as it is."""
+    return x.float() if x.dtype == torch.bfloat16 else x
+
+
+def inverse_rfft2(spectrum: Tensor, width: int) -> Tensor:
+    """Real BxCxHxW of half a spectrum BxCxHxW//2+1 that no real picture has, as ReLU leaves it: columns, then rows.
+
+    `irfft2` computes it in this order on the CPU, where LaMa's reference results come from; what CUDA's library makes
+    of a spectrum without the symmetry is undefined (PyTorch issues 104867 and 154496). That goes for a row's ends too,
+    whose imaginary parts the CPU ignores and CUDA, from 128 columns on, does not: they are taken away.
+    """
+    columns = torch.fft.ifft(spectrum, dim=-2, norm="ortho")
+    ends = torch.view_as_real(columns)[..., :: width // 2 if width % 2 == 0 else width, 1]
+    ends.zero_()
+    out: Tensor = torch.fft.irfft(columns, n=width, dim=-1, norm="ortho")
+    return out
+
+
+class FourierUnit(nn.Module):
+    """1x1 convolution over the spectrum: real and imaginary parts are neighbouring channels 2c and 2c+1."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv_layer = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
+        self.bn = nn.BatchNorm2d(2 * channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, c, h, w = x.shape
+        x = _widened(x)
+        spectrum = torch.fft.rfft2(x, norm="ortho")  # b c h w//2+1, complex
+        parts = torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3).reshape(b, 2 * c, h, w // 2 + 1)
+        parts = _widened(torch.relu(self.bn(self.conv_layer(parts))))
+        parts = parts.view(b, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
+        return inverse_rfft2(torch.view_as_complex(parts), w)
+
+
+class SpectralTransform(nn.Module):
+    """Global to global: halve the channels, add the Fourier unit's output, restore the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv1 = nn.Sequential(nn.Conv2d(channels, half, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU())
+        self.fu = FourierUnit(half)
+        self.conv2 = nn.Conv2d(half, channels, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv1(x)
+        out: Tensor = self.conv2(x + self.fu(x))
+        return out
+
+
+class FFC(nn.Module):
+    """Fast Fourier convolution between (local, global) pairs; a part with no channels is absent (None)."""
+
+    def __init__(
+        self,
+        local_in: int,
+        global_in: int,
+        local_out: int,
+        global_out: int,
+        kernel: int,
+        stride: int,
+        pad: int,
+    ) -> None:
+        super().__init__()
+
+        def conv(channels_in: int, channels_out: int) -> nn.Conv2d | None:
+            if not channels_in or not channels_out:
+                return None
+            return nn.Conv2d(channels_in, channels_out, kernel, stride, pad, bias=False, padding_mode="reflect")
+
+        self.convl2l = conv(local_in, local_out)
+        self.convl2g = conv(local_in, global_out)
+        self.convg2l = conv(global_in, local_out)
+        self.convg2g = SpectralTransform(global_in) if global_in and global_out else None
+
+    def forward(self, local: Tensor, glob: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        assert self.convl2l is not None
+        out_local = self.convl2l(local)
+        out_global = self.convl2g(local) if self.convl2g is not None else None
+        if glob is not None and self.convg2l is not None and self.convg2g is not None:
+            out_local = out_local + self.convg2l(glob)
+            out_global = out_global + self.convg2g(glob)
+        return out_local, out_global
+
+
+class Unit(nn.Module):
+    """FFC, then BatchNorm and ReLU on each part."""
+
+    def __init__(
+        self,
+        local_in: int,
+        global_in: int,
+        local_out: int,
+        global_out: int,
+        *,
+        kernel: int = 3,
+        stride: int = 1,
+        pad: int = 1,
+    ) -> None:
+        super().__init__()
+        self.ffc = FFC(local_in, global_in, local_out, global_out, kernel, stride, pad)
+        self.bn_l = nn.BatchNorm2d(local_out)
+        self.bn_g = nn.BatchNorm2d(global_out) if global_out else None
+
+    def forward(self, parts: tuple[Tensor, Tensor | None]) -> tuple[Tensor, Tensor | None]:
+        local, glob = self.ffc(*parts)
+        local = torch.relu(self.bn_l(local))
+        return local, torch.relu(self.bn_g(glob)) if self.bn_g is not None else None
+
+
+class ResidualBlock(nn.Module):
+    """Two units and a skip connection, at constant size."""
+
+    def __init__(self, local: int, glob: int) -> None:
+        super().__init__()
+        self.conv1 = Unit(local, glob, local, glob)
+        self.conv2 = Unit(local, glob, local, glob)
+
+    def forward(self, parts: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        local, glob = self.conv2(self.conv1(parts))
+        return parts[0] + local, parts[1] + glob
+
+
+class Concatenate(nn.Module):
+    """(local, global) to one tensor."""
+
+    def forward(self, parts: tuple[Tensor, Tensor]) -> Tensor:
+        return torch.cat(parts, dim=1)
+
+
+def _breathing(layer: nn.Module, x: Any) -> Any:
+    allocator.breathe()
+    return layer(x)
+
+
+class Lama(nn.Module):
+    """LaMa's generator behind the `models.networks.registry.Network` contract.
+
+    `front` ends after the downsampling stage; its two outputs (local, global), each at 1/8 of the image's
+    size, are what refinement optimises. Sizes must be multiples of `stride`.
+    """
+
+    native_size = 512
+    optimised: tuple[int, ...] = (0, 1)
+    bytes_per_pixel = (11_500, 5_200)
+    forward_bytes_per_pixel = 1_600
+    breathes = False  # but when checkpointed
+
+    def __init__(self, config: LamaConfig, *, name: str = "big-lama") -> None:
+        super().__init__()
+        self.config, self.name = config, name
+        self.stride = 2**config.downsamplings
+        ngf, local, glob = config.ngf, config.local_channels, config.global_channels
+        layers: list[nn.Module] = [nn.ReflectionPad2d(3), Unit(4, 0, ngf, 0, kernel=7, pad=0)]
+        for i in range(config.downsamplings):  # h w -> h/8 w/8, the last one splits off the global part
+            last = i == config.downsamplings - 1
+            width = ngf * 2 ** (i + 1)
+            layers.append(Unit(width // 2, 0, local if last else width, glob if last else 0, stride=2))
+        self._split = len(layers)
+        layers += [ResidualBlock(local, glob) for _ in range(config.blocks)]
+        layers.append(Concatenate())
+        for i in reversed(range(config.downsamplings)):  # back to h w
+            width = ngf * 2**i
+            layers += [
+                nn.ConvTranspose2d(2 * width, width, 3, stride=2, padding=1, output_padding=1),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+        layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Sigmoid()]
+        self.model = nn.Sequential(*layers)
+        self.__dict__["_fast"] = None, None, None  # past nn.Module, whose state dict and moves it must not join
+
+    def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Features of the masked image.
+
+        image: Bx3xHxW in [0, 1]; mask: Bx1xHxW, 1 = hole. Returns (local BxLxH/8xW/8, global BxGxH/8xW/8).
+        """
+        x = torch.cat([image * (1 - mask), mask], dim=1)  # B 4 H W
+        local: Tensor = self.model[0](x)
+        parts: tuple[Tensor, Tensor | None] = (local, None)
+        for layer in list(self.model)[1 : self._split]:
+            parts = layer(parts)
+        assert parts[1] is not None
+        return parts[0], parts[1]
+
+    def fast(self, *, bf16: bool = False) -> FoldedLama | TritonLama:
+        """The same function with all folded that can be (`models.networks.lama.folded`); made once, and again after a
+        move.
+
+        bf16: in that precision on CUDA (`models.networks.lama.bf16`), where Triton works and the channels divide by 8.
+        """
+        from models.networks.lama.folded import FoldedLama  # which is made of this module's parts
+
+        weight = next(self.parameters())
+        here, halved = (weight.device, weight.dtype), bf16 and weight.device.type == "cuda"
+        with _making:
+            place, folded, half = self.__dict__["_fast"]
+            if place != here:
+                folded, half = FoldedLama(self), None
+            if halved and half is None:
+                half = self._half(folded) or folded
+            self.__dict__["_fast"] = here, folded, half
+        fast: FoldedLama | TritonLama = half if halved else folded
+        return fast
+
+    def _half(self, folded: FoldedLama) -> TritonLama | None:
+        """`folded` in bfloat16; None, and a warning, where that cannot be had."""
+        channels = self.config.local_channels, self.config.global_channels // 2, self.config.ngf
+        if any(count % 8 for count in channels) or self.stride % 4:
+            log.warning("%s stays in float32: its channels do not divide by 8, or its stride by 4", self.name)
+            return None
+        try:
+            from models.networks.lama.bf16 import TritonLama
+
+            half = TritonLama(folded)
+            side = 2 * self.stride
+            z = self.front(*(next(self.parameters()).new_zeros(1, n, side, side) for n in (3, 1)))
+            with torch.enable_grad(), torch.cuda.device(z[0].device):
+                half.rear(tuple(part.requires_grad_() for part in z)).sum().backward()  # type: ignore[no-untyped-call]
+        except Exception as error:  # no Triton, no C compiler for it, a GPU it does not know
+            log.warning("%s stays in float32: Triton does not work here (%s)", self.name, error)
+            return None
+        return half
+
+    def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
+        """Image from features: Bx3xHxW in [0, 1]. checkpointed: keep less for the backward pass, compute more."""
+        x: Any = z
+        for layer in list(self.model)[self._split :]:
+            x = checkpoint(_breathing, layer, x, use_reentrant=False) if checkpointed else layer(x)
+        assert isinstance(x, Tensor)
+        return x

@@ -1,0 +1,143 @@
+"""The contract between refinement and a network, and the registry of the networks there are."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.errors import CheckpointError, NetworkError
+from models.networks.lama.model import Lama, LamaConfig
+from models.networks.migan import Migan
+from models.weights import checkpoint, download
+
+log = logging.getLogger(__name__)
+
+BUILTIN = Path(__file__).resolve().parents[1] / "weights" / "migan-512-places2.safetensors"
+
+
+class Network(Protocol):
+    """All that refinement knows about an inpainting network.
+
+    name: goes into results and logs. stride: sizes must be multiples of it. native_size: pixels, the short side it
+    was trained near. optimised: which tensors of z refinement optimises, by index. bytes_per_pixel: peak memory of
+    refining a tile, per pixel of it, above the weights: without and with `Economy.checkpointed`.
+    forward_bytes_per_pixel: of one pass without gradients. `python -m bench.memory` measures them. breathes: on a
+    processor its layers ask `models.memory.allocator.breathe` for room, so that less freed memory can be kept.
+    """
+
+    name: str
+    stride: int
+    native_size: int
+    optimised: tuple[int, ...]
+    bytes_per_pixel: tuple[int, int]
+    forward_bytes_per_pixel: int
+    breathes: bool
+
+    def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
+        """Features z of Bx3xHxW in [0, 1] with the hole Bx1xHxW (1 = hole) hidden."""
+
+    def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
+        """Bx3xHxW, about [0, 1], from features. checkpointed: keep less for the backward pass and compute more."""
+
+    def fast(self, *, bf16: bool = False) -> Network:
+        """The same function arranged for speed and memory; may be itself. bf16: it may round to that where it pays."""
+
+    def parameters(self) -> Iterable[nn.Parameter]:
+        """The weights; they tell the device."""
+
+
+def device_of(network: Network) -> torch.device:
+    """Where the network's weights are."""
+    return next(iter(network.parameters())).device
+
+
+def flops_per_pixel(network: Network) -> float:
+    """Floating-point operations of one forward pass, per pixel: a multiplication and an addition are two.
+
+    Convolutions and matrix products only, of a picture of the native size; nothing is computed, shapes suffice.
+    """
+    shadow = copy.deepcopy(network).to("meta")  # type: ignore[attr-defined]
+    image = torch.empty(1, 3, network.native_size, network.native_size, device="meta")
+    with FlopCounterMode(display=False) as counted, torch.no_grad():
+        shadow.rear(shadow.front(image, image[:, :1]))
+    return float(counted.get_total_flops() / network.native_size**2)
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The torch device called `name`: auto (CUDA, then Apple's MPS, then the CPU), cpu, cuda, cuda:N or mps.
+
+    Raises NetworkError when that device is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise NetworkError(
+            f"device {name!r} cannot be used here ({str(error).splitlines()[0]}); --device auto picks one that can"
+        ) from None
+    return device
+
+
+def load_network(name: str = "auto", *, device: str = "auto") -> Network:
+    """A network ready to run, in evaluation mode, without parameter gradients.
+
+    name: `big-lama` (its downloaded weights), `builtin` (MI-GAN-512, in the package), `auto` (Big-LaMa when its
+    weights are there, else the built-in one) or the path of a checkpoint of either kind.
+    device: see `pick_device`. Raises NetworkError (unknown, not downloaded) or CheckpointError (unusable file).
+    """
+    target = pick_device(device)
+    if name == "auto":
+        name = "big-lama" if os.path.exists(download.weights_path("big-lama")) else "builtin"
+    if name == "builtin":
+        network: nn.Module = _read(BUILTIN)
+    elif name == "big-lama":
+        path = download.weights_path("big-lama")
+        if not os.path.exists(path):
+            raise NetworkError(
+                f"Big-LaMa's weights are not at {path}: fetch them with `python -m models download big-lama`, "
+                "or use the network `builtin`"
+            )
+        network = _read(path)
+    elif os.path.exists(name):
+        network = _read(Path(name))
+    else:
+        raise NetworkError(f"unknown network {name!r}: choose auto, big-lama, builtin or the path of a checkpoint")
+    network.eval().requires_grad_(False).to(target)
+    log.info("network %s on %s", network.name, target)
+    return network  # type: ignore[return-value]
+
+
+def _read(path: Path) -> nn.Module:
+    """The network whose weights are in `path`, recognised by its keys."""
+    found = checkpoint.read_checkpoint(path)
+    if "encoder.b512.fromrgb.weight" in found.tensors:
+        network: nn.Module = Migan()
+        state = dict(found.tensors)
+    else:
+        state = checkpoint.lama_state(found)
+        config = LamaConfig.from_state(state)
+        big = config == LamaConfig(64, 3, 18, 384)
+        network = Lama(config, name="big-lama" if big else f"lama-{config.ngf}x{config.blocks}")
+    expected = {
+        key: tuple(value.shape)
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    checkpoint.check_keys(expected, state, path=path, what=str(network.name))
+    network.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    return network
+
+
+__all__ = ["BUILTIN", "CheckpointError", "Network", "device_of", "flops_per_pixel", "load_network", "pick_device"]

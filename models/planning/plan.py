@@ -1,0 +1,143 @@
+"""What a job will take, before it starts: its windows, scales and tiles, and the work in them.
+
+Arithmetic on the mask alone; nothing here needs torch, so that a machine without an engine can answer as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.planning import windows
+from models.planning.presets import Preset
+from models.planning.tiles import Level, plan_levels
+from models.planning.windows import Box, Sizing, Window
+
+# Bytes per pixel, apart from the network's: of a window (picture, hole, their pyramid, the prediction), and on top of
+# that, while a level is finished, of the part of it that its tiles are in.
+HELD, FINISHING = 80, 140
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """One window: where it is in the picture, and its levels, coarsest first."""
+
+    box: Box
+    levels: tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of a job.
+
+    height, width: of the result in pixels. windows: top left first; none if there is no hole. passes: forward passes
+    per tile, at the coarsest scale and at the others.
+    """
+
+    height: int
+    width: int
+    windows: tuple[WindowPlan, ...]
+    passes: tuple[int, int]
+
+    def passes_at(self, scale: int) -> int:
+        """Forward passes per tile at `scale` (1-based, 1 = coarsest)."""
+        return self.passes[0] if scale == 1 else self.passes[1]
+
+    def pass_work(self, scale: int, tile: Box) -> float:
+        """One pass over `tile` in forward-pass pixels, the mean over its passes.
+
+        A backward pass, to the features alone and not to weights, costs what a forward pass does; the last has none.
+        """
+        return tile.height * tile.width * (1.0 if scale == 1 else 2.0 - 1.0 / self.passes[1])
+
+    @property
+    def work(self) -> float:
+        """The whole job in forward-pass pixels: what its duration is proportional to."""
+        return sum(
+            self.pass_work(scale, tile) * self.passes_at(scale)
+            for window in self.windows
+            for scale, level in enumerate(window.levels, start=1)
+            for tile in level.tiles
+        )
+
+    @property
+    def largest_refined(self) -> int:
+        """Pixels of the largest tile that is optimised; 0 if none is."""
+        return _largest(tile for window in self.windows for level in window.levels[1:] for tile in level.tiles)
+
+    def peak_bytes(self, forward: int, refined: int) -> int:
+        """Estimated peak of memory above the network's weights.
+
+        forward, refined: bytes per pixel of a tile, of one pass without gradients and of optimising it.
+        """
+        whole = max((window.levels[-1].height * window.levels[-1].width for window in self.windows), default=0)
+        once = _largest(tile for window in self.windows for tile in window.levels[0].tiles)
+        around = _largest(reduce(Box.union, window.levels[-1].tiles) for window in self.windows)
+        return HELD * whole + max(forward * once, refined * self.largest_refined, FINISHING * around)
+
+    def report(self) -> dict[str, Any]:
+        """The plan, ready for JSON."""
+        return {
+            "width": self.width,
+            "height": self.height,
+            "windows": [
+                {
+                    "top": window.box.top,
+                    "left": window.box.left,
+                    "height": window.box.height,
+                    "width": window.box.width,
+                    "scales": [
+                        {
+                            "height": level.height,
+                            "width": level.width,
+                            "tiles": len(level.tiles),
+                            "pixels": level.pixels,
+                        }
+                        for level in window.levels
+                    ],
+                }
+                for window in self.windows
+            ],
+            "work_pixels": round(self.work),
+            "largest_refined_pixels": self.largest_refined,
+        }
+
+
+def _largest(tiles: Iterable[Box]) -> int:
+    return max((tile.height * tile.width for tile in tiles), default=0)
+
+
+def shrunk_mask(mask: NDArray[np.bool_], px_budget: int | None) -> NDArray[np.bool_]:
+    """The hole (HxW bool) at the size that is worked on under a budget of pixels; as it is within one. Rounded up."""
+    if not px_budget or mask.size <= px_budget:
+        return mask
+    ratio = math.sqrt(px_budget / mask.size)
+    rows, columns = (np.arange(int(side * ratio)) * side // int(side * ratio) for side in mask.shape)
+    small: NDArray[np.bool_] = np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)
+    return small
+
+
+def plan(mask: NDArray[np.bool_], preset: Preset, *, stride: int, native_size: int) -> Plan:
+    """The plan for a hole on a network with this stride and native size (pixels, see
+    `models.networks.registry.Network`).
+
+    mask: HxW bool, True = hole, of the size that is worked on: after the shrinking of `px_budget`, where there is one.
+    """
+    height, width = mask.shape
+    sizing = Sizing(stride, preset.min_side or native_size, preset.max_scales, preset.context, preset.reach)
+    if preset.windows:
+        found = windows.plan(mask, sizing)
+    elif mask.any():
+        found = [Window(Box(0, 0, height, width), sizing.scales(height, width, sizing.thickness(mask)))]
+    else:
+        found = []
+    planned = (
+        WindowPlan(w.box, tuple(plan_levels(mask[w.box.slices], w.scales, stride, preset.tile_side))) for w in found
+    )
+    return Plan(height, width, tuple(planned), (1, preset.iterations))

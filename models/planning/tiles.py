@@ -1,0 +1,98 @@
+"""Tiles: what of a window has to be computed at each scale, in pieces of bounded size.
+
+Structure comes from the coarsest scale, which sees the whole window. A finer scale only follows it, so it needs no
+more than the hole and some context, and a large hole can be followed piece by piece: every tile is tied to its part of
+the same coarser result. Memory is bounded by the tile, not by the photo.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.planning.windows import Box
+
+WHOLE = 2_000_000  # pixels; a larger coarsest scale is computed in tiles too
+COARSE_SIDE = 1024  # pixels, the longest side of those
+MARGIN = 96  # pixels of context around the hole at the scale in question, before tiles are rounded up to GRAIN
+OVERLAP = 128  # pixels that neighbouring tiles share
+# Pixels; tiles are multiples of it, where the picture is large enough. Products of matrices and Fourier transforms are
+# fast for sides of 8, 16, 24 cells and so on, and tiles of one size share what was recorded for it (decision 14).
+GRAIN = 64
+
+
+@dataclass(frozen=True)
+class Level:
+    """One scale of a window: its size in pixels, padding included, and the tiles to compute, in its own pixels."""
+
+    height: int
+    width: int
+    tiles: tuple[Box, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Pixels computed in one pass over the tiles."""
+        return sum(tile.height * tile.width for tile in self.tiles)
+
+
+def plan_levels(hole: NDArray[np.bool_], scales: int, stride: int, side: int | None) -> list[Level]:
+    """Levels of one window, coarsest first. `hole` is HxW bool, the window's part of the mask.
+
+    side: pixels, the longest side of a tile. The window is padded to whole strides at the coarsest scale, so that the
+    scales lie exactly on each other. None: every level is one tile, its size halved rounding down, as in the released
+    code. Tiles have even corners and sizes that are multiples of the stride, and all of the hole is in them; the
+    coarsest level is a single one unless it is very large.
+    """
+    height, width = hole.shape
+    if side is None:
+        sizes = [(height, width)]
+        for _ in range(scales - 1):
+            sizes.append((max(1, sizes[-1][0] // 2), max(1, sizes[-1][1] // 2)))
+        return [Level(h, w, (Box(0, 0, h, w),)) for h, w in reversed(sizes)]
+    unit = stride * 2 ** (scales - 1)
+    height, width = (max(2 * stride * 2 ** (scales - 1), -(-n // unit) * unit) for n in (height, width))
+    levels = []
+    for scale in range(scales):
+        factor = 2 ** (scales - 1 - scale)
+        h, w = height // factor, width // factor
+        whole = scale == 0 and h * w <= WHOLE
+        longest = max(side, COARSE_SIDE) if scale == 0 else side
+        levels.append(Level(h, w, (Box(0, 0, h, w),) if whole else tuple(_tiles(hole, h, w, factor, stride, longest))))
+    return levels
+
+
+def _tiles(hole: NDArray[np.bool_], height: int, width: int, factor: int, stride: int, side: int) -> Iterator[Box]:
+    """Tiles of a level `factor` times coarser than the window, those with hole in them."""
+    # Each pyramid step blurs by two pixels and may round up by one; in the window's pixels, less than 4 * factor.
+    reach = 4 * factor if factor > 1 else 0
+    ys, xs = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
+    rows = _intervals((ys[0] - reach) // factor, -(-(ys[-1] + 1 + reach) // factor), height, stride, side)
+    columns = list(_intervals((xs[0] - reach) // factor, -(-(xs[-1] + 1 + reach) // factor), width, stride, side))
+    for top, bottom in rows:
+        for left, right in columns:
+            around = hole[
+                max(0, top * factor - reach) : bottom * factor + reach,
+                max(0, left * factor - reach) : right * factor + reach,
+            ]
+            if around.any():
+                yield Box(top, left, bottom, right)
+
+
+def _intervals(start: int, end: int, limit: int, stride: int, side: int) -> Iterator[tuple[int, int]]:
+    """Pieces of one axis that cover start..end and its margin: at most `side` long, overlapping, within 0..limit."""
+    first, last = max(0, int(start) - MARGIN), min(limit, int(end) + MARGIN)
+    unit = math.lcm(stride, GRAIN) if side >= math.lcm(stride, GRAIN) else stride
+    side = max(2 * stride, side // unit * unit)
+    overlap = min(OVERLAP, side // 2)
+    count = max(1, -(-(last - first - overlap) // (side - overlap)))
+    length = -(-(last - first + (count - 1) * overlap) // count)
+    length = min(limit, max(2 * stride, -(-length // unit) * unit))
+    for i in range(count):
+        # Evenly spread from the first to the last pixel wanted; a single one sits in the middle.
+        spread = (last - first - length) * (i / (count - 1) if count > 1 else 0.5)
+        begin = min(max(0, round(first + spread)), limit - length) // 2 * 2
+        yield begin, begin + length

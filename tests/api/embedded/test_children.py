@@ -1,0 +1,27 @@
+"""Child processes of the embedded mode."""
+
+import os
+import signal
+import sys
+import time
+
+from api.embedded.children import Child, Supervisor
+from tests import support
+
+
+def test_a_child_that_was_started_again_outlives_the_end_of_supervision():
+    """Linux ends a child with the thread that started it: that thread must not be the first to go."""
+    child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
+    supervisor = Supervisor(on_hopeless=lambda: None)
+    child.start()
+    supervisor.add(child)
+    supervisor.start()
+    first = child.pid
+    os.kill(first, signal.SIGKILL)
+    support.wait_until(lambda: child.pid not in (None, first), 20)
+    support.wait_until(lambda: "time.sleep" in support.processes()[child.pid][1], 20)
+    supervisor.stop()
+    time.sleep(0.5)
+    assert child.pid is not None
+    child.stop(5)
+    supervisor.release()

@@ -1,0 +1,61 @@
+"""The files of the web page. What the page does is tested in tests/browser."""
+
+import re
+from pathlib import Path
+
+import httpx2
+import pytest
+
+import api.routes.page
+from tests import support
+
+FOLDER = support.ROOT / "api" / "page"
+
+
+@pytest.fixture
+def fetch(api):
+    """The page is no part of the api: answers are not held against the OpenAPI."""
+    with httpx2.Client(base_url=api.base_url) as client:
+        yield client.get
+
+
+def test_the_page_and_all_that_it_loads_comes_from_here(fetch):
+    index = fetch("/")
+    assert index.headers["content-type"] == "text/html; charset=utf-8"
+    loaded = re.findall(r'(?:href|src)="([^"]+)"', index.text)
+    assert "/page/main.js" in loaded
+    for path in loaded:
+        assert path.startswith("/")
+        assert fetch(path).status_code == 200, path
+
+
+def test_every_file_is_served_with_its_media_type(fetch):
+    kinds = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+    for file in FOLDER.iterdir():
+        answer = fetch(f"/page/{file.name}")
+        assert answer.content == file.read_bytes()
+        assert answer.headers["content-type"] == f"{kinds[file.suffix]}; charset=utf-8"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_it_may_load_from_nowhere_else_and_has_no_inline_scripts(fetch):
+    policy = fetch("/").headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert "http" not in policy
+    assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", fetch("/").text)
+    text = "".join(file.read_text() for file in FOLDER.iterdir() if file.suffix in (".html", ".css", ".js"))
+    assert set(re.findall(r"https?://[\w.]+", text)) == set()
+
+
+def test_unchanged_files_are_not_sent_again(fetch):
+    etag = fetch("/").headers["etag"]
+    again = fetch("/", headers={"if-none-match": etag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    assert fetch("/", headers={"if-none-match": '"other"'}).status_code == 200
+
+
+def test_there_is_nothing_else(fetch):
+    for path in ("/page/", "/page/nope.js", "/page/..%2fapp.py", "/page/../app.py"):
+        assert fetch(path).status_code == 404
+    assert Path(api.routes.page.__file__).name == "page.py"

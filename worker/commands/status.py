@@ -1,0 +1,163 @@
+"""`python -m worker status`: what the service is doing, for a person, a script, or a container's healthcheck."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import socket
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import redis
+from pydantic import ValidationError
+from rich.console import Console
+from rich.table import Table
+
+from jobs.blobs import Blobs
+from jobs.job import Job
+from jobs.settings import Settings, explained
+from jobs.store.heartbeat import Presence, WorkerState, workers
+from jobs.store.job_store import JobStore
+from jobs.store.locate import WHERE, StoreError, reached
+from jobs.telemetry.health import AT_WORK, Health, health
+from jobs.telemetry.overview import Overview, survey
+
+FILE_COLUMNS = 240
+DESCRIPTION = """Shows the workers, what each of them is doing, the queue and the dead letters. The exit code is 0 when
+jobs are worked on, and 1 when they are not. With --self it is about the workers of this machine or container alone: 0
+when one is there and none is broken; with --ready as well, 0 when one is there and all of them work on jobs or wait for
+some, and 1 while they load their networks or stop."""
+
+
+def main(arguments: list[str]) -> int:
+    """Show it; the exit code: 0, 1 when the service does not work or cannot be seen, 2 for usage."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.ready and not options.self:
+        parser.error("--ready goes with --self; without them, the exit code is about readiness already")
+    try:
+        with reached(options.data) as (client, settings):
+            if options.self:
+                return _own(workers(client), options.ready)
+            return _everything(client, _with_blobs(settings, options.data), options)
+    except redis.RedisError as error:
+        return _complain(f"the job store cannot be reached: {error}")
+    except ValidationError as error:
+        return _complain(explained(error))
+    except StoreError as error:
+        return _complain(str(error))
+
+
+def _own(present: list[Presence], ready: bool) -> int:
+    """The workers of this machine, a line each."""
+    here = socket.gethostname()
+    ours = [worker for worker in present if worker.host == here]
+    for worker in ours:
+        print(f"{worker.name}: {worker.state}, {worker.reason}")
+    if not ours:
+        return _complain(f"no worker of {here} is there")
+    if ready:
+        return int(any(worker.state not in AT_WORK for worker in ours))
+    return int(any(worker.state is WorkerState.DEFUNCT for worker in ours))
+
+
+def _with_blobs(settings: Settings, data: Path | None) -> Settings:
+    """The settings with the images where the embedded service on `data` keeps them, unless they say where."""
+    if data is None or "blobs_url" in settings.model_fields_set:
+        return settings
+    return settings.model_copy(update={"blobs_url": (data.resolve() / "blobs").as_uri()})
+
+
+def _everything(client: redis.Redis, settings: Settings, options: argparse.Namespace) -> int:
+    store = JobStore(client, settings)
+    seen, found = survey(client), health(client, Blobs.of(settings), settings)
+    jobs = {job_id: store.find(job_id) for worker in found.workers for job_id in worker.jobs}
+    if options.json:
+        print(json.dumps(_record(found, seen, jobs), indent=2))
+    else:
+        # Off a terminal, lines stay whole for whoever searches them.
+        _show(Console(width=None if sys.stdout.isatty() else FILE_COLUMNS), found, seen, jobs, store.now())
+    return 0 if found.state in AT_WORK else 1
+
+
+def _record(found: Health, seen: Overview, jobs: dict[str, Job | None]) -> dict[str, Any]:
+    """All of it, ready for JSON; without what belongs to the jobs' owners alone."""
+    record = seen.model_dump(mode="json", exclude={"workers"})
+    shown = {"name", "host", "state", "reason", "network", "device", "concurrency", "memory_bytes", "since"}
+    return {
+        "state": found.state,
+        "reasons": found.reasons,
+        "workers": [
+            {
+                **worker.model_dump(mode="json", include=shown),
+                "jobs": [{"id": job_id, **_doing(jobs[job_id])} for job_id in worker.jobs],
+            }
+            for worker in found.workers
+        ],
+        **record,
+    }
+
+
+def _doing(job: Job | None) -> dict[str, Any]:
+    if job is None:
+        return {}
+    shown = {"status", "attempt", "started_at", "progress"}
+    return job.model_dump(mode="json", include=shown)
+
+
+def _show(console: Console, found: Health, seen: Overview, jobs: dict[str, Job | None], now: datetime) -> None:
+    console.print(f"{found.state}: {'; '.join(found.reasons)}", highlight=False)
+    if found.workers:
+        table = Table("worker", "state", "device", "network", "doing", box=None, pad_edge=False)
+        for worker in found.workers:
+            doing = "\n".join(_words(job_id, jobs[job_id], now) for job_id in worker.jobs) or worker.reason
+            table.add_row(worker.name, worker.state, worker.device or "", worker.network or "", doing)
+        console.print(table)
+    waiting = ", ".join(
+        f"{queue.waiting} {priority} (oldest {_age(queue.oldest_seconds)})"
+        for priority, queue in seen.queue.items()
+        if queue.waiting
+    )
+    console.print(f"queue: {waiting or 'empty'}; {seen.running} running", highlight=False)
+    if seen.stale_leases:
+        console.print(f"{seen.stale_leases} running without a live worker, about to be taken back", highlight=False)
+    if seen.webhooks_overdue_seconds >= 1:
+        console.print(f"webhooks: {_age(seen.webhooks_overdue_seconds)} late", highlight=False)
+    hint = " (python -m worker dead-letters)" if seen.dead_letters else ""
+    console.print(f"dead letters: {seen.dead_letters}{hint}", highlight=False)
+
+
+def _words(job_id: str, job: Job | None, now: datetime) -> str:
+    """One running job: its id, the attempt, the stage and how far it is, and for how long."""
+    if job is None or job.progress is None or job.started_at is None:
+        return job_id
+    told = job.progress
+    stage = f"{told.stage} {told.fraction:.0%}" if told.stage == "refine" else told.stage
+    if told.scale:
+        stage += f", scale {told.scale}/{told.scales}"
+    if told.windows and told.windows > 1:
+        stage += f", window {told.window}/{told.windows}"
+    return f"{job_id} #{job.attempt} {stage}, {_age((now - job.started_at).total_seconds())}"
+
+
+def _age(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m worker status", description=DESCRIPTION, epilog=WHERE)
+    parser.add_argument("--data", type=Path, metavar="DIR", help="data directory of the embedded service")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--json", action="store_true", help="as JSON")
+    how.add_argument("--self", action="store_true", help="only the workers of this machine or container")
+    parser.add_argument("--ready", action="store_true", help="with --self: 0 only when they work or wait for jobs")
+    return parser
+
+
+def _complain(message: str) -> int:
+    print(f"worker: {message}", file=sys.stderr)
+    return 1
