@@ -230,7 +230,7 @@ def test_taking_back_what_dead_workers_held(service, janitor, as_lost, losses):
 
 
 @pytest.mark.parametrize(
-    ("url", "broker"),
+    ("url", "wanted"),
     [
         ("redis://h:1/2", "redis://h:1/2"),
         ("rediss://u:p%40@h:1/2?ssl_cert_reqs=none&ssl_ca_certs=/ca.pem", "rediss://u:p%40@h:1/2"),
@@ -238,8 +238,8 @@ def test_taking_back_what_dead_workers_held(service, janitor, as_lost, losses):
         ("unix:///run/v.sock?db=3", "redis+socket:///run/v.sock?virtual_host=3"),
     ],
 )
-def test_the_brokers_url_is_the_stores(url, broker):
-    assert broker.broker_url(url) == broker
+def test_the_brokers_url_is_the_stores(url, wanted):
+    assert broker.broker_url(url) == wanted
 
 
 def test_the_policy_of_the_queue():

@@ -14,8 +14,8 @@ KEY = "refinery_0123456789ab_" + "x" * 43
 
 PROGRAM = f"""
 import logging, threading, warnings
-from jobs import logs
 from jobs.settings import Settings
+from jobs.telemetry import logs
 
 logs.log_process(Settings(), "worker")
 logs.request_id.set("request-1")
