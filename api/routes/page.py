@@ -5,13 +5,21 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
 
 from fastapi import APIRouter, Request, Response
 
 from api.conditional import matches
 from jobs.errors import NotFound
 
-MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml; charset=utf-8",
+    ".jpg": "image/jpeg",
+}
 # Nothing of the page comes from, or goes to, another host; blob: are the photos and results in the browser.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
@@ -25,25 +33,27 @@ class _File:
     headers: dict[str, str]
 
 
-def _read() -> dict[str, _File]:
-    found = {}
-    for entry in files("api").joinpath("page").iterdir():
-        ending = entry.name.rpartition(".")[2]
-        if ending in MEDIA_TYPES:
+def _read(folder: Traversable, prefix: str = "") -> dict[str, _File]:
+    """The files of the page by their path in its folder, sub-folders included."""
+    found: dict[str, _File] = {}
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            found |= _read(entry, f"{prefix}{entry.name}/")
+        elif media_type := MEDIA_TYPES.get(PurePosixPath(entry.name).suffix):
             data = entry.read_bytes()
             headers = {
-                "Content-Type": f"{MEDIA_TYPES[ending]}; charset=utf-8",
+                "Content-Type": media_type,
                 "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
                 "Cache-Control": "no-cache",  # asked for every time, sent again only when it has changed
                 "Content-Security-Policy": POLICY,
             }
-            found[entry.name] = _File(data, headers)
+            found[prefix + entry.name] = _File(data, headers)
     return found
 
 
 def make_router() -> APIRouter:
     """The routes of the page, its files read once. They are no part of the api, nor of its OpenAPI document."""
-    router, found = APIRouter(include_in_schema=False), _read()
+    router, found = APIRouter(include_in_schema=False), _read(files("api").joinpath("page"))
 
     async def index(request: Request) -> Response:
         return _answer(request, found["index.html"])
@@ -55,7 +65,7 @@ def make_router() -> APIRouter:
 
     for method in ("GET", "HEAD"):
         router.add_api_route("/", index, methods=[method])
-        router.add_api_route("/page/{name}", file, methods=[method])
+        router.add_api_route("/page/{name:path}", file, methods=[method])
     return router
 
 

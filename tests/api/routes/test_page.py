@@ -12,6 +12,10 @@ from tests import support
 FOLDER = support.ROOT / "api" / "page"
 
 
+def files():
+    return [path for path in FOLDER.rglob("*") if path.is_file()]
+
+
 @pytest.fixture
 def fetch(api):
     """The page is no part of the api: answers are not held against the OpenAPI."""
@@ -31,10 +35,11 @@ def test_the_page_and_all_that_it_loads_comes_from_here(fetch):
 
 def test_every_file_is_served_with_its_media_type(fetch):
     kinds = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-    for file in FOLDER.iterdir():
-        answer = fetch(f"/page/{file.name}")
+    types = {suffix: f"{kind}; charset=utf-8" for suffix, kind in kinds.items()} | {".jpg": "image/jpeg"}
+    for file in files():
+        answer = fetch(f"/page/{file.relative_to(FOLDER).as_posix()}")
         assert answer.content == file.read_bytes()
-        assert answer.headers["content-type"] == f"{kinds[file.suffix]}; charset=utf-8"
+        assert answer.headers["content-type"] == types[file.suffix]
         assert answer.headers["x-content-type-options"] == "nosniff"
 
 
@@ -44,7 +49,7 @@ def test_it_may_load_from_nowhere_else_and_has_no_inline_scripts(fetch):
     assert "unsafe" not in policy
     assert "http" not in policy
     assert not re.search(r"<script(?![^>]*src=)|<style|\son\w+=|\sstyle=", fetch("/").text)
-    text = "".join(file.read_text() for file in FOLDER.iterdir() if file.suffix in (".html", ".css", ".js"))
+    text = "".join(file.read_text() for file in files() if file.suffix in (".html", ".css", ".js"))
     assert set(re.findall(r"https?://[\w.]+", text)) == set()
 
 
@@ -56,6 +61,6 @@ def test_unchanged_files_are_not_sent_again(fetch):
 
 
 def test_there_is_nothing_else(fetch):
-    for path in ("/page/", "/page/nope.js", "/page/..%2fapp.py", "/page/../app.py"):
+    for path in ("/page/", "/page/nope.js", "/page/styles", "/page/..%2fapp.py", "/page/../app.py"):
         assert fetch(path).status_code == 404
     assert Path(api.routes.page.__file__).name == "page.py"
