@@ -21,7 +21,8 @@ from PIL import Image
 
 from bench.support import scenes
 from images import write
-from images.read import Photo, read_image
+from images.photo import Photo
+from images.read import read_image
 
 Encoder = Callable[[Photo, NDArray[Any]], bytes]
 DEFAULT, FILTERED, HUFFMAN, RLE = range(4)  # zlib's strategies

@@ -166,7 +166,7 @@ def _decoded(rig: Rig, made: list[Pair]) -> list[tuple[Any, Any]]:
     for one in made:
         (job_id,) = rig.queue_all([one], send=False)
         rig.service.blobs.put(job_id, "image", one.image)
-        rig.service.blobs.put(job_id, "mask", one.mask)
+        rig.service.blobs.put(job_id, "hole", one.hole)
         seen = decode(rig.find(job_id), rig.service.blobs, rig.settings)
         rig.store.update(job_id, lambda job, now: job.cancel(now, now))
         found.append((seen.photo.pixels, seen.mask))

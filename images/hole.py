@@ -1,75 +1,152 @@
-"""The rules of masks: what is hole, and which masks make no sense."""
+"""The one rule of holes: which pixels are to be filled, which masks are refused, and how a hole is stored.
+
+Api, worker and the command line of models all call `find_hole`.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import struct
+import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from images.errors import EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
+from images.errors import BrokenImage, EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
+from images.formats import decode, png
+from images.formats.source import Facts, Source
+from images.grow import grow
+from images.hole_rule import HoleRule
+from images.photo import Photo, luminance
 
-if TYPE_CHECKING:
-    from images.read import Photo
+DEFAULT_RULE = HoleRule()
 
 
-def luminance(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Luminance of HxWxC pixels (C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha), HxW, in their range.
+def find_hole(
+    photo: Photo | Source, mask: Source | None = None, rule: HoleRule = DEFAULT_RULE, *, max_pixels: int | None = None
+) -> NDArray[np.bool_]:
+    """The pixels to fill, bool HxW, True = hole: those that `mask` draws, or without one, the photo's alpha.
 
-    ITU-R 601 weights, rounded to nearest; equal channels give their own value exactly. Alpha is taken as
-    lying on black. The dtype is the pixels' or uint32.
+    photo: decoded, or its file, of which only the header is read unless the hole is its alpha. Both files are turned
+    upright by their EXIF orientation. Threshold, inversion and growing follow one another. Raises MissingMask,
+    SizeMismatch, EmptyHole, HoleCoversEverything, and what `read_image` raises.
     """
-    channels = pixels.shape[2]
-    if channels == 1:
-        grey: NDArray[Any] = pixels[..., 0]
-        return grey
-    if channels == 2:
-        grey = pixels[..., 0]
+    if mask is not None:
+        hole = _of_mask(photo, mask, rule, max_pixels)
+    elif isinstance(photo, Photo):
+        _require_alpha(photo.has_alpha)
+        hole = _transparent(photo.pixels, rule)
     else:
-        weights = zip((19595, 38470, 7471), range(3), strict=True)  # they add up to 1 << 16
-        total = sum(pixels[..., channel].astype(np.uint32) * np.uint32(weight) for weight, channel in weights)
-        # 65535 * 65536 + 32768 still fits.
-        grey = (np.asarray(total) + np.uint32(1 << 15)) >> np.uint32(16)
-    if channels in (2, 4):
-        white = np.uint32(np.iinfo(pixels.dtype).max)
-        grey = (grey.astype(np.uint32) * pixels[..., -1] + white // 2) // white
-    return grey
+        facts = decode.survey(photo, "image", max_pixels)
+        _require_alpha(facts.has_alpha)
+        hole = _read(photo, facts, "image", lambda band: _transparent(band, rule))
+    if rule.invert:
+        np.logical_not(hole, out=hole)
+    hole = grow(hole, rule.grow_pixels)
+    _check(hole, rule)
+    return hole
 
 
-def mask_from_alpha(photo: Photo, threshold: int = 128) -> NDArray[np.bool_]:
-    """The hole that the photo's transparency draws: bool HxW, True where alpha < threshold (1..255) of 255, or
-    < 256 times the threshold of 65535.
+def hole_fraction(hole: NDArray[np.bool_]) -> float:
+    """Share of `hole` (bool HxW) that is hole, 0 to 1."""
+    return int(np.count_nonzero(hole)) / hole.size
 
-    Raises MissingMask if the photo has no alpha channel.
+
+def read_mask(
+    source: Source, rule: HoleRule = DEFAULT_RULE, *, max_pixels: int | None = None, name: str = "mask"
+) -> NDArray[np.bool_]:
+    """What `source` draws, bool HxW, before inversion and growing. Raises like `read_image`.
+
+    A pixel is hole where its luminance (ITU-R 601) is at least the threshold; of 16 bits, at least 256 times the
+    threshold. Soft edges, of a brush or of JPEG, are cut there. White on black is the convention, so a mask with an
+    alpha channel is laid on black: white strokes on a transparent layer are hole, and transparent pixels are not,
+    whatever colour they have.
     """
-    if not photo.has_alpha:
+    return _read_mask(source, decode.survey(source, name, max_pixels), rule, name)
+
+
+def pack_hole(hole: NDArray[np.bool_]) -> bytes:
+    """`hole` (bool HxW) as a PNG file of one bit per pixel, white where it is hole. Any image viewer shows it."""
+    height, width = hole.shape
+    rows = np.zeros((height, 1 + (width + 7) // 8), np.uint8)  # each row begins with its filter, 0: none
+    rows[:, 1:] = np.packbits(hole, axis=1)
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows.data, level=1)), (b"IEND", b"")
+    return b"".join((png.SIGNATURE, *(png.chunk(kind, data) for kind, data in parts)))
+
+
+def unpack_hole(data: bytes) -> NDArray[np.bool_]:
+    """The hole (bool HxW) in a file that `pack_hole` made, without decoding it as a picture. Raises BrokenImage."""
+    try:
+        width, height, *kind = struct.unpack_from(">IIBBB", data, 16)
+        (length,) = struct.unpack_from(">I", data, png.HEADER_END)
+        start = png.HEADER_END + 8
+        if not data.startswith(png.SIGNATURE) or kind != [1, 0, 0]:
+            raise ValueError("this is not a picture of one bit per pixel")
+        rows = np.frombuffer(zlib.decompress(data[start : start + length]), np.uint8).reshape(height, -1)
+        return np.unpackbits(rows[:, 1:], axis=1, count=width).view(np.bool_)
+    except (ValueError, struct.error, zlib.error) as error:
+        raise BrokenImage("The hole that was stored with the job is damaged. Submit the photo again.") from error
+
+
+def _of_mask(photo: Photo | Source, mask: Source, rule: HoleRule, max_pixels: int | None) -> NDArray[np.bool_]:
+    """What `mask` draws, once its header has shown that it has the photo's size."""
+    if isinstance(photo, Photo):
+        width, height = photo.width, photo.height
+    else:
+        width, height = decode.survey(photo, "image", max_pixels).upright_size
+    facts = decode.survey(mask, "mask", max_pixels)
+    mask_width, mask_height = facts.upright_size
+    if (mask_width, mask_height) != (width, height):
+        raise SizeMismatch(
+            f"The image is {width} x {height} pixels, the mask is {mask_width} x {mask_height} (both turned upright "
+            "by their EXIF orientation). Send a mask of the image's size."
+        )
+    return _read_mask(mask, facts, rule, "mask")
+
+
+def _read_mask(source: Source, facts: Facts, rule: HoleRule, name: str) -> NDArray[np.bool_]:
+    return _read(source, facts, name, lambda band: luminance(band) >= _scaled(rule.threshold, band))
+
+
+def _read(source: Source, facts: Facts, name: str, is_hole: Any) -> NDArray[np.bool_]:
+    """`is_hole` of each band of rows of `source`, as one array, upright."""
+    with decode.decoded(source, facts, name) as stored:
+        width, height = stored.upright_size
+        hole = np.empty((height, width), np.bool_)
+        for target, band in stored.rows_of(hole):
+            target[...] = is_hole(band)
+        return hole
+
+
+def _transparent(pixels: NDArray[Any], rule: HoleRule) -> NDArray[np.bool_]:
+    """Where the last channel of `pixels` (HxWxC), their alpha, is below the threshold."""
+    return np.asarray(pixels[..., -1] < _scaled(rule.threshold, pixels))
+
+
+def _scaled(threshold: int, pixels: NDArray[Any]) -> int:
+    """`threshold`, of 255, in the range of `pixels`, uint8 or uint16."""
+    return threshold << (8 * pixels.itemsize - 8)
+
+
+def _require_alpha(has_alpha: bool) -> None:
+    if not has_alpha:
         raise MissingMask(
             "There is no mask, and the image has no alpha channel to take one from. Send a mask of the "
             "image's size, white where it is to be filled, or an image that is transparent there."
         )
-    return np.asarray(photo.pixels[..., 3] < (threshold << (photo.bits - 8)))
 
 
-def check_pair(width: int, height: int, mask: NDArray[np.bool_]) -> float:
-    """The share of hole in `mask` (bool HxW), in (0, 1), for an image of width x height, upright.
-
-    Raises SizeMismatch, EmptyHole, HoleCoversEverything.
-    """
-    mask_height, mask_width = mask.shape
-    if (mask_width, mask_height) != (width, height):
-        raise SizeMismatch(
-            f"The mask is {mask_width} x {mask_height} pixels, the image is {width} x {height} (both turned "
-            "upright as their EXIF says). Send a mask of the image's size."
-        )
-    hole = int(np.count_nonzero(mask))
-    if not hole:
+def _check(hole: NDArray[np.bool_], rule: HoleRule) -> None:
+    """Raise EmptyHole or HoleCoversEverything for a hole that leaves nothing to do or nothing to go by."""
+    count = int(np.count_nonzero(hole))
+    if not count:
         raise EmptyHole(
-            "The mask marks nothing: no pixel of it is hole. The hole is where a mask is white (128 or more "
-            "of 255), or where an image without a mask is transparent. If yours is black there, invert it."
+            f"The mask marks nothing: no pixel of it is hole. The hole is where a mask is white ({rule.threshold} or "
+            "more of 255), or where an image without a mask is transparent. If yours is black there, invert it."
         )
-    if hole == mask.size:
+    if count == hole.size:
         raise HoleCoversEverything(
             "The mask marks every pixel, so nothing of the image is left to continue from. The hole is where "
             "a mask is white; if yours is black there, invert it."
         )
-    return hole / mask.size

@@ -13,8 +13,7 @@ from PIL import Image
 from images.errors import FormatCannotHold
 from images.formats import exif, png, tiff
 from images.formats.source import NAMES, Format
-from images.hole import luminance
-from images.read import Photo
+from images.photo import Photo, luminance
 
 FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "tiff": "image/tiff"}
 MAX_SIDE = {"jpeg": 65500, "webp": 16383}

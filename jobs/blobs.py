@@ -1,4 +1,4 @@
-"""The bytes of jobs, addressed by job id: `<id>/image`, `<id>/mask`, `<id>/result-<attempt>`.
+"""The bytes of jobs, addressed by job id: `<id>/image`, `<id>/hole`, `<id>/result-<attempt>`.
 
 A directory or an S3 bucket, through obstore. A put is whole or absent, also when the process dies in it.
 Each attempt has its own result name, so that a worker that lost its job cannot change a result that is read.

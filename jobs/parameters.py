@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 
+from images.hole_rule import MAX_GROW_PIXELS, MAX_THRESHOLD, MIN_THRESHOLD, HoleRule
 from jobs.errors import FieldError, InvalidParameters
 
-MAX_DILATION = 200  # pixels
 MAX_METADATA = 16  # entries
 
 Priority = Literal["high", "normal", "low"]
@@ -39,17 +39,17 @@ class Parameters(BaseModel):
     )
     network: NetworkChoice = Field(default="auto", description="`auto` takes the network that the worker holds.")
     mask_threshold: int = Field(
-        default=128,
-        ge=1,
-        le=255,
+        default=HoleRule.threshold,
+        ge=MIN_THRESHOLD,
+        le=MAX_THRESHOLD,
         description="Of 255: the hole is where the mask's luminance is at least this; without a mask, where the "
         "image's alpha is less.",
     )
     mask_invert: bool = Field(default=False, description="The dark part of the mask is the hole.")
     mask_dilate_pixels: int = Field(
-        default=0,
-        ge=-MAX_DILATION,
-        le=MAX_DILATION,
+        default=HoleRule.grow_pixels,
+        ge=-MAX_GROW_PIXELS,
+        le=MAX_GROW_PIXELS,
         description="The hole grows by a disc of this radius before anything else is done with it; a negative number "
         "shrinks it.",
     )
@@ -158,6 +158,11 @@ class Parameters(BaseModel):
         if value is not None and value % 2 == 0:
             raise ValueError("should be odd")
         return value
+
+    @property
+    def hole_rule(self) -> HoleRule:
+        """How the hole is made from the mask or from the image's alpha."""
+        return HoleRule(self.mask_threshold, self.mask_invert, self.mask_dilate_pixels)
 
     def overrides(self) -> dict[str, Any]:
         """The preset's fields that were set, by name."""

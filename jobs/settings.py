@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     )
     blobs_url: str = Field(
         default_factory=lambda: f"file://{default_data_dir()}/blobs",
-        description="Where images, masks and results are kept: `file:///directory`, or `s3://bucket/prefix` "
+        description="Where images, holes and results are kept: `file:///directory`, or `s3://bucket/prefix` "
         "with the usual `AWS_*` variables. Api and worker must see the same place.",
     )
     blobs_http_allowed: bool = Field(
@@ -266,7 +266,7 @@ class Settings(BaseSettings):
 
     keep_inputs: bool = Field(
         default=False,
-        description="Keep image and mask of a finished job until it expires. Otherwise they are deleted when it has "
+        description="Keep image and hole of a finished job until it expires. Otherwise they are deleted when it has "
         "succeeded or was canceled; those of a failed job stay, so that it can be retried.",
     )
     max_retention_seconds: float = Field(

@@ -27,8 +27,9 @@ from rich.progress import (
 )
 
 from images.errors import ImageError
-from images.hole import check_pair
-from images.read import mask_from_alpha, read_image, read_mask
+from images.hole import find_hole, hole_fraction
+from images.hole_rule import HoleRule
+from images.read import read_image
 from images.write import check_side, encode
 from models.errors import ModelsError
 from models.inpainter import Result, foresee, inpaint
@@ -129,10 +130,8 @@ def _inpaint(arguments: Sequence[str]) -> None:
             raise UsageError(f"there is no file {path}")
     clock = {"start": time.perf_counter()}
     photo = read_image(args.photo)
-    mask = read_mask(args.mask) if args.mask else mask_from_alpha(photo)
-    if args.mask_invert:
-        mask = ~mask
-    fraction = check_pair(photo.width, photo.height, mask)
+    mask = find_hole(photo, args.mask, HoleRule(invert=args.mask_invert))
+    fraction = hole_fraction(mask)
     if form != "npy":
         check_side(photo.width, photo.height, form)  # before the work, not after it
     clock["read"] = time.perf_counter()

@@ -314,7 +314,7 @@ class Ledger:
             self.wrong["webhooks"].append(f"{job.id} is {job.status}, told {told}")
 
     def _check_blobs(self, job):
-        expected = {"image", "mask"} if job.status is Status.FAILED else set()
+        expected = {"image", "hole"} if job.status is Status.FAILED else set()
         if job.status is Status.SUCCEEDED:
             expected = {job.result_blob}
             with contextlib.suppress(BlobMissing):

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from images.grow import grow
-from images.read import Photo, mask_from_alpha, read_image, read_mask
+from images.hole import find_hole, unpack_hole
+from images.photo import Photo
+from images.read import read_image
 from images.write import FORMATS, encode
-from jobs.blobs import Blobs
+from jobs.blobs import BlobMissing, Blobs
 from jobs.job import Job, ResultInfo
 from jobs.settings import Settings
 
@@ -35,19 +36,14 @@ class Encoded:
 
 
 def decode(job: Job, blobs: Blobs, settings: Settings) -> Decoded:
-    """Read the job's image and mask in full. Raises ImageError, BlobMissing, ServiceUnavailable."""
+    """Read the job's photo and its hole. Raises ImageError, BlobMissing, ServiceUnavailable."""
     photo = read_image(io.BytesIO(blobs.get(job.id, "image")), max_pixels=settings.max_pixels)
-    asked = job.parameters
-    if job.input.mask_source == "alpha":
-        mask = mask_from_alpha(photo, asked.mask_threshold)
-        if asked.mask_invert:
-            mask = ~mask
-    else:
-        source = io.BytesIO(blobs.get(job.id, "mask"))
-        mask = read_mask(
-            source, threshold=asked.mask_threshold, invert=asked.mask_invert, max_pixels=settings.max_pixels
-        )
-    return Decoded(photo, grow(mask, asked.mask_dilate_pixels))
+    try:
+        hole = unpack_hole(blobs.get(job.id, "hole"))
+    except BlobMissing:  # submitted by the version before, which stored the mask as it was uploaded
+        mask = blobs.get(job.id, "mask") if job.input.mask_source == "mask" else None
+        hole = find_hole(photo, mask, job.parameters.hole_rule, max_pixels=settings.max_pixels)
+    return Decoded(photo, hole)
 
 
 def encode_result(job: Job, photo: Photo, pixels: NDArray[Any]) -> Encoded:

@@ -17,7 +17,7 @@ from api.submission.form_schema import REQUEST_BODY
 from api.submission.idempotency import HEADER, REPLAYED, Guard, guarded
 from api.submission.preferences import Preferences
 from api.submission.receive import Upload, fetch_all, receive
-from api.submission.uploads import accept, check_wishes, inspect
+from api.submission.uploads import accept, check_wishes, inspect_and_pack
 from api.waiting import look, settled
 from jobs.errors import ResultNotReady, problem_of
 from jobs.job import InputInfo, Job, Status
@@ -100,8 +100,8 @@ async def _submitted(request: Request, upload: Upload, guard: Guard | None) -> t
         upload.parameters = permitted(upload.parameters, getattr(request.state, "limits", None))
         check_wishes(upload.parameters, service.settings)
         await fetch_all(service, upload)
-        info, _ = await service.validate(inspect, upload, service.settings)
-        job = await service.call(partial(_accept, request, upload, info, guard))
+        info, hole = await service.validate(inspect_and_pack, upload, service.settings)
+        job = await service.call(partial(_accept, request, upload, info, hole, guard))
     job_id.set(job.id)
     view, retry_after = await service.call(look, service, job)
     headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": str(retry_after or 1), "Cache-Control": "no-store"}
@@ -111,11 +111,11 @@ async def _submitted(request: Request, upload: Upload, guard: Guard | None) -> t
     return job, response
 
 
-def _accept(request: Request, upload: Upload, info: InputInfo, guard: Guard | None) -> Job:
+def _accept(request: Request, upload: Upload, info: InputInfo, hole: bytes, guard: Guard | None) -> Job:
     service, owner = service_of(request), owner_of(request)
     announce = guard.announce if guard is not None else None
     with charged(service, owner, getattr(request.state, "limits", None), info):
-        return accept(service, upload, info, owner, announce)
+        return accept(service, upload, info, hole, owner, announce)
 
 
 async def _ended(service: Service, job: Job, wishes: Preferences) -> Response:

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from api.dependencies import Service
 from api.submission.receive import Upload
-from images.errors import MissingMask, SizeMismatch
-from images.grow import grow
-from images.read import check_pair, mask_from_alpha, probe, read_image, read_mask
+from images.hole import find_hole, hole_fraction, pack_hole
+from images.read import probe
 from images.write import check_side
 from jobs import broker
 from jobs.errors import FieldError, InvalidParameters
@@ -51,52 +50,39 @@ def inspect(upload: Upload, settings: Settings) -> tuple[InputInfo, NDArray[np.b
     header = probe(upload.image, max_pixels=limit)
     wanted = parameters.format
     check_side(header.width, header.height, header.format if wanted == "same" else wanted)
-    if upload.mask is not None:
-        mask_header = probe(upload.mask, max_pixels=limit, name="mask")
-        if (mask_header.width, mask_header.height) != (header.width, header.height):
-            raise SizeMismatch(
-                f"The image is {header.width} x {header.height} pixels, the mask is {mask_header.width} x "
-                f"{mask_header.height} (after EXIF orientation). Send a mask of the image's size."
-            )
-        mask = read_mask(
-            upload.mask, threshold=parameters.mask_threshold, invert=parameters.mask_invert, max_pixels=limit
-        )
-    elif not header.has_alpha:
-        raise MissingMask(
-            "There is no mask, and the image has no transparency to take one from. Send a mask of the "
-            "image's size as the file `mask`, white where it is to be filled."
-        )
-    else:
-        mask = mask_from_alpha(read_image(upload.image, max_pixels=limit), parameters.mask_threshold)
-        if parameters.mask_invert:
-            mask = ~mask
-    mask = grow(mask, parameters.mask_dilate_pixels)
-    fraction = check_pair(header.width, header.height, mask)
+    hole = find_hole(upload.image, upload.mask, parameters.hole_rule, max_pixels=limit)
     size = sum(file.seek(0, 2) for file in (upload.image, upload.mask) if file is not None)
     info = InputInfo(
         width=header.width,
         height=header.height,
         format=header.format,
-        hole_fraction=fraction,
+        hole_fraction=hole_fraction(hole),
         mask_source="alpha" if upload.mask is None else "mask",
         name=upload.image_name,
         bytes=size,
     )
-    return info, mask
+    return info, hole
+
+
+def inspect_and_pack(upload: Upload, settings: Settings) -> tuple[InputInfo, bytes]:
+    """As `inspect`, with the hole as it is stored: one bit per pixel, so that little memory is held until then."""
+    info, hole = inspect(upload, settings)
+    return info, pack_hole(hole)
 
 
 def accept(
     service: Service,
     upload: Upload,
     info: InputInfo,
+    hole: bytes,
     owner: str | None,
     announce: Callable[[str], None] | None = None,
 ) -> Job:
-    """Store the images, create the job, tell the workers. On failure nothing stays.
+    """Store the image and its hole, create the job, tell the workers. On failure nothing stays.
 
-    announce: called with the job's id before there is such a job. Raises ServiceUnavailable, what `announce` raises,
-    and redis.RedisError: then nobody knows whether there is a job, and the images stay until jobs.janitor sweeps those
-    that belong to none.
+    hole: as `pack_hole` makes it; it is stored instead of the mask. announce: called with the job's id before that job
+    exists. Raises ServiceUnavailable, what `announce` raises, and redis.RedisError: then nobody knows whether there
+    is a job, and the images stay until jobs.janitor sweeps those that belong to none.
     """
     job = new_job(
         service.store.now(),
@@ -107,9 +93,9 @@ def accept(
         traceparent=tracing.traceparent(),
     )
     try:
-        for name, file in upload.files.items():
-            file.seek(0)
-            service.blobs.put(job.id, name, file)
+        upload.image.seek(0)
+        service.blobs.put(job.id, "image", upload.image)
+        service.blobs.put(job.id, "hole", hole)
         if announce is not None:
             announce(job.id)
         job = service.store.create(job)

@@ -21,6 +21,7 @@ from PIL import Image
 
 from bench.support import scenes
 from images.formats.png import HEADER_END
+from images.hole import pack_hole, read_mask
 from jobs import broker
 from jobs.job import InputInfo, Job, Status, new_job
 from jobs.parameters import Parameters
@@ -42,6 +43,11 @@ class Pair:
     image: bytes
     mask: bytes
     info: InputInfo
+
+    @property
+    def hole(self) -> bytes:
+        """The hole as the api stores it."""
+        return pack_hole(read_mask(self.mask))
 
 
 def pair(height: int, width: int, fraction: float, format: str = "jpeg", **options: Any) -> Pair:
@@ -107,7 +113,7 @@ class Rig(Fleet):
             job = new_job(self.store.now(), Parameters(**fields), made.info, owner=owner)
             if send:
                 self.service.blobs.put(job.id, "image", made.image)
-                self.service.blobs.put(job.id, "mask", made.mask)
+                self.service.blobs.put(job.id, "hole", made.hole)
             jobs.append(self.store.create(job))
         for job in jobs if send else ():
             broker.send(self.service.queue, job.id, job.parameters.priority, job.parameters.network)

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from images.errors import ImageError
-from images.formats import jpeg, png, tiff, webp
+from images.errors import ImageError, TooManyPixels
+from images.formats import exif, jpeg, png, tiff, webp
 from images.formats.source import Facts, Source, damaged, opened, sniff
 
 # Pillow would warn above 89 and refuse above 179 megapixels, by a global of its own. Ours is the limit that
@@ -60,11 +60,34 @@ class Stored:
         """Whether there is one channel of colour."""
         return self.channels < 3
 
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height once the orientation is applied."""
+        return exif.upright_size(self.width, self.height, self.orientation)
 
-def survey(source: Source, name: str) -> Facts:
-    """What `source` is, from its structure alone. Raises NotAnImage, UnsupportedFormat, BrokenImage."""
+    def rows_of(self, upright: NDArray[Any]) -> Iterator[tuple[NDArray[Any], Array]]:
+        """Pairs of a view of `upright` (HxW or HxWxC) and the band whose pixels belong there, top to bottom."""
+        stored = exif.stored_view(upright, self.orientation)
+        y = 0
+        for band in self.bands:
+            yield stored[y : y + len(band)], band
+            y += len(band)
+
+
+def survey(source: Source, name: str, max_pixels: int | None = None) -> Facts:
+    """What `source` is, from its structure alone.
+
+    Raises NotAnImage, UnsupportedFormat, BrokenImage, and TooManyPixels above `max_pixels`.
+    """
     with opened(source) as file:
-        return _SURVEYS[sniff(file, name)](file, name)
+        facts = _SURVEYS[sniff(file, name)](file, name)
+    if max_pixels is not None and facts.width * facts.height > max_pixels:
+        width, height = facts.upright_size
+        raise TooManyPixels(
+            f"The {name} is {width} x {height}, that is {width * height} pixels; at most {max_pixels} are "
+            "allowed. Send a smaller one."
+        )
+    return facts
 
 
 @contextmanager

@@ -100,12 +100,12 @@ def _essence(file: BinaryIO) -> bytes:
         if kind == b"IDAT" or (kind == b"PLTE" and colour == 3) or kind == b"tRNS":
             file.seek(-8, io.SEEK_CUR)
             data = file.read(length + 12)
-            chunk = memoryview(data)
-            if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            part = memoryview(data)
+            if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):
                 raise ValueError("a checksum is wrong")
             if kind == b"IDAT":
                 data_seen = True
-                inflating.feed(chunk[8:-4])
+                inflating.feed(part[8:-4])
             elif kind == b"PLTE":
                 if palette_seen or length % 3 or not 3 <= length <= 3 << depth:
                     raise ValueError("there are two palettes, or one of a wrong length")
@@ -116,7 +116,7 @@ def _essence(file: BinaryIO) -> bytes:
     if colour == 3 and not palette_seen:
         raise ValueError("the palette is missing")
     inflating.finish()
-    return b"".join((*parts, _chunk(b"IEND", b"")))
+    return b"".join((*parts, chunk(b"IEND", b"")))
 
 
 def _row_lengths(width: int, height: int, bits: int, interlaced: bool) -> list[tuple[int, int]]:
@@ -169,13 +169,14 @@ def with_metadata(png: bytes, icc: bytes | None, block: bytes | None) -> bytes:
     """`png`, a file without metadata, with a colour profile and an EXIF block put in after its header."""
     chunks = []
     if icc:
-        chunks.append(_chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
+        chunks.append(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
     if block:
-        chunks.append(_chunk(b"eXIf", block))
+        chunks.append(chunk(b"eXIf", block))
     return b"".join((png[:HEADER_END], *chunks, memoryview(png)[HEADER_END:])) if chunks else png
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG file: length, kind, data, checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 

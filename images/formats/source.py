@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal, TypeAlias
 
 from images.errors import ACCEPTED, BrokenImage, NotAnImage, UnsupportedFormat
+from images.formats.exif import upright_size
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 Format: TypeAlias = Literal["png", "jpeg", "webp", "tiff"]
@@ -37,6 +38,11 @@ class Facts:
     deep: bool
     icc: bytes | None
     exif: bytes | None
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height once the orientation is applied."""
+        return upright_size(self.width, self.height, self.orientation)
 
 
 @contextmanager

@@ -26,7 +26,7 @@ def job(fleet):
     def make(result=b"picture", webhook=None):
         store = fleet.store
         made = store.create(new_job(store.now(), Parameters(webhook_url=webhook), INPUT))
-        for name in ("image", "mask"):
+        for name in ("image", "hole"):
             fleet.service.blobs.put(made.id, name, b"x")
         store.claim(made.id, "w")
         if result is None:

@@ -1,11 +1,22 @@
+import io
+import tracemalloc
+
 import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from images.errors import EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
-from images.read import Photo, check_pair, mask_from_alpha, read_image, read_mask
+from images.errors import BrokenImage, EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
+from images.hole import find_hole, hole_fraction, pack_hole, read_mask, unpack_hole
+from images.hole_rule import HoleRule
+from images.photo import Photo
+from images.read import read_image
 from tests.images import picture_files as files
+
+
+def photo(height, width):
+    return Photo(np.zeros((height, width, 3), np.uint8), "png")
+
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(8, 32)
 HALF = RAMP >= 128
@@ -15,7 +26,8 @@ HALF = RAMP >= 128
 def test_hole_is_from_128_up(mode):
     file = files.saved(Image.fromarray(RAMP).convert(mode), "PNG")
     assert (read_mask(file) == HALF).all()
-    assert (read_mask(file, invert=True) == ~HALF).all()
+    assert (find_hole(photo(8, 32), file) == HALF).all()
+    assert (find_hole(photo(8, 32), file, HoleRule(invert=True)) == ~HALF).all()
     assert read_mask(file).dtype == np.bool_
 
 
@@ -73,21 +85,85 @@ def test_a_soft_jpeg_mask_has_no_crumbs():
 def test_alpha_as_mask():
     pixels = np.zeros((1, 3, 4), np.uint8)
     pixels[0, :, 3] = [0, 127, 128]
-    assert mask_from_alpha(Photo(pixels, "png")).tolist() == [[True, True, False]]
     deep = np.zeros((1, 3, 4), np.uint16)
     deep[0, :, 3] = [0, 32767, 32768]
-    assert mask_from_alpha(Photo(deep, "png")).tolist() == [[True, True, False]]
-    with pytest.raises(MissingMask):
-        mask_from_alpha(Photo(pixels[..., :3], "png"))
+    for array in (pixels, deep):
+        decoded, file = Photo(array, "png"), imagecodecs.png_encode(array)
+        for source in (decoded, file, io.BytesIO(file)):
+            assert find_hole(source).tolist() == [[True, True, False]]
+            assert find_hole(source, None, HoleRule(invert=True)).tolist() == [[False, False, True]]
+    for source in (Photo(pixels[..., :3], "png"), imagecodecs.png_encode(pixels[..., :3].copy())):
+        with pytest.raises(MissingMask):
+            find_hole(source)
 
 
-def test_pairs():
-    mask = np.zeros((4, 10), np.bool_)
+@pytest.mark.parametrize("as_file", [False, True])
+def test_pairs(as_file):
+    mask = np.zeros((4, 10), np.uint8)
+
+    def of(pixels, height=4, width=10):
+        array = np.zeros((height, width, 3), np.uint8)
+        image = imagecodecs.png_encode(array) if as_file else Photo(array, "png")
+        return find_hole(image, imagecodecs.png_encode(pixels))
+
     with pytest.raises(EmptyHole):
-        check_pair(10, 4, mask)
-    mask[0, 0] = True
-    assert check_pair(10, 4, mask) == 1 / 40
-    with pytest.raises(SizeMismatch, match=r"10 x 4 .* 4 x 10"):
-        check_pair(4, 10, mask)
+        of(mask)
+    mask[0, 0] = 255
+    assert hole_fraction(of(mask)) == 1 / 40
+    with pytest.raises(SizeMismatch, match=r"4 x 10 .* 10 x 4"):
+        of(mask, 10, 4)
     with pytest.raises(HoleCoversEverything):
-        check_pair(10, 4, ~np.zeros((4, 10), np.bool_))
+        of(~np.zeros((4, 10), np.uint8))
+
+
+def test_inversion_comes_before_growing():
+    mask = np.full((40, 40), 255, np.uint8)
+    mask[20, 20] = 0
+    hole = find_hole(photo(40, 40), imagecodecs.png_encode(mask), HoleRule(invert=True, grow_pixels=3))
+    assert hole_fraction(hole) == 29 / 1600  # pixels within 3 of one
+    with pytest.raises(EmptyHole):
+        find_hole(photo(40, 40), imagecodecs.png_encode(mask), HoleRule(invert=True, grow_pixels=-1))
+
+
+def test_an_empty_hole_names_the_threshold():
+    with pytest.raises(EmptyHole, match="200 or more of 255"):
+        find_hole(photo(8, 32), imagecodecs.png_encode(RAMP % 200), HoleRule(threshold=200))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 8), (5, 7), (64, 129)])
+def test_a_packed_hole_is_a_picture_of_one_bit_and_comes_back(shape):
+    hole = np.random.default_rng(3).random(shape) < 0.5
+    data = pack_hole(hole)
+    back = unpack_hole(data)
+    assert (back.dtype, back.shape) == (np.bool_, shape)
+    assert (back == hole).all()
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == "1"
+        assert (np.asarray(image) == hole).all()
+    assert (read_mask(data) == hole).all()
+
+
+def test_a_packed_hole_that_is_damaged_is_refused():
+    data = pack_hole(HALF)
+    for wrong in (b"", data[:-20], data[:50], imagecodecs.png_encode(RAMP), data[:45] + b"\0\0\0" + data[48:]):
+        with pytest.raises(BrokenImage, match="Submit the photo again"):
+            unpack_hole(wrong)
+
+
+def test_a_hole_takes_a_few_bytes_a_pixel():
+    mask = np.zeros((2000, 3000), np.uint8)
+    mask[500:1500, 500:2500] = 255
+    file = imagecodecs.png_encode(mask)
+    header = imagecodecs.png_encode(np.zeros((2000, 3000, 3), np.uint8))
+    tracemalloc.start()
+    try:
+        data = pack_hole(find_hole(header, file, HoleRule(grow_pixels=20)))
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak < 5 * mask.size
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        unpack_hole(data)
+        _, peak = tracemalloc.get_traced_memory()
+        assert peak - before < 2 * mask.size
+    finally:
+        tracemalloc.stop()

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image, ImageFile
 
 from images.errors import BrokenImage, ImageError, NotAnImage, UnsupportedFormat
-from images.read import Photo, probe, read_image, read_mask
+from images.hole import read_mask
+from images.photo import Photo
+from images.read import probe, read_image
 from tests.images import picture_files as files
 
 KINDS = files.every_kind()

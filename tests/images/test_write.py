@@ -9,7 +9,8 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from images.errors import FormatCannotHold
-from images.read import Photo, probe, read_image
+from images.photo import Photo
+from images.read import probe, read_image
 from images.write import FORMATS, check_side, encode
 from tests.images import picture_files as files
 

@@ -5,6 +5,8 @@ import signal
 
 import pytest
 
+from images.grow import grow
+from images.hole import pack_hole, read_mask
 from jobs import broker
 from jobs.job import InputInfo, Job, Status, new_id
 from jobs.parameters import Parameters
@@ -26,8 +28,8 @@ def submit(service):
         )
         job = Job(id=new_id(now), parameters=Parameters(**parameters), input=info, created_at=now)
         files = support.square_form()
-        for name in ("image", "mask"):
-            service.blobs.put(job.id, name, files[name][1])
+        service.blobs.put(job.id, "image", files["image"][1])
+        service.blobs.put(job.id, "hole", pack_hole(read_mask(files["mask"][1])))
         service.store.create(job)
         broker.send(service.queue, job.id, network=job.parameters.network)
         return job.id
@@ -160,10 +162,37 @@ def test_images_that_are_gone_fail_the_job(service, submit, worker):
     )
 
 
+def test_jobs_of_the_version_before_are_worked_off(service, submit, worker):
+    """They have the mask as it was uploaded, or none at all, and the rule of its reading in their parameters."""
+    soft = support.hole(192, 192, (60, 60, 120, 110)) // 2
+    rgba = support.pixels(192, 192, 4)
+    rgba[:100, :, 3] = 0
+    rule = {"mask_threshold": 100, "mask_invert": True, "mask_dilate_pixels": -4, "preset": "single-pass"}
+    by_mask, by_alpha, wrong = (submit(**rule) for _ in range(3))
+    for job_id in (by_mask, by_alpha, wrong):
+        service.blobs.delete_one(job_id, "hole")
+    service.blobs.put(by_mask, "mask", support.as_file(soft))
+    service.blobs.put(wrong, "mask", support.as_file(support.hole()))
+    service.blobs.put(by_alpha, "image", support.as_file(rgba))
+    info = service.store.find(by_alpha).input.model_copy(update={"mask_source": "alpha"})
+    service.store.update(by_alpha, lambda job, now: job.model_copy(update={"input": info}))
+    worker()
+    for job_id, before, hole in (
+        (by_mask, support.pixels(192, 192), soft < 100),
+        (by_alpha, rgba, rgba[..., 3] >= 100),
+    ):
+        job = wait_for(service, job_id, Status.SUCCEEDED)
+        after = support.opened(service.blobs.get(job_id, job.result_blob))
+        changed = (after != before).any(axis=-1)
+        assert not changed[~grow(hole, -4)].any()
+        assert changed[grow(hole, -4)].mean() > 0.5
+    assert wait_for(service, wrong, Status.FAILED).error.code == "size-mismatch"
+
+
 def test_an_unexpected_exception_is_logged_but_not_shown(service, submit, worker):
-    """A job that the api would never have made: its mask is of another size."""
+    """A job that the api would never have made: its hole is of another size."""
     job_id = submit(preset="single-pass")
-    service.blobs.put(job_id, "mask", support.as_file(support.hole()))
+    service.blobs.put(job_id, "hole", pack_hole(support.hole() > 0))
     process = worker()
     job = wait_for(service, job_id, Status.FAILED)
     assert job.error.code == "internal-error"

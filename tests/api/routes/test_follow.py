@@ -175,7 +175,7 @@ def test_a_failed_job_is_tried_again_with_what_it_had(api, service):
     assert (job["error"], job["completed_at"], job["expires_at"]) == (None, None, None)
     assert (job["attempts"], job["parameters"]["iterations"]) == (1, 7)
     assert service.blobs.get(job_id, "image")
-    assert service.blobs.get(job_id, "mask")
+    assert service.blobs.get(job_id, "hole")
     assert finish(service, job_id).attempt == 2
     kinds = [data["status"] for _, _, data in read(api.get(f"/v1/jobs/{job_id}/events").text.split("\n"))]
     assert kinds == ["queued", "running", "failed", "queued", "running", "succeeded"]

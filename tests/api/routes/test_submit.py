@@ -11,6 +11,8 @@ from starlette.datastructures import Headers
 
 from api.submission.preferences import Preferences
 from api.waiting import seconds_left
+from images.grow import grow
+from images.hole import unpack_hole
 from jobs import broker
 from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, Progress, new_job
@@ -62,7 +64,7 @@ def test_json_with_data_urls(api, service):
     assert (job["parameters"]["iterations"], job["parameters"]["metadata"]) == (7, {"order": "7"})
     assert (job["input"]["width"], job["input"]["name"]) == (96, None)
     assert service.blobs.get(job["id"], "image") == support.as_file(support.pixels())
-    assert service.blobs.get(job["id"], "mask") == support.as_file(support.hole())
+    assert (unpack_hole(service.blobs.get(job["id"], "hole")) == (support.hole() > 0)).all()
 
 
 @pytest.mark.parametrize(
@@ -117,6 +119,16 @@ def test_the_threshold_of_alpha(api):
     assert fraction(api, form=files, mask_threshold=201) == pytest.approx(10 * 96)
     answer = api.post("/v1/jobs", files=support.form(**files), data={"mask_threshold": 200})
     assert answer.json()["code"] == "empty-hole"
+
+
+def test_the_hole_is_stored_as_it_was_checked(api, service):
+    soft = support.hole()
+    soft[:5] = 100
+    asked = {"mask_threshold": 100, "mask_dilate_pixels": 5, "mask_invert": True}
+    job = api.post("/v1/jobs", files=support.form(mask=support.as_file(soft)), data=asked).json()
+    hole = unpack_hole(service.blobs.get(job["id"], "hole"))
+    assert hole.mean() == job["input"]["hole_fraction"]
+    assert (hole == grow(soft < 100, 5)).all()
 
 
 def test_growing_and_shrinking_the_hole(api):

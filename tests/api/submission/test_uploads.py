@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from images.hole import read_mask, unpack_hole
+from jobs.blobs import BlobMissing
 from tests import support
 
 PNG, MASK = support.as_file(support.pixels()), support.as_file(support.hole())
@@ -118,7 +120,9 @@ def test_formats_are_told_by_content_not_by_name(api, service, format):
     assert job["input"]["format"] == format
     assert (job["input"]["width"], job["input"]["height"]) == (96, 80)
     assert service.blobs.get(job["id"], "image") == image
-    assert service.blobs.get(job["id"], "mask") == mask
+    assert (unpack_hole(service.blobs.get(job["id"], "hole")) == read_mask(mask)).all()
+    with pytest.raises(BlobMissing):
+        service.blobs.get(job["id"], "mask")
 
 
 def test_exif_orientation_is_applied_to_image_and_mask_alike(api):

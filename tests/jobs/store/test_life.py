@@ -26,7 +26,7 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(service):
             redis.flushdb()
             asked = Parameters(start_deadline_seconds=1000, expires_in_seconds=1000, priority="low")
             job = new_job(store.now(), asked, INPUT, owner="me")
-            for name in ("image", "mask"):
+            for name in ("image", "hole"):
                 blobs.put(job.id, name, b"picture")
             self.id, self.seen = job.id, store.create(job)
             self.holds = {}  # worker → attempt it believes to have
@@ -123,9 +123,9 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(service):
             if self.late and self.seen.status is Status.QUEUED:
                 assert store.find(self.id).error.code == "start-deadline-exceeded"
             status = store.find(self.id).status
-            left = {name for name in ("image", "mask", "result") if self._has(name)}
+            left = {name for name in ("image", "hole", "result") if self._has(name)}
             if status in (Status.QUEUED, Status.RUNNING, Status.FAILED):
-                assert {"image", "mask"} <= left
+                assert {"image", "hole"} <= left
             elif status is Status.SUCCEEDED:
                 assert left == {"result"}
             else:

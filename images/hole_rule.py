@@ -1,0 +1,22 @@
+"""How a mask is read: the numbers behind `images.hole`, with their bounds and defaults. Imports nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIN_THRESHOLD, MAX_THRESHOLD = 1, 255
+MAX_GROW_PIXELS = 200
+
+
+@dataclass(frozen=True)
+class HoleRule:
+    """How a hole is made from a mask, or from the alpha of a photo that came without a mask.
+
+    threshold: of 255. The hole is where a mask's luminance is at least this, or where a photo's alpha is less.
+    invert: swap hole and rest, before growing. grow_pixels: radius of the disc that the hole grows by; a negative
+    number shrinks it.
+    """
+
+    threshold: int = 128
+    invert: bool = False
+    grow_pixels: int = 0

@@ -1,0 +1,86 @@
+"""What is known about a photo: its header before decoding, and its pixels afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from images.formats.source import Format
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file promises before it is decoded.
+
+    format: "png", "jpeg", "webp" or "tiff". width, height: upright, that is after EXIF orientation.
+    has_alpha: whether `read_image` will give four channels. bits: 8 or 16, the depth it will give.
+    """
+
+    format: Format
+    width: int
+    height: int
+    has_alpha: bool
+    bits: int
+
+
+@dataclass(frozen=True, eq=False)
+class Photo:
+    """A decoded photo, upright, and what its file said besides.
+
+    pixels: uint8 or uint16, HxWx3 or HxWx4 (straight alpha last), C-contiguous and writable, in the encoding
+    of `icc`, or sRGB where that is None. grey: the file had one channel of colour; its value stands in all
+    three. exif: a TIFF block (no `Exif` prefix), orientation reset to 1, thumbnail blanked.
+    """
+
+    pixels: NDArray[Any]
+    format: Format
+    icc: bytes | None = None
+    exif: bytes | None = None
+    grey: bool = False
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return int(self.pixels.shape[0])
+
+    @property
+    def has_alpha(self) -> bool:
+        """Whether there is a fourth channel."""
+        return bool(self.pixels.shape[2] == 4)
+
+    @property
+    def bits(self) -> int:
+        """Bits per sample, 8 or 16."""
+        return 8 * self.pixels.itemsize
+
+
+def luminance(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Luminance of HxWxC pixels (C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha), HxW, in their range.
+
+    ITU-R 601 weights, rounded to nearest; equal channels give their own value exactly. Transparent pixels are
+    laid on black. The dtype is the pixels' or uint32.
+    """
+    channels = pixels.shape[2]
+    if channels == 1:
+        grey: NDArray[Any] = pixels[..., 0]
+        return grey
+    if channels == 2:
+        grey = pixels[..., 0]
+    else:
+        weights = zip((19595, 38470, 7471), range(3), strict=True)  # they add up to 1 << 16
+        total = sum(pixels[..., channel].astype(np.uint32) * np.uint32(weight) for weight, channel in weights)
+        # 65535 * 65536 + 32768 still fits.
+        grey = (np.asarray(total) + np.uint32(1 << 15)) >> np.uint32(16)
+    if channels in (2, 4):
+        white = np.uint32(np.iinfo(pixels.dtype).max)
+        grey = (grey.astype(np.uint32) * pixels[..., -1] + white // 2) // white
+    return grey
