@@ -19,7 +19,7 @@ import torch
 
 from bench.memory import device_is_gpu, peak_above
 from bench.support import scenes
-from models import inpaint, resolve_preset
+from models import Inpainter, resolve_preset
 from models.networks.registry import device_of
 
 MEGAPIXELS = (1, 4, 12, 24, 50, 100)
@@ -37,13 +37,14 @@ def measure(
     height = round((megapixels * 1e6 * 2 / 3) ** 0.5)
     image, mask = scenes.scene(height, height * 3 // 2, fixed / megapixels + part, 1)
     small, its_mask = scenes.scene(600, 800, 0.05, 1)
-    inpaint(small, its_mask, network=network, preset=preset)  # to warm up
+    inpainter = Inpainter(network)
+    inpainter.inpaint(small, its_mask, preset=preset)  # to warm up
     took = 0.0
 
     def run() -> int:
         nonlocal took
         started = time.perf_counter()
-        result = inpaint(image, mask, network=network, preset=preset)
+        result = inpainter.inpaint(image, mask, preset=preset)
         if device_of(network).type == "cuda":
             torch.cuda.synchronize()
         took = time.perf_counter() - started

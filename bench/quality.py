@@ -60,7 +60,7 @@ def enlarged(network: Network, image: Picture, mask: Hole) -> Picture:
     scales = scale_count(mask.shape[0], mask.shape[1], network.native_size, 8)
     device = device_of(network)
     pixels, hole = to_tensor(image).to(device), torch.from_numpy(mask).float()[None, None].to(device)
-    small, small_hole = pyramid.build(pixels, hole, scales)[0]
+    small, small_hole = pyramid.pictures(pixels, scales)[0], pyramid.holes(hole, scales)[0]
     with torch.no_grad():
         size = pyramid.padded_size(small.shape[-2], small.shape[-1], network.stride)
         padded, padded_hole = (pyramid.pad_to(x, *size) for x in (small, small_hole))

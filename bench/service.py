@@ -30,7 +30,7 @@ from bench.support import scenes
 from bench.support.gpu_busy import KernelsBusy
 from bench.support.rig import Client, Pair, Rig, deep_noise, forget_peak, form, memory, padded, pair, percentile, sync
 from jobs.job import Job
-from models import inpaint, load_network, resolve_preset
+from models import Inpainter, load_network, resolve_preset
 from tests.fleet import Process
 from worker.stages import decode
 
@@ -127,7 +127,7 @@ def throughput(options: argparse.Namespace, directory: Path) -> list[Row]:
     fields: dict[str, Any] = {} if real else {"iterations": 2}
     preset = resolve_preset("default", fields)
     settings = _settings(options, directory)
-    network = load_network(settings["network"], device=options.device)
+    inpainter = Inpainter(load_network(settings["network"], device=options.device))
     ratios, rows = [], []
     with Rig(directory, **settings, torch_threads=1) as rig:
         rig.start("worker")
@@ -137,12 +137,12 @@ def throughput(options: argparse.Namespace, directory: Path) -> list[Row]:
             rig.store.update(name, lambda job, now: job.cancel(now, now))
         pictures = _decoded(rig, made[:4]) * (options.jobs // 4)
         for photo, mask in pictures[:4]:
-            inpaint(photo, mask, network=network, preset=preset)  # warm, as the worker is
+            inpainter.inpaint(photo, mask, preset=preset)  # warm, as the worker is
         for number in range(options.repeat):
             sync()
             begun = time.perf_counter()
             for photo, mask in pictures:
-                inpaint(photo, mask, network=network, preset=preset)
+                inpainter.inpaint(photo, mask, preset=preset)
             direct = time.perf_counter() - begun
             sync()
             begun = time.perf_counter()

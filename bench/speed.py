@@ -15,17 +15,16 @@ from typing import Any
 import torch
 
 from bench.support import scenes
-from models import Network, inpaint, resolve_preset
-from models.memory.plan import Economy
+from models import Inpainter, Network, resolve_preset
+from models.memory.plan import MemoryPlan
 from models.networks.registry import device_of, flops_per_pixel
-from models.optimize import steps
 from models.planning.tiles import plan_levels
-from models.refine import refine
+from models.refine import WindowRefiner
 
 Variant = tuple[str, str, dict[str, Any]]
 EXACT = {"fast": True}  # the released algorithm on the network arranged for speed
 BF16 = {"fast": True, "bf16": True}
-FIRST = "first of its size"  # in a variant's name: without the recorded steps that earlier runs left
+FIRST = "first of its size"  # in a variant's name: without the CUDA graphs that earlier runs left
 # name: (height, width, hole fraction, blobs, [(what, preset, overrides), ...]); the first is the baseline
 CASES: dict[str, tuple[int, int, float, int, list[Variant]]] = {
     "whole image 512, same steps": (
@@ -65,18 +64,19 @@ CASES: dict[str, tuple[int, int, float, int, list[Variant]]] = {
 }
 
 
-def seconds(network: Network, case: str, variant: Variant, iterations: int | None) -> float:
+def seconds(inpainter: Inpainter, case: str, variant: Variant, iterations: int | None) -> float:
     """One run. iterations: of cases with the same steps, fewer than there are, to save time."""
     height, width, fraction, blobs, _ = CASES[case]
     image, mask = scenes.scene(height, width, fraction, blobs)
     fewer = {"iterations": iterations} if iterations and "same steps" in case else {}
     preset = resolve_preset(variant[1], {**variant[2], **fewer})
     if FIRST in variant[0]:
-        vars(network.fast(bf16=preset.bf16)).pop(steps.LEFT, None)
-    _wait(network)
+        inpainter = Inpainter(inpainter.network)
+    inpainter.variant(preset)
+    _wait(inpainter.network)
     started = time.perf_counter()
-    inpaint(image, mask, network=network, preset=preset)
-    _wait(network)
+    inpainter.inpaint(image, mask, preset=preset)
+    _wait(inpainter.network)
     return time.perf_counter() - started
 
 
@@ -101,8 +101,9 @@ def utilisation(network: Network, side: int, rounds: int) -> dict[str, Any]:
     levels = plan_levels(hole[0, 0].numpy() > 0, 2, network.stride, None)
 
     def run(iterations: int) -> float:
-        how = Economy(resolve_preset("reference", {"iterations": iterations, **BF16}), False)
-        return _timed(network, lambda: refine(runner, image, hole.cuda(), how, levels, lambda *_: None))
+        memory_plan = MemoryPlan(resolve_preset("reference", {"iterations": iterations, **BF16}), False)
+        refiner = WindowRefiner(runner, memory_plan, lambda *_: None)
+        return _timed(network, lambda: refiner.refine(image, hole.cuda(), levels))
 
     run(10)
     more, fewer = zip(*((run(30), run(10)) for _ in range(rounds)), strict=True)
@@ -137,15 +138,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write JSON here")
     args = parser.parse_args()
     network = scenes.network_called(args.network, args.device)
+    inpainter = Inpainter(network)
     rows = []
     for case in args.case or CASES:
         variants = [v for v in CASES[case][-1] if FIRST not in v[0] or device_of(network).type == "cuda"]
         for variant in [] if args.cold else variants:
-            seconds(network, case, variant, args.iterations and 2)
+            seconds(inpainter, case, variant, args.iterations and 2)
         runs: list[list[float]] = []
         for number in range(args.rounds):
             order = list(range(len(variants)))[:: -1 if number % 2 else 1]
-            took = {index: seconds(network, case, variants[index], args.iterations) for index in order}
+            took = {index: seconds(inpainter, case, variants[index], args.iterations) for index in order}
             runs.append([took[index] for index in range(len(variants))])
             print(case, [round(s, 2) for s in runs[-1]], flush=True)
         for index, variant in enumerate(variants):

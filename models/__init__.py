@@ -17,11 +17,12 @@ if TYPE_CHECKING:
         NotEnoughMemory,
         PresetError,
     )
-    from models.inpainter import Preview, Result, inpaint
+    from models.inpainter import Inpainter, inpaint
     from models.networks.registry import Network, load_network
     from models.planning.plan import Plan, plan
     from models.planning.presets import PRESETS, Preset, resolve_preset
     from models.progress import Step
+    from models.result import Preview, Result
 
 _HOMES = {
     "errors": (
@@ -34,11 +35,12 @@ _HOMES = {
         "NotEnoughMemory",
         "PresetError",
     ),
-    "inpainter": ("Preview", "Result", "inpaint"),
+    "inpainter": ("Inpainter", "inpaint"),
     "networks.registry": ("Network", "load_network"),
     "planning.plan": ("Plan", "plan"),
     "planning.presets": ("PRESETS", "Preset", "resolve_preset"),
     "progress": ("Step",),
+    "result": ("Preview", "Result"),
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "CheckpointError",
     "DeadlineExceeded",
     "DownloadError",
+    "Inpainter",
     "ModelsError",
     "Network",
     "NetworkError",

@@ -32,10 +32,11 @@ from images.hole_rule import HoleRule
 from images.read import read_image
 from images.write import check_side, encode
 from models.errors import ModelsError
-from models.inpainter import Result, foresee, inpaint
+from models.inpainter import Inpainter
 from models.networks.registry import load_network
 from models.planning.presets import PRESETS, Preset, resolve_preset
 from models.progress import Step
+from models.result import Result
 from models.weights import checkpoint, download
 
 SUFFIXES = {
@@ -135,23 +136,16 @@ def _inpaint(arguments: Sequence[str]) -> None:
     if form != "npy":
         check_side(photo.width, photo.height, form)  # before the work, not after it
     clock["read"] = time.perf_counter()
-    network = load_network(args.network, device=args.device)
+    inpainter = Inpainter(load_network(args.network, device=args.device), memory_budget_bytes=args.memory_budget)
     clock["load"] = time.perf_counter()
     if args.plan:
-        way = foresee(mask, network=network, preset=preset, memory_budget_bytes=args.memory_budget)
-        print(json.dumps({"hole_fraction": fraction, **way}, indent=2))
+        estimate = inpainter.estimate(mask, preset=preset)
+        print(json.dumps({"hole_fraction": fraction, **estimate}, indent=2))
         return
     console = Console(stderr=True)
     with _bars(console) as progress:
         bars = Bars(progress)
-        result = inpaint(
-            photo.pixels,
-            mask,
-            network=network,
-            preset=preset,
-            on_step=bars.step,
-            memory_budget_bytes=args.memory_budget,
-        )
+        result = inpainter.inpaint(photo.pixels, mask, preset=preset, on_step=bars.step)
     clock["inpaint"] = time.perf_counter()
     if form == "npy":
         _write(args.out, lambda file: np.save(file, result.composite))

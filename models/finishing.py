@@ -12,27 +12,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import pyramid
+from models.planning.tiles import CELL
 
 RING = 16  # pixels around the hole, at the coarsest scale, whose brightness counts
 MIDDLE = 0.5  # the brightness that networks know best
 EXPONENTS = (0.4, 2.0)
-CELL = 8  # pixels; detail is compared between cells of this side
 REACH = 4  # cells around the hole whose detail counts
 FADE = 24  # pixels inwards over which a step at the hole's border is levelled out
 
 
-def tone_exponent(image: Tensor, mask: Tensor) -> float:
-    """The power that brings the known pixels around the hole to a middle brightness; 1 when there are none.
+def brightness_around(image: Tensor, mask: Tensor) -> Tensor:
+    """The mean brightness of the known pixels around the hole: 0-d, 0 when there are none.
 
-    image: 1x3xHxW in [0, 1]; mask: 1x1xHxW. Between EXPONENTS.
+    image: 1x3xHxW in [0, 1]; mask: 1x1xHxW.
     """
     side = 2 * RING + 1
     ring = F.max_pool2d(mask, side, 1, RING) - mask
-    mean = float((image * ring).sum() / (3 * ring.sum()).clamp(min=1))
-    if not 0 < mean < 1:
+    return (image * ring).sum() / (3 * ring.sum()).clamp(min=1)
+
+
+def tone_exponent(brightness: float) -> float:
+    """The power that brings this brightness to a middle one, between EXPONENTS; 1 for black, white and none."""
+    if not 0 < brightness < 1:
         return 1.0
     low, high = EXPONENTS
-    return min(high, max(low, math.log(MIDDLE) / math.log(mean)))
+    return min(high, max(low, math.log(MIDDLE) / math.log(brightness)))
 
 
 def restrained(filled: Tensor, mask: Tensor) -> Tensor:
@@ -49,13 +53,12 @@ def restrained(filled: Tensor, mask: Tensor) -> Tensor:
     inside, share, hole = _cells(energy * mask), _cells(known), _cells(mask)
     near = F.max_pool2d((hole > 0).to(mask), 2 * REACH + 1, 1, REACH)
     source = (share > 0.5).to(mask) * near
-    if not source.any():
-        return filled
     around = spread(_cells(energy * known) / share.clamp(min=0.5) * source, source)
     here = F.avg_pool2d(inside, 3, 1, 1) / F.avg_pool2d(hole, 3, 1, 1).clamp(min=1e-6)
     factor = (around / here.clamp(min=1e-12)).sqrt().clamp(max=1)
     scaled = coarse + detail * pyramid.resize(factor, *filled.shape[-2:])
-    return torch.where(mask > 0, scaled.clamp(0, 1), filled)
+    # Nothing known near by says nothing. The device decides, since reading that from it would be to wait for it.
+    return torch.where((mask > 0) & source.any(), scaled.clamp(0, 1), filled)
 
 
 def healed(filled: Tensor, mask: Tensor) -> Tensor:

@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Anything above this is hole when masks grow, anything below one minus this is not when they shrink: numerical noise.
+from models.planning.tiles import halved
+
+# A resized mask above this is hole where holes round up, and below 1 minus this known where they round down.
 EPSILON = 1e-8
 
 
@@ -37,34 +39,39 @@ def resize(x: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)
 
 
-def halved(height: int, width: int) -> tuple[int, int]:
-    """Size one scale coarser."""
-    return max(1, height // 2), max(1, width // 2)
-
-
 def down(x: Tensor) -> Tensor:
     """One pyramid step: blur, then half the size (rounded down)."""
-    return resize(blur(x), *halved(*x.shape[-2:]))
+    return resize(blur(x), *map(halved, x.shape[-2:]))
 
 
-def build(image: Tensor, mask: Tensor, scales: int) -> list[tuple[Tensor, Tensor]]:
-    """(image, mask) per scale, coarsest first. Holes grow by rounding up, so no hole pixel leaks into the known."""
-    levels = [(image, mask)]
+def pictures(image: Tensor, scales: int) -> list[Tensor]:
+    """The image at every scale, coarsest first."""
+    levels = [image]
     for _ in range(scales - 1):
-        image, mask = levels[-1]
-        levels.append((down(image), (down(mask) >= EPSILON).to(mask.dtype)))
+        levels.append(down(levels[-1]))
+    return levels[::-1]
+
+
+def holes(mask: Tensor, scales: int) -> list[Tensor]:
+    """The hole at every scale, coarsest first. It grows by rounding up, so that no hole pixel leaks into the known."""
+    levels = [mask]
+    for _ in range(scales - 1):
+        levels.append((down(levels[-1]) >= EPSILON).to(mask.dtype))
     return levels[::-1]
 
 
 @lru_cache(maxsize=16)
-def ellipse(diameter: int) -> Tensor:
-    """The filled circle on a diameter x diameter grid, row half-widths rounded to the nearest pixel; float 0 and 1."""
+def ellipse(diameter: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The filled circle on a diameter x diameter grid, row half-widths rounded to the nearest pixel; 0 and 1.
+
+    Kept, because a copy to a GPU waits for all that the GPU has to do.
+    """
     r = diameter // 2
     kernel = torch.zeros(diameter, diameter)
     for y in range(diameter):
         half = round(r * math.sqrt(max(0.0, 1 - ((y - r) / r) ** 2))) if r else 0
         kernel[y, r - half : r + half + 1] = 1
-    return kernel
+    return kernel.to(device, dtype)
 
 
 def erode(mask: Tensor, diameter: int) -> Tensor:
@@ -72,14 +79,14 @@ def erode(mask: Tensor, diameter: int) -> Tensor:
     if diameter <= 1:
         return mask
     # A pixel stays if no known pixel lies under the kernel. Zero padding of `known` is hole outside.
-    kernel = ellipse(diameter).to(mask)
+    kernel = ellipse(diameter, mask.device, mask.dtype)
     known = F.conv2d(1 - mask, kernel[None, None], padding=diameter // 2)
     return (known < 0.5).to(mask.dtype)
 
 
 def loss_hole(mask: Tensor, diameter: int) -> Tensor:
     """Where the coarser scale guides this one: the hole at half size, rounded down, then eroded."""
-    half = resize(mask, *halved(*mask.shape[-2:]))
+    half = resize(mask, *map(halved, mask.shape[-2:]))
     return erode((half >= 1 - EPSILON).to(mask.dtype), diameter)
 
 

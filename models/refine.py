@@ -1,27 +1,23 @@
-"""Multiscale feature refinement (Kulshreshtha, Pugh, Jiddi 2022, arXiv 2206.13644): one region, coarse to fine."""
+"""Multiscale feature refinement (Kulshreshtha, Pugh, Jiddi 2022, arXiv 2206.13644): one window, coarse to fine."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
 from models import finishing, pyramid
-from models.memory.plan import Economy
+from models.memory.plan import MemoryPlan
 from models.networks.registry import Network
-from models.optimize.steps import Goal, Recordings
+from models.optimize.cuda_graphs import CudaGraphCache
+from models.optimize.loss import RefinementLoss
 from models.planning import tiles
 from models.planning.presets import Preset
 from models.planning.tiles import Level
 from models.planning.windows import Box
-
-# What is known within so many pixels of the hole has a say in how it is finished.
-NEAR = 64
-# Parts of a level begin and end at multiples of this, which are whole cells and whole pixels of the coarser level.
-ALIGNED = 2 * finishing.CELL
 
 # Called once per forward pass: scale, tile, iteration (1-based), the loss where there is one, and whether this was the
 # tile's last pass.
@@ -31,72 +27,157 @@ Tick = Callable[[int, int, int, Tensor | None, bool], None]
 Show = Callable[[int, Tensor], None]
 
 
-@dataclass
+@dataclass(frozen=True)
 class ScaleRun:
     """What happened at one scale: its size in pixels and, per tile, the loss of every iteration (0-d tensors)."""
 
     height: int
     width: int
-    losses: list[list[Tensor]] = field(default_factory=list)
+    losses: list[list[Tensor]]
 
 
-def refine(
-    network: Network,
-    image: Tensor,
-    mask: Tensor,
-    how: Economy,
-    levels: Sequence[Level],
-    tick: Tick,
-    show: Show | None = None,
-    recordings: Recordings | None = None,
-) -> tuple[Tensor, list[ScaleRun]]:
-    """Fill the hole of one window.
+@dataclass(frozen=True)
+class _Tile:
+    """One tile of a level: picture and hole, 1xCxhxw.
 
-    image: 1x3xHxW in [0, 1]; mask: 1x1xHxW of 0 and 1, 1 = hole; levels: from `tiles.plan_levels` with the tile_side of
-    `how`, coarsest first.
-    Returns the composite (1x3xHxW in [0, 1], known pixels as given) and one ScaleRun per scale, coarsest first.
-    recordings: kept from window to window, where there are several.
-    Whatever `tick` or `show` raises ends the work and passes through.
+    guide: the coarser composite below it, 1x3xh/2xw/2. guided: where that counts, 1x1xh/2xw/2 of 0 and 1; None where it
+    counts nowhere, so that one pass fills the tile.
     """
-    height, width = image.shape[-2:]
-    finest = levels[-1]
-    image, mask = (pyramid.pad_to(x, finest.height, finest.width) for x in (image, mask))
-    exponent = 1.0
-    if how.preset.toned:
-        exponent = finishing.tone_exponent(*pyramid.build(image, mask, len(levels))[0])
-    guide: Tensor | None = None
-    recordings = recordings or Recordings()
-    runs = []
-    pairs = zip(levels, pyramid.build(image**exponent, mask, len(levels)), strict=True)
-    for scale, (level, (picture, hole)) in enumerate(pairs, start=1):
-        run = ScaleRun(level.height, level.width)
-        prediction = _predict(network, picture, hole, guide, how, level, run, recordings, partial(tick, scale))
-        filled = torch.where(hole > 0, prediction.clamp(0, 1), picture)
-        del prediction  # as large as the window, and the next steps need room
-        box = _around(hole)
-        at = (..., *box.slices)
-        below = None if guide is None else guide[..., box.top // 2 : box.bottom // 2, box.left // 2 : box.right // 2]
-        filled[at] = _finished(filled[at], hole[at], below, how.preset)
-        guide = filled
-        runs.append(run)
-        if show:
-            show(scale, filled if exponent == 1 else filled ** (1 / exponent))
-    assert guide is not None
-    if exponent != 1:
-        guide = torch.where(mask > 0, guide ** (1 / exponent), image)
-    return guide[..., :height, :width], runs
+
+    picture: Tensor
+    hole: Tensor
+    guide: Tensor | None
+    guided: Tensor | None
 
 
-def _around(hole: Tensor) -> Box:
-    """The part of a level that its hole and what lies near it are in; all its sides but the level's own are aligned."""
-    ends = []
-    for dim, limit in ((-1, hole.shape[-2]), (-2, hole.shape[-1])):
-        found = (hole[0, 0] > 0).any(dim).nonzero()
-        first, last = (int(found[0]), int(found[-1]) + 1) if len(found) else (0, 0)
-        start = max(0, first - NEAR) // ALIGNED * ALIGNED
-        ends.append((start, min(limit, -(-(last + NEAR) // ALIGNED) * ALIGNED)))
-    (top, bottom), (left, right) = ends
-    return Box(top, left, bottom, right)
+class WindowRefiner:
+    """Fills the hole of one window with the network variant and the memory plan that it is given.
+
+    graphs: the CUDA graphs to use, which may outlive the window. Whatever `tick` or `show` raises ends the work and
+    passes through.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        memory_plan: MemoryPlan,
+        tick: Tick,
+        *,
+        show: Show | None = None,
+        graphs: CudaGraphCache | None = None,
+    ) -> None:
+        self._network, self._memory_plan, self._preset = network, memory_plan, memory_plan.preset
+        self._tick, self._show, self._graphs = tick, show, graphs or CudaGraphCache()
+
+    def refine(self, image: Tensor, mask: Tensor, levels: Sequence[Level]) -> tuple[Tensor, list[ScaleRun]]:
+        """The composite (1x3xHxW in [0, 1], known pixels as given) and one ScaleRun per scale, coarsest first.
+
+        image: 1x3xHxW in [0, 1]. mask: 1x1xHxW of 0 and 1, 1 = hole. levels: from `tiles.plan_levels` with the
+        tile_side of the memory plan, coarsest first.
+        """
+        height, width = image.shape[-2:]
+        image, mask = (pyramid.pad_to(x, levels[-1].height, levels[-1].width) for x in (image, mask))
+        holes = pyramid.holes(mask, len(levels))
+        exponent, guided = self._prepare(image, holes, levels)
+        pictures = pyramid.pictures(image**exponent, len(levels))
+        guide: Tensor | None = None
+        runs = []
+        for scale, level in enumerate(levels, start=1):
+            picture, hole = pictures[scale - 1], holes[scale - 1]
+            prediction, losses = self._predict(scale, level, picture, hole, guide, guided[scale - 1])
+            filled = torch.where(hole > 0, prediction.clamp(0, 1), picture)
+            del prediction  # as large as the window, and the next steps need room
+            at = (..., *level.finished.slices)
+            filled[at] = _finished(filled[at], hole[at], _below(guide, level.finished), self._preset)
+            guide = filled
+            runs.append(ScaleRun(level.height, level.width, losses))
+            if self._show:
+                self._show(scale, filled if exponent == 1 else filled ** (1 / exponent))
+        assert guide is not None
+        if exponent != 1:
+            guide = torch.where(mask > 0, guide ** (1 / exponent), image)
+        return guide[..., :height, :width], runs
+
+    def _prepare(
+        self, image: Tensor, holes: Sequence[Tensor], levels: Sequence[Level]
+    ) -> tuple[float, list[list[Tensor | None]]]:
+        """The exponent of the tone and, per level and tile, where the guide counts, see `_Tile`.
+
+        Reads from the device once, before there is much for it to do: a later read would let it run dry.
+        """
+        brightness = torch.zeros_like(image[0, 0, 0, 0])
+        if self._preset.toned:
+            brightness = finishing.brightness_around(pyramid.pictures(image, len(levels))[0], holes[0])
+        guided: list[list[Tensor]] = [
+            [pyramid.loss_hole(hole[(..., *box.slices)], self._preset.erosion) for box in level.tiles]
+            for level, hole in zip(levels[1:], holes[1:], strict=True)
+        ]
+        # Erosion may leave nothing of strokes that are thin. Then there is no loss, unless the known pixels have one.
+        found = [where.any().to(brightness) for tiles in guided for where in tiles]
+        mean, *some = torch.stack([brightness, *found]).tolist()
+        some_at = iter(some)
+        wanted = [[where if next(some_at) or self._preset.known_loss else None for where in tiles] for tiles in guided]
+        exponent = finishing.tone_exponent(mean) if self._preset.toned else 1.0
+        return exponent, [[None] * len(levels[0].tiles), *wanted]
+
+    def _predict(
+        self,
+        scale: int,
+        level: Level,
+        picture: Tensor,
+        hole: Tensor,
+        guide: Tensor | None,
+        guided: Sequence[Tensor | None],
+    ) -> tuple[Tensor, list[list[Tensor]]]:
+        """The prediction for one level and its losses per tile.
+
+        Where tiles overlap it is their weighted mean, and 0 where there is none.
+        """
+        total, weights = torch.zeros_like(picture), torch.zeros_like(hole)
+        losses = []
+        for number, (box, where) in enumerate(zip(level.tiles, guided, strict=True), start=1):
+            at = (..., *box.slices)
+            tile = _Tile(picture[at], hole[at], _below(guide, box), where)
+            piece, its_losses = self._fill(tile, partial(self._tick, scale, number))
+            losses.append(its_losses)
+            if len(level.tiles) == 1:
+                total[at] = piece
+                return total, losses
+            weight = feather(box, level.height, level.width, hole)
+            total[at] += piece * weight
+            weights[at] += weight
+        return total.div_(weights.clamp_(min=1e-6)), losses
+
+    def _fill(self, tile: _Tile, tick: Callable[[int, Tensor | None, bool], None]) -> tuple[Tensor, list[Tensor]]:
+        """The prediction for one tile and the loss of each iteration: the features optimised towards the guide."""
+        height, width = tile.picture.shape[-2:]
+        size = pyramid.padded_size(height, width, self._network.stride)
+        picture, hole = pyramid.pad_to(tile.picture, *size), pyramid.pad_to(tile.hole, *size)
+        with torch.no_grad():
+            z = self._network.front(picture, hole)
+            if tile.guide is None or tile.guided is None:
+                prediction = self._graphs.predict(self._network, z, self._memory_plan)
+                tick(1, None, True)
+                return prediction[..., :height, :width], []
+        loss = RefinementLoss.from_masks(
+            picture, hole, tile.guide, tile.guided, (height, width), known_loss=self._preset.known_loss
+        )
+        optimizer = self._graphs.optimizer(self._network, z, loss, self._memory_plan)
+        losses = []
+        for iteration in range(1, self._preset.iterations):
+            losses.append(optimizer.step())
+            tick(iteration, losses[-1], False)
+        prediction, last = optimizer.predict()
+        tick(self._preset.iterations, last, True)
+        return prediction[..., :height, :width], [*losses, last]
+
+
+def _below(guide: Tensor | None, box: Box) -> Tensor | None:
+    """The part of the coarser composite that lies below `box`, whose corners are even."""
+    if guide is None:
+        return None
+    top, left = box.top // 2, box.left // 2
+    return guide[..., top : top + max(1, box.height // 2), left : left + max(1, box.width // 2)]
 
 
 def _finished(filled: Tensor, hole: Tensor, guide: Tensor | None, preset: Preset) -> Tensor:
@@ -113,78 +194,13 @@ def _finished(filled: Tensor, hole: Tensor, guide: Tensor | None, preset: Preset
 def _anchored(filled: Tensor, mask: Tensor, guide: Tensor) -> Tensor:
     """The composite `filled` with the guide's low frequencies in the hole: what optimisation left over is added.
 
-    The loss says nothing about the strip that erosion takes off the hole, and only so much about the rest; colours
-    drift there, which shows as a rim. Two rounds, because one that is down- and upscaled comes back weaker.
+    The loss cannot see the strip that erosion takes off the hole, and constrains the rest only loosely. Colours drift
+    there, which shows as a rim. Two rounds, because one that is down- and upscaled comes back weaker.
     """
     for _ in range(2):
         rest = pyramid.resize(guide - pyramid.down(filled), *filled.shape[-2:])
         filled = torch.where(mask > 0, (filled + rest).clamp(0, 1), filled)
     return filled
-
-
-def _predict(
-    network: Network,
-    image: Tensor,
-    mask: Tensor,
-    guide: Tensor | None,
-    how: Economy,
-    level: Level,
-    run: ScaleRun,
-    recordings: Recordings,
-    tick: Callable[[int, int, Tensor | None, bool], None],
-) -> Tensor:
-    """One level, tile by tile; where tiles overlap, their weighted mean. What no tile covers is left black."""
-    total = torch.zeros_like(image)
-    weights = torch.zeros_like(mask)
-    for number, box in enumerate(level.tiles, start=1):
-        at = (..., *box.slices)
-        below = None
-        if guide is not None:
-            top, left = box.top // 2, box.left // 2
-            below = guide[..., top : top + max(1, box.height // 2), left : left + max(1, box.width // 2)]
-        run.losses.append([])
-        piece = _fill(network, image[at], mask[at], below, how, run.losses[-1], recordings, partial(tick, number))
-        if len(level.tiles) == 1:
-            total[at] = piece
-            return total
-        weight = feather(box, level.height, level.width, mask)
-        total[at] += piece * weight
-        weights[at] += weight
-    return total.div_(weights.clamp_(min=1e-6))
-
-
-def _fill(
-    network: Network,
-    image: Tensor,
-    mask: Tensor,
-    guide: Tensor | None,
-    how: Economy,
-    losses: list[Tensor],
-    recordings: Recordings,
-    tick: Callable[[int, Tensor | None, bool], None],
-) -> Tensor:
-    """Predict one tile: one pass without a guide, otherwise with the features optimised towards the guide."""
-    height, width = image.shape[-2:]
-    size = pyramid.padded_size(height, width, network.stride)
-    padded = pyramid.pad_to(image, *size)
-    hole = pyramid.pad_to(mask, *size)
-    where = pyramid.loss_hole(mask, how.preset.erosion) if guide is not None else None
-    with torch.no_grad():
-        z = network.front(padded, hole)
-        # Nothing to guide: the coarsest level, or strokes so thin that erosion leaves none of them.
-        if where is None or guide is None or (not how.preset.known_loss and not where.any()):
-            prediction = recordings.once(network, z, how)[..., :height, :width]
-            tick(1, None, True)
-            return prediction
-    goal = Goal.of(padded, hole, guide, where, (height, width), how.preset.known_loss)
-    steps = recordings.start(network, z, goal, how)
-    for iteration in range(1, how.preset.iterations):
-        losses.append(steps.step())
-        tick(iteration, losses[-1], False)
-    prediction, loss = steps.last()
-    losses.append(loss)
-    tick(how.preset.iterations, loss, True)
-    return prediction[..., :height, :width]
 
 
 def feather(box: Box, height: int, width: int, like: Tensor) -> Tensor:

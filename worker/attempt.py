@@ -36,9 +36,10 @@ from jobs.telemetry.logs import about, request_id
 from models import (
     Cancelled,
     DeadlineExceeded,
+    Inpainter,
+    Network,
     NotEnoughMemory,
     PresetError,
-    inpaint,
     resolve_preset,
 )
 from models.memory.device_errors import is_out_of_memory, is_poisoned
@@ -80,6 +81,7 @@ class Attempts:
         self._leases, self._janitor, self._settings = leases, janitor, settings
         self._emergency, self._watchdog, self._metrics = emergency, watchdog, metrics
         self._device = threading.Semaphore(1)
+        self._inpainters: dict[NetworkChoice, Inpainter] = {}  # used under that semaphore
         self._company = Company()
         self.draining = threading.Event()  # set when no job is to be begun any more
         self.stopping = threading.Event()  # set when the present ones are to be handed back
@@ -192,14 +194,12 @@ class Attempts:
         preset = resolve_preset(job.parameters.preset, job.parameters.overrides())
         with timings.stage("decode"):
             decoded = patiently(lambda: decode(job, self._blobs, self._settings), watch)
-        result = inpaint(
+        result = self._inpainter(job.parameters.network, network).inpaint(
             decoded.photo.pixels,
             decoded.mask,
-            network=network,
             preset=preset,
             on_step=watch,
             on_preview=previews(job, decoded, self._blobs, watch),
-            memory_budget_bytes=self._settings.memory_budget_bytes or None,
             device_section=self._section(watch, timings),
         )
         if result.work:  # how fast the network is here: POST /v1/plans tells it
@@ -221,6 +221,15 @@ class Attempts:
             timings_seconds=spent,
             peak_memory_bytes=result.peak_memory_bytes,
         )
+
+    def _inpainter(self, name: NetworkChoice, network: Network) -> Inpainter:
+        """The one of this network, which keeps its CUDA graphs."""
+        for inpainter in self._inpainters.values():
+            if inpainter.network is network:
+                return inpainter
+        budget = self._settings.memory_budget_bytes or None
+        self._inpainters[name] = Inpainter(network, memory_budget_bytes=budget)
+        return self._inpainters[name]
 
     @contextmanager
     def _section(self, watch: Watch, timings: Timings) -> Iterator[None]:

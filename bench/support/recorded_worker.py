@@ -1,6 +1,6 @@
 """A worker that notes when it has the device: `python -m bench.support.recorded_worker FILE [SECONDS]`.
 
-It is `python -m worker` with two changes from outside. Each section of `models.inpaint` in which it has the device
+It is `python -m worker` with two changes from outside. Each section of `Inpainter.inpaint` in which it has the device
 becomes a line in FILE; and with SECONDS, the network is a stand-in that is busy for so long, as a GPU would
 be: without the processor and without the interpreter's lock.
 """
@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 
-import worker.attempt as attempt
 import worker.process as service
 from jobs.settings import Settings
-from models import inpaint
+from models import Inpainter, Result
 from models.networks.registry import Network
 from worker.__main__ import main
 from worker.networks import Networks
@@ -72,10 +71,14 @@ def record(notes: Notes, seconds: float | None) -> None:
         with inner, notes.noted("section"):
             yield
 
-    def noted(*arguments: Any, device_section: AbstractContextManager[object], **options: Any) -> Any:
-        return inpaint(*arguments, device_section=section(device_section), **options)
+    inpaint = Inpainter.inpaint
 
-    attempt.inpaint = noted  # type: ignore[assignment, attr-defined]
+    def noted(
+        self: Inpainter, *arguments: Any, device_section: AbstractContextManager[object], **options: Any
+    ) -> Result:
+        return inpaint(self, *arguments, device_section=section(device_section), **options)
+
+    Inpainter.inpaint = noted  # type: ignore[assignment, method-assign]
     if seconds is None:
         return
     pause = seconds

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from models.memory import allocator
 from models.memory.host import free_host_memory
 from models.networks.registry import Network, device_of
-from models.planning.plan import Plan
+from models.planning.plan import Plan, plan
 from models.planning.presets import Preset
 
 # Sides of tiles that are tried when the preset's own is too large, in pixels.
@@ -25,32 +27,67 @@ SHARE = {"cuda": 0.85, "cpu": 0.6, "mps": 0.5}
 
 
 @dataclass(frozen=True)
-class Economy:
-    """A way to run: the preset with its tile_side as it fits, and whether to keep less.
+class MemoryPlan:
+    """One way to run a job: the preset with the tile_side that fits, and whether to save memory.
 
-    checkpointed: less for the backward pass, where the network can, and little freed memory for the next tensor.
+    checkpointed: the network keeps less for the backward pass where it can, and on a CPU the allocator keeps little
+    freed memory for later tensors.
     """
 
     preset: Preset
     checkpointed: bool
 
-    def bytes_needed(self, network: Network, planned: Plan) -> int:
-        """Estimated peak above the weights of doing it so; on a processor with freed memory that is kept."""
+    def bytes_needed(self, network: Network, plan: Plan) -> int:
+        """Estimated peak above the network's weights; on a CPU with the freed memory that the allocator keeps."""
         on_cpu = device_of(network).type == "cpu"
-        kept = allocator.kept(short=self.checkpointed) if on_cpu and planned.windows else 0
-        return kept + planned.peak_bytes(network.forward_bytes_per_pixel, network.bytes_per_pixel[self.checkpointed])
+        kept = allocator.kept(short=self.checkpointed) if on_cpu and plan.windows else 0
+        return kept + plan.peak_bytes(network.forward_bytes_per_pixel, network.bytes_per_pixel[self.checkpointed])
 
 
-def economies(preset: Preset, network: Network) -> Iterator[Economy]:
-    """From the fastest to the leanest. A preset without tiles keeps its numbers: only checkpointing is left to it."""
+def candidates(preset: Preset, network: Network) -> Iterator[MemoryPlan]:
+    """Memory plans from the fastest to the leanest.
+
+    A preset without tiles keeps its numbers: all it can do is to checkpoint.
+    """
     helps = network.bytes_per_pixel[True] < network.bytes_per_pixel[False]
     helps = helps or (network.breathes and device_of(network).type == "cpu")
     sides = [preset.tile_side]
     if preset.tile_side is not None:
         sides += [side for side in SIDES if side < preset.tile_side]
-    yield Economy(preset, False)
+    yield MemoryPlan(preset, False)
     for side in sides if helps else sides[1:]:
-        yield Economy(dataclasses.replace(preset, tile_side=side), helps)
+        yield MemoryPlan(dataclasses.replace(preset, tile_side=side), helps)
+
+
+class PlanSearch:
+    """The memory plan for one hole, and the plan of windows and tiles that follows from it; both can only get leaner.
+
+    hole: HxW bool. network: the variant that runs.
+    """
+
+    def __init__(self, hole: NDArray[np.bool_], preset: Preset, network: Network) -> None:
+        self._hole, self._network = hole, network
+        self._candidates = candidates(preset, network)
+        self._take(next(self._candidates))
+
+    def _take(self, memory_plan: MemoryPlan) -> None:
+        self.memory_plan, network = memory_plan, self._network
+        self.plan = plan(self._hole, memory_plan.preset, stride=network.stride, native_size=network.native_size)
+        self.bytes_needed = memory_plan.bytes_needed(network, self.plan)
+
+    def fit(self, budget_bytes: int) -> None:
+        """Step down until the estimate is within the budget, or to the leanest."""
+        while self.bytes_needed > budget_bytes and (leaner := next(self._candidates, None)):
+            self._take(leaner)
+
+    def step_down(self) -> bool:
+        """Go on to the next plan that needs less; False when there is none."""
+        failed_bytes = self.bytes_needed
+        for leaner in self._candidates:
+            self._take(leaner)
+            if self.bytes_needed < failed_bytes:
+                return True
+        return False
 
 
 def free_memory(device: torch.device) -> int:

@@ -20,6 +20,14 @@ WHOLE = 2_000_000  # pixels; a larger coarsest scale is computed in tiles too
 COARSE_SIDE = 1024  # pixels, the longest side of those
 MARGIN = 96  # pixels of context around the hole at the scale in question, before tiles are rounded up to GRAIN
 OVERLAP = 128  # pixels that neighbouring tiles share
+# Finishing compares detail between square cells of this side, in pixels (models/finishing.py).
+CELL = 8
+# Known pixels this near to the hole have a say in how it is finished: the widest step there looks at four cells around
+# the hole and their neighbours, rounded up generously.
+NEAR = 64
+# The part of a level that is finished begins and ends at multiples of this: whole cells, and whole pixels of the
+# coarser level.
+ALIGNED = 2 * CELL
 # Pixels; tiles are multiples of it, where the picture is large enough. Products of matrices and Fourier transforms are
 # fast for sides of 8, 16, 24 cells and so on, and tiles of one size share what was recorded for it (decision 14).
 GRAIN = 64
@@ -27,11 +35,16 @@ GRAIN = 64
 
 @dataclass(frozen=True)
 class Level:
-    """One scale of a window: its size in pixels, padding included, and the tiles to compute, in its own pixels."""
+    """One scale of a window. All numbers are in its own pixels.
+
+    height, width: with padding. tiles: what is computed. finished: the hole and the known pixels near it, which the
+    steps after the optimisation work on.
+    """
 
     height: int
     width: int
     tiles: tuple[Box, ...]
+    finished: Box
 
     @property
     def pixels(self) -> int:
@@ -48,21 +61,56 @@ def plan_levels(hole: NDArray[np.bool_], scales: int, stride: int, side: int | N
     coarsest level is a single one unless it is very large.
     """
     height, width = hole.shape
-    if side is None:
-        sizes = [(height, width)]
-        for _ in range(scales - 1):
-            sizes.append((max(1, sizes[-1][0] // 2), max(1, sizes[-1][1] // 2)))
-        return [Level(h, w, (Box(0, 0, h, w),)) for h, w in reversed(sizes)]
-    unit = stride * 2 ** (scales - 1)
-    height, width = (max(2 * stride * 2 ** (scales - 1), -(-n // unit) * unit) for n in (height, width))
+    if side is not None:
+        unit = stride * 2 ** (scales - 1)
+        height, width = (max(2 * unit, -(-n // unit) * unit) for n in (height, width))
+    rows = _pyramid(np.logical_or.reduce(hole, axis=1), height, scales)
+    columns = _pyramid(np.logical_or.reduce(hole, axis=0), width, scales)
     levels = []
     for scale in range(scales):
-        factor = 2 ** (scales - 1 - scale)
-        h, w = height // factor, width // factor
-        whole = scale == 0 and h * w <= WHOLE
-        longest = max(side, COARSE_SIDE) if scale == 0 else side
-        levels.append(Level(h, w, (Box(0, 0, h, w),) if whole else tuple(_tiles(hole, h, w, factor, stride, longest))))
+        (h, vertical), (w, horizontal) = rows[scale], columns[scale]
+        finished = Box(vertical[0], horizontal[0], vertical[1], horizontal[1])
+        tiles: tuple[Box, ...] = (Box(0, 0, h, w),)
+        if side is not None and (scale > 0 or h * w > WHOLE):
+            longest = side if scale > 0 else max(side, COARSE_SIDE)
+            tiles = tuple(_tiles(hole, h, w, 2 ** (scales - 1 - scale), stride, longest))
+        levels.append(Level(h, w, tiles, finished))
     return levels
+
+
+def halved(size: int) -> int:
+    """Pixels of an axis one scale coarser."""
+    return max(1, size // 2)
+
+
+def _pyramid(rows: NDArray[np.bool_], size: int, scales: int) -> list[tuple[int, tuple[int, int]]]:
+    """Per scale, coarsest first: the length of an axis in pixels, and where on it the hole is finished.
+
+    rows: which rows or columns of the window have hole in them; reflected at the end up to `size`.
+    """
+    rows = np.pad(rows, (0, size - len(rows)), mode="reflect")
+    found = [(size, _near(rows))]
+    for _ in range(scales - 1):
+        rows = _coarser(rows)
+        found.append((len(rows), _near(rows)))
+    return found[::-1]
+
+
+def _coarser(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Rows with hole in them one scale coarser: those that the blur and the resizing of `pyramid.down` make of some."""
+    size, half = len(rows), halved(len(rows))
+    centre = np.maximum(0, (np.arange(half) + 0.5) * (size / half) - 0.5)
+    first, end = np.maximum(0, np.floor(centre) - 2), np.minimum(size, np.ceil(centre) + 3)
+    count = np.pad(rows.cumsum(), (1, 0))
+    coarser: NDArray[np.bool_] = count[end.astype(int)] > count[first.astype(int)]
+    return coarser
+
+
+def _near(rows: NDArray[np.bool_]) -> tuple[int, int]:
+    """Start and end of the part of an axis that the hole and what is near it are in, ALIGNED but at the axis's end."""
+    hole = np.flatnonzero(rows)
+    first, last = (int(hole[0]), int(hole[-1]) + 1) if len(hole) else (0, 0)
+    return max(0, first - NEAR) // ALIGNED * ALIGNED, min(len(rows), -(-(last + NEAR) // ALIGNED) * ALIGNED)
 
 
 def _tiles(hole: NDArray[np.bool_], height: int, width: int, factor: int, stride: int, side: int) -> Iterator[Box]:

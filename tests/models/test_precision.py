@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from models import load_network, resolve_preset
-from models.memory.plan import Economy
+from models.memory.plan import MemoryPlan
 from models.networks.lama.model import Lama, LamaConfig
 from models.planning.plan import plan
-from models.refine import refine
+from models.refine import WindowRefiner
 
 MOST, MEAN = 2e-3, 1e-5
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))
@@ -31,7 +31,8 @@ def filled(network, image, mask, preset, device, dtype):
     planned = plan(mask, preset, stride=network.stride, native_size=network.native_size).windows[0]
     at = (..., *planned.box.slices)
     pixels, hole = (torch.from_numpy(x).to(device, dtype) for x in (image[None], mask[None, None]))
-    out, runs = refine(network, pixels[at], hole[at], Economy(preset, False), planned.levels, lambda *_: None)
+    refiner = WindowRefiner(network, MemoryPlan(preset, False), lambda *_: None)
+    out, runs = refiner.refine(pixels[at], hole[at], planned.levels)
     assert len(runs) > 1
     return out.double().cpu()
 

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models import Cancelled, inpaint, pyramid, resolve_preset
+from models import Cancelled, Inpainter, inpaint, pyramid, resolve_preset
 from models.networks.lama.model import Lama, LamaConfig
 from models.planning import tiles, windows
 from models.planning.plan import plan
@@ -28,6 +28,10 @@ def tiny():
     torch.manual_seed(1)
     network = Lama(LamaConfig(4, 3, 1, 24), name="tiny")
     return network.eval().requires_grad_(False)
+
+
+def ellipse(diameter):
+    return pyramid.ellipse(diameter, torch.device("cpu"), torch.float32)
 
 
 @st.composite
@@ -55,12 +59,12 @@ def test_pyramid_halves_down_and_never_loses_hole(mask, scales):
     image = torch.rand(1, 3, h, w)
     hole = torch.from_numpy(mask).float()[None, None]
 
-    levels = pyramid.build(image, hole, scales)
+    levels = list(zip(pyramid.pictures(image, scales), pyramid.holes(hole, scales), strict=True))
 
     assert len(levels) == scales
     assert levels[-1][0] is image
     for (coarse, coarse_hole), (fine, fine_hole) in itertools.pairwise(levels):
-        assert coarse.shape[-2:] == pyramid.halved(*fine.shape[-2:])
+        assert coarse.shape[-2:] == tuple(map(tiles.halved, fine.shape[-2:]))
         assert coarse.min() >= 0
         assert coarse.max() <= 1 + 1e-6
         assert set(coarse_hole.unique().tolist()) <= {0.0, 1.0}
@@ -73,7 +77,7 @@ def test_pyramid_halves_down_and_never_loses_hole(mask, scales):
 @given(holes(), st.sampled_from([1, 3, 5, 15]))
 def test_erosion_by_its_definition(mask, diameter):
     eroded = pyramid.erode(torch.from_numpy(mask).float()[None, None], diameter)[0, 0].numpy() > 0
-    kernel = pyramid.ellipse(diameter).numpy() > 0
+    kernel = ellipse(diameter).numpy() > 0
     r = diameter // 2
     outside_is_hole = np.pad(mask, r, constant_values=True)
     for y, x in np.argwhere(mask)[:40]:
@@ -83,7 +87,7 @@ def test_erosion_by_its_definition(mask, diameter):
 
 def test_the_ellipse_is_the_one_the_released_code_uses():
     # Rows of OpenCV's MORPH_ELLIPSE for 15x15, counted from the top.
-    rows = pyramid.ellipse(15).sum(dim=1).int().tolist()
+    rows = ellipse(15).sum(dim=1).int().tolist()
     assert rows == [1, 9, 11, 13, 13, 15, 15, 15, 15, 15, 13, 13, 11, 9, 1]
 
 
@@ -135,8 +139,7 @@ def test_tiles_hold_all_of_the_hole_at_every_scale(mask, scales, stride, side):
     # Reflection repeats holes in the padding, which nobody will see.
     hole[..., mask.shape[0] :, :] = 0
     hole[..., mask.shape[1] :] = 0
-    pairs = pyramid.build(hole.expand(1, 3, -1, -1), hole, scales)
-    for number, (level, (_, at_scale)) in enumerate(zip(levels, pairs, strict=True)):
+    for number, (level, at_scale) in enumerate(zip(levels, pyramid.holes(hole, scales), strict=True)):
         assert at_scale.shape[-2:] == (level.height, level.width)
         covered = torch.zeros(level.height, level.width)
         for box in level.tiles:
@@ -151,6 +154,45 @@ def test_tiles_hold_all_of_the_hole_at_every_scale(mask, scales, stride, side):
             assert (feather(box, level.height, level.width, hole) > 0).all()
             covered[box.slices] += 1
         assert covered[at_scale[0, 0] > 0].min() >= 1
+
+
+@given(
+    holes(st.integers(1, 400), st.integers(1, 400)),
+    st.integers(1, 4),
+    st.sampled_from([8, 128]),
+    st.sampled_from([None, 256]),
+)
+def test_the_part_that_is_finished_follows_the_hole_at_every_scale(mask, scales, stride, side):
+    """Planned without a picture, it is what the hole's own pyramid says."""
+    levels = tiles.plan_levels(mask, scales, stride, side)
+    hole = pyramid.pad_to(torch.from_numpy(mask).float()[None, None], levels[-1].height, levels[-1].width)
+    for level, at_scale in zip(levels, pyramid.holes(hole, scales), strict=True):
+        ends = []
+        for axis, limit in ((1, level.height), (0, level.width)):
+            found = np.flatnonzero(at_scale[0, 0].numpy().any(axis=axis))
+            start = max(0, found[0] - tiles.NEAR) // tiles.ALIGNED * tiles.ALIGNED
+            ends.append((start, min(limit, -(-(found[-1] + 1 + tiles.NEAR) // tiles.ALIGNED) * tiles.ALIGNED)))
+        (top, bottom), (left, right) = ends
+        assert level.finished == Box(top, left, bottom, right)
+
+
+def test_filled_pixels_go_where_the_caller_says(tiny):
+    image = np.random.default_rng(3).integers(0, 256, (90, 110, 3), np.uint8)
+    mask = np.zeros((90, 110), bool)
+    mask[30:60, 40:80] = True
+    inpainter, preset = Inpainter(tiny), resolve_preset("default", {"min_side": 64, "iterations": 2})
+    expected = inpainter.inpaint(image, mask, preset=preset).image
+    out = np.zeros_like(image)
+    assert inpainter.fill(image, mask, preset=preset, out=out).image is out
+    assert np.array_equal(out, np.where(mask[..., None], expected, 0))
+    shrunk = inpainter.fill(image, mask, preset=resolve_preset("single-pass", {"px_budget": 4800}), out=out)
+    assert shrunk.image.shape == (62, 76, 3)
+    with pytest.raises(ValueError, match="out must be like the image"):
+        inpainter.fill(image, mask, out=np.zeros((90, 110, 4), np.uint8))
+    itself = image.copy()
+    result = inpainter.fill(itself, mask, preset=preset, out=itself)
+    assert np.array_equal(itself, expected)
+    assert np.array_equal(np.rint(result.composite * 255).astype(np.uint8), expected)
 
 
 def test_tiles_of_a_large_hole_show_no_seam(tiny):

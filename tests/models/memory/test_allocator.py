@@ -12,7 +12,7 @@ TOLD = pytest.mark.skipif(not allocator._TELLS, reason="glibc before 2.33, or no
 # In a process of its own: what else a process has freed would be given back as well.
 SCRIPT = """
 import torch
-from models import heap
+from models.memory import allocator as heap
 
 MIB = 2**20
 

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from models import NotEnoughMemory, inpaint, load_network, resolve_preset
-from models.inpainter import foresee
+from models import Inpainter, NotEnoughMemory, inpaint, load_network, resolve_preset
 from models.memory import allocator
 from models.memory.device_errors import is_out_of_memory
-from models.memory.plan import economies, free_memory
+from models.memory.plan import candidates, free_memory
 from models.networks.lama.model import Lama, LamaConfig, inverse_rfft2
 from models.networks.registry import flops_per_pixel
 from models.planning.plan import FINISHING, HELD, plan
@@ -61,7 +60,7 @@ class Tight:
 
 def needs(network, mask, preset):
     """Ways and what they need, from the fastest to the leanest."""
-    ways = economies(preset, network)
+    ways = candidates(preset, network)
     plans = ((way, plan(mask, way.preset, stride=network.stride, native_size=network.native_size)) for way in ways)
     return [(way, way.bytes_needed(network, planned)) for way, planned in plans]
 
@@ -80,7 +79,7 @@ def test_every_budget_from_a_gigabyte_up_has_a_plan(big, budget):
     assert (fitting[0].preset.tile_side == 1024) == (budget >= 8)
 
 
-def test_economies_become_leaner(big):
+def test_memory_plans_become_leaner(big):
     found = [needed for _, needed in needs(big, box(3000, 3000, 200, 200, 2800, 2800), resolve_preset("default"))]
     assert found == sorted(found, reverse=True)
     assert len(set(found)) > 3
@@ -110,7 +109,7 @@ def test_on_a_processor_freed_memory_that_is_kept_counts_and_is_given_up_before_
 
 def test_the_reference_keeps_its_numbers_whatever_the_budget(big):
     preset = resolve_preset("reference")
-    assert all(way.preset == preset for way in economies(preset, big))
+    assert all(way.preset == preset for way in candidates(preset, big))
 
 
 def test_a_small_budget_makes_small_tiles_and_a_good_result(small):
@@ -154,7 +153,7 @@ def test_when_nothing_is_left_to_try_it_says_so(small):
     network = Tight(small, 0, MemoryError())
     with pytest.raises(NotEnoughMemory, match="more memory or a smaller photo"):
         inpaint(image, mask, network=network, preset=resolve_preset("default", {"iterations": 2, "min_side": 64}))
-    ways = list(economies(resolve_preset("default"), small))
+    ways = list(candidates(resolve_preset("default"), small))
     assert 1 < len(network.seen) < len(ways), "no way is tried that needs as much as one that failed"
 
 
@@ -267,8 +266,8 @@ def test_operations_are_those_of_the_convolutions(small):
 def test_a_plan_says_how_many_operations_it_takes(small):
     hole = np.zeros((512, 512), bool)
     hole[100:200, 100:200] = True
-    told = foresee(hole, network=small, preset=resolve_preset("reference"))
-    once = foresee(hole, network=small, preset=resolve_preset("single-pass", {"windows": False, "fast": False}))
+    told = Inpainter(small).estimate(hole, preset=resolve_preset("reference"))
+    once = Inpainter(small).estimate(hole, preset=resolve_preset("single-pass", {"windows": False, "fast": False}))
     assert once["estimated_flops"] == pytest.approx(flops_per_pixel(small) * 512**2)
     assert told["estimated_flops"] == pytest.approx(told["work_pixels"] * flops_per_pixel(small), rel=1e-6)
 

@@ -15,8 +15,8 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models import inpaint, inpainter, load_network, resolve_preset
-from models.memory.plan import economies, forget_peak, free_memory, give_back, peak_memory
+from models import Inpainter, inpaint, load_network, resolve_preset
+from models.memory.plan import PlanSearch, forget_peak, free_memory, give_back, peak_memory
 from models.networks.lama import folded, stripes
 from models.networks.lama.model import Lama, LamaConfig
 from models.networks.migan import fir_kernel
@@ -165,11 +165,12 @@ def test_the_peak_is_what_torch_keeps_since_it_kept_nothing(monkeypatch):
 def test_before_a_leaner_plan_the_cache_is_given_back(monkeypatch):
     emptied = []
     monkeypatch.setattr(torch.mps, "empty_cache", lambda: emptied.append(True))
-    monkeypatch.setattr(inpainter, "device_of", lambda _: MPS)
     mask = np.zeros((900, 900), bool)
     mask[100:800, 100:800] = True
-    ways = economies(resolve_preset("default", {"reach": 0}), lama())
+    inpainter = Inpainter(lama())
+    inpainter.device = MPS
+    search = PlanSearch(mask, resolve_preset("default", {"reach": 0}), lama())
     error = RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)")
-    how, _ = inpainter._next_leaner(ways, mask, lama(), 2**40, error)
-    assert how.preset.tile_side == 1024
+    inpainter._step_down(search, error)
+    assert (search.memory_plan.preset.tile_side, search.memory_plan.checkpointed) == (1024, True)
     assert len(emptied) == 1
