@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _embedded(host: str, port: int, directory: Path) -> int:
-    from api.access import AccessError
+    from api.access.anonymous import AccessError
     from api.embedded.service import DirectoryInUse, Embedded
     from api.embedded.valkey import ValkeyError
     from api.server import AddressError
@@ -80,7 +80,7 @@ def _embedded(host: str, port: int, directory: Path) -> int:
 
 
 def _api_only(settings: Settings, host: str, port: int) -> int:
-    from api.access import AccessError, access_for
+    from api.access.anonymous import AccessError, access_for
     from api.app import create_app
     from api.server import AddressError, listen, make_server, url_of
 

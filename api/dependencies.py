@@ -1,81 +1,28 @@
-"""What the routes share: the store, the blobs, the queue, and the limits of this process."""
+"""What routes ask FastAPI for: the service, the caller, and a job of the caller's."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Annotated
 
-import anyio
-import anyio.to_thread
-import redis
-from celery import Celery  # type: ignore[import-untyped]
-from fastapi import Request
+from fastapi import Depends
 
-from jobs import broker
-from jobs.blobs import Blobs
-from jobs.janitor import Janitor
+from api.access.caller import identify, submitting
+from api.openapi.parts import JobId
+from api.service import Service, service_of
 from jobs.job import Job
-from jobs.settings import Settings
-from jobs.store.connection import connect, connect_async
-from jobs.store.fair_queue import Turns
-from jobs.store.idempotency import IdempotencyKeys
-from jobs.store.job_store import JobStore
-from jobs.store.quotas import Turnstile
+from jobs.store.quotas import Admission
 from jobs.telemetry import logs
 
-T = TypeVar("T")
-FOLLOW_SECONDS = 10.0  # the longest single wait for a job's next event
-FETCH_THREADS = 16
+ServiceDep = Annotated[Service, Depends(service_of)]
+Caller = Annotated[Admission, Depends(identify)]
+Submitter = Annotated[Admission, Depends(submitting)]
 
 
-class Service:
-    """The parts behind the routes of one api process."""
-
-    def __init__(self, settings: Settings):
-        self.settings = settings
-        self.redis: redis.Redis = connect(settings)
-        self.store = JobStore(self.redis, settings)
-        self.turns = Turns(self.redis)
-        self.turnstile = Turnstile(self.redis)
-        self.blobs = Blobs.of(settings)
-        self.idempotency = IdempotencyKeys(self.redis, settings)
-        self.queue: Celery = broker.make_app(settings)
-        self.janitor = Janitor(self.redis, self.store, self.blobs, self.queue, settings)
-        self.followed = connect_async(settings, longest_wait_seconds=FOLLOW_SECONDS)
-        self._validations = anyio.CapacityLimiter(settings.validation_threads)
-        self._fetches = anyio.CapacityLimiter(FETCH_THREADS)
-
-    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
-        """`function(*arguments)` in a thread: everything that waits for Redis or the blob store."""
-        return await anyio.to_thread.run_sync(function, *arguments)
-
-    async def validate(self, function: Callable[..., T], *arguments: Any) -> T:
-        """As `call`, for work that needs much memory: so many at a time as the settings say."""
-        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._validations)
-
-    async def fetch(self, function: Callable[..., T], *arguments: Any) -> T:
-        """As `call`, for work that waits for somebody else's server."""
-        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._fetches)
-
-    def close(self) -> None:
-        """Let go of all connections."""
-        self.queue.close()
-        self.redis.close()
-
-
-def owner_of(request: Request) -> str | None:
-    """The id of the API key that this request came with; None when the service has no keys."""
-    return cast("str | None", getattr(request.state, "owner", None))
-
-
-async def job_of(request: Request, job_id: str) -> Job:
-    """The job with this id, if it is the caller's. Raises UnknownJob, JobExpired."""
-    service, owner = service_of(request), owner_of(request)
-    job = await service.call(lambda: service.store.get(job_id, owner=owner))
+async def _job_of(service: ServiceDep, caller: Caller, job_id: JobId) -> Job:
+    """Raises UnknownJob, also for a job of another caller, and JobExpired."""
+    job = await service.call(lambda: service.store.get(job_id, owner=caller.owner))
     logs.job_id.set(job.id)
     return job
 
 
-def service_of(request: Request) -> Service:
-    """The service behind the app that this request came to."""
-    return cast(Service, request.app.state.service)
+CallersJob = Annotated[Job, Depends(_job_of)]

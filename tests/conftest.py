@@ -12,9 +12,9 @@ import torch
 from hypothesis import settings as hypothesis_settings
 
 from api.app import create_app
-from api.dependencies import Service
 from api.embedded.valkey import Valkey
 from api.server import listen, make_server, url_of
+from api.service import Service
 from jobs.settings import Settings
 from tests import support
 from tests.servers.s3 import Server

@@ -15,8 +15,8 @@ import time
 import httpx2
 import obstore
 
-from api.dependencies import Service
 from api.embedded.valkey import Valkey
+from api.service import Service
 from jobs.blobs import BlobMissing
 from jobs.job import Status
 from jobs.settings import Settings

@@ -22,12 +22,12 @@ from typing import IO
 import redis
 import uvicorn
 
-from api.access import access_for
+from api.access.anonymous import access_for
 from api.app import create_app
-from api.dependencies import Service
 from api.embedded.children import Child, Supervisor
 from api.embedded.valkey import Valkey
 from api.server import listen, make_server, url_of
+from api.service import Service
 from jobs.settings import PREFIX, Settings
 
 log = logging.getLogger(__name__)

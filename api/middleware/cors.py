@@ -1,4 +1,4 @@
-"""Cross-origin requests from browsers: refused unless the settings name the page's origin."""
+"""Cross-origin requests from browsers: refused unless the settings name the origin of the page."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Around every request and answer: the request's id, the security headers, a line in the log, its count and its span.
+"""What surrounds every request and answer: id, security headers, RateLimit headers, log line, count and span.
 
-It is the outermost layer, outside of the one that turns an unexpected exception into a 500, so that nothing
-leaves without.
+It is the outermost layer, outside of the one that turns an unexpected exception into a 500, so that every answer
+passes it.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from contextlib import contextmanager
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.routes.metrics import ApiMetrics, route_of
+from api.middleware.request_metrics import RequestMetrics, route_of
 from jobs.telemetry import tracing
 from jobs.telemetry.logs import job_id, request_id
 
 log = logging.getLogger(__name__)
 REQUEST_ID = "X-Request-ID"
-UNTRACED = ("/livez", "/readyz", "/metrics")
+UNTRACED = ("/livez", "/readyz", "/metrics")  # probes and scrapes, which would drown the traces of jobs
 ACCEPTED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 
-# Answers are data, never pages: they may load nothing, be framed by nobody, and be guessed to be nothing else.
+# Answers are data, not pages: they load nothing, nobody frames them, and browsers do not guess their type.
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -35,10 +35,10 @@ SECURITY = {
 }
 
 
-class Envelope:
+class RequestContext:
     """Wraps a whole application."""
 
-    def __init__(self, app: ASGIApp, metrics: ApiMetrics):
+    def __init__(self, app: ASGIApp, metrics: RequestMetrics):
         self._app, self._metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,18 +46,20 @@ class Envelope:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        state = scope.setdefault("state", {})
         sent = Headers(scope=scope).get(REQUEST_ID, "")
         name = sent if ACCEPTED.fullmatch(sent) else secrets.token_hex(16)
-        # Never reset: the server runs each request in a context of its own, and logs its failure after this.
+        # Never reset: the server runs each request in a context of its own, and logs a failure after this returns.
         request_id.set(name)
         began, status = time.monotonic(), 0
 
-        async def send_on(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = name
+                headers.update(state.get("rate_limit", {}))  # from api.access.caller
                 for header, value in SECURITY.items():
                     headers.setdefault(header, value)
                 headers.setdefault("Cache-Control", "no-store")
@@ -65,17 +67,17 @@ class Envelope:
 
         with _span(scope) as span:
             try:
-                await self._app(scope, receive, send_on)
+                await self._app(scope, receive, send_with_headers)
             finally:
                 seconds = time.monotonic() - began
-                _tell(span, scope, status)
+                _describe(span, scope, status)
                 self._metrics.answered(scope, status, seconds)
-                _note(scope, status, seconds)
+                _log(scope, status, seconds)
 
 
 @contextmanager
 def _span(scope: Scope) -> Iterator[tracing.Span]:
-    """A request is traced, under its client's trace if it has one; what only looks after the service is not."""
+    """The span of a request, under its client's trace if it has one."""
     if scope["path"] in UNTRACED:
         yield tracing.Span()
         return
@@ -83,7 +85,7 @@ def _span(scope: Scope) -> Iterator[tracing.Span]:
         yield span
 
 
-def _tell(span: tracing.Span, scope: Scope, status: int) -> None:
+def _describe(span: tracing.Span, scope: Scope, status: int) -> None:
     method, route = scope["method"], route_of(scope)
     span.rename(f"{method} {route}")
     span.set_standard({"http.request.method": method, "http.route": route, "http.response.status_code": status})
@@ -93,9 +95,9 @@ def _tell(span: tracing.Span, scope: Scope, status: int) -> None:
         span.fail(str(status))
 
 
-def _note(scope: Scope, status: int, seconds: float) -> None:
-    """Who did what: every change and every refusal at info, looking at debug."""
-    owner = scope.get("state", {}).get("owner")
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    """Changes and refusals are logged at info, successful reads at debug."""
+    owner = scope["state"].get("owner")
     quiet = scope["method"] in ("GET", "HEAD") and 0 < status < 400
     log.log(
         logging.DEBUG if quiet else logging.INFO,

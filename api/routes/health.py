@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, Field
 
-from api.dependencies import Service, service_of
-from api.schemas import Liveness, Readiness, WorkerView
-from jobs.telemetry.health import AT_WORK, health
+from api.dependencies import ServiceDep
+from jobs.store.heartbeat import AT_WORK, WorkerState
+from jobs.telemetry.health import health
 
 router = APIRouter(tags=["health"])
+
+
+class Liveness(BaseModel):
+    """The process answers."""
+
+    status: str = Field(description="Always `ok`.", examples=["ok"])
+
+
+class WorkerView(BaseModel):
+    """A worker as the readiness check shows it."""
+
+    state: WorkerState = Field(description="What it is doing.")
+    reason: str = Field(description="The same in words.")
+    network: str | None = Field(description="The network it holds.")
+    device: str | None = Field(description="Where it computes.")
+
+
+class Readiness(BaseModel):
+    """Whether jobs are accepted and worked on."""
+
+    state: WorkerState = Field(description="READY and BUSY mean yes.")
+    reasons: list[str] = Field(description="The state in words.")
+    workers: list[WorkerView] = Field(description="The workers that are alive.")
 
 
 @router.get("/livez", summary="Is the process alive?")
@@ -25,16 +49,10 @@ async def livez() -> Liveness:
         503: {"description": "STARTING, DRAINING or DEFUNCT.", "model": Readiness},
     },
 )
-async def readyz(request: Request, response: Response) -> Readiness:
-    """READY or BUSY when the stores answer and a worker is there; otherwise 503 and the reasons."""
-    service = service_of(request)
-    readiness = await service.call(_readiness, service)
-    if readiness.state not in AT_WORK:
+async def readyz(service: ServiceDep, response: Response) -> Readiness:
+    """READY or BUSY when the stores answer and a worker is alive; otherwise 503 and the reasons."""
+    found = await service.call(health, service.redis, service.blobs, service.settings)
+    if found.state not in AT_WORK:
         response.status_code = 503
-    return readiness
-
-
-def _readiness(service: Service) -> Readiness:
-    found = health(service.redis, service.blobs, service.settings)
-    views = [WorkerView(state=p.state, reason=p.reason, network=p.network, device=p.device) for p in found.workers]
-    return Readiness(state=found.state, reasons=found.reasons, workers=views)
+    workers = [WorkerView(state=w.state, reason=w.reason, network=w.network, device=w.device) for w in found.workers]
+    return Readiness(state=found.state, reasons=found.reasons, workers=workers)

@@ -1,4 +1,4 @@
-"""The routes of jobs, but for their results and events."""
+"""The routes of jobs, except submission, pictures and events."""
 
 from __future__ import annotations
 
@@ -6,19 +6,28 @@ import contextlib
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BaseModel, Field
 
-from api.dependencies import Service, job_of, owner_of, service_of
-from api.openapi_parts import LOCATION, MAYBE_RETRY, RETRY, JobId, header
-from api.problems import problems
-from api.schemas import JobPage, JobView
+from api.access.caller import submitting
+from api.dependencies import Caller, CallersJob, ServiceDep
+from api.following.estimate import view_of
+from api.following.job_view import JobView
+from api.openapi.parts import LOCATION, MAYBE_RETRY, RETRY, header, problems
+from api.service import Service
 from api.submission.uploads import enqueue
-from api.waiting import look
 from jobs.errors import JobExpired, JobFinished, NotRetryable
 from jobs.job import IllegalChange, Job, Status
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
-SHOWN = [status for status in Status if status is not Status.EXPIRED]
+LISTED = [status for status in Status if status is not Status.EXPIRED]
+
+
+class JobPage(BaseModel):
+    """Some of the caller's jobs, newest first."""
+
+    jobs: list[JobView] = Field(description="The jobs.")
+    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
 
 
 @router.get(
@@ -36,18 +45,17 @@ SHOWN = [status for status in Status if status is not Status.EXPIRED]
 async def index(
     request: Request,
     response: Response,
-    status: Annotated[
-        list[Status] | None, Query(description="Only jobs with this status; may be there several times.")
-    ] = None,
+    service: ServiceDep,
+    caller: Caller,
+    status: Annotated[list[Status] | None, Query(description="Only jobs with this status; may be repeated.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs per page.")] = 20,
     cursor: Annotated[
         str | None, Query(pattern=r"^[0-9a-f]{32}$", description="`next_cursor` of the page before.")
     ] = None,
 ) -> JobPage:
-    """Jobs that are made while pages are read come before the first page, never between."""
-    service, owner = service_of(request), owner_of(request)
-    statuses = [s for s in SHOWN if status is None or s in status]
-    jobs = await service.call(lambda: service.store.page(owner, statuses, before=cursor, limit=limit + 1))
+    """Jobs that are submitted while pages are read come before the first page, never in between."""
+    statuses = [s for s in LISTED if status is None or s in status]
+    jobs = await service.call(lambda: service.store.page(caller.owner, statuses, before=cursor, limit=limit + 1))
     more, jobs = len(jobs) > limit, jobs[:limit]
     ahead = await service.call(service.turns.ahead, jobs)
     if more:
@@ -64,13 +72,13 @@ async def index(
     response_model=JobView,
     summary="Look at a job",
     responses={
-        200: {"description": "The job. Retry-After is there while it is not final.", "headers": MAYBE_RETRY},
+        200: {"description": "The job, with Retry-After while it is not final.", "headers": MAYBE_RETRY},
         **problems(404, 410),
     },
 )
-async def show(request: Request, response: Response, job_id: JobId) -> JobView:
+async def show(response: Response, service: ServiceDep, job: CallersJob) -> JobView:
     """State, place in the queue, progress, timings, and the error of a job that failed."""
-    return await shown(service_of(request), await job_of(request, job_id), response)
+    return await _shown(service, job, response)
 
 
 @router.post(
@@ -87,11 +95,9 @@ async def show(request: Request, response: Response, job_id: JobId) -> JobView:
         **problems(404, 409, 410),
     },
 )
-async def cancel(request: Request, response: Response, job_id: JobId) -> JobView:
+async def cancel(response: Response, service: ServiceDep, job: CallersJob) -> JobView:
     """A queued job is canceled at once, a running one within two steps. Asking again does no harm."""
-    service = service_of(request)
-    await job_of(request, job_id)  # it may be somebody else's, or expired
-    job = await service.call(_cancel, service, job_id)
+    job = await service.call(_cancel, service, job.id)
     if job.status is not Status.CANCELED:
         response.status_code = 202
         response.headers["Retry-After"] = "1"
@@ -103,18 +109,17 @@ async def cancel(request: Request, response: Response, job_id: JobId) -> JobView
     status_code=202,
     response_model=JobView,
     summary="Try a failed job again",
+    dependencies=[Depends(submitting)],
     responses={
         202: {"description": "The job is queued again.", "headers": {**LOCATION, **RETRY}},
         **problems(404, 409, 410),
     },
 )
-async def retry(request: Request, response: Response, job_id: JobId) -> JobView:
-    """With the same image, mask and parameters; deadlines begin anew. Only a job that has failed can be retried."""
-    service = service_of(request)
-    await job_of(request, job_id)
-    job = await service.call(_retry, service, job_id)
+async def retry(response: Response, service: ServiceDep, job: CallersJob) -> JobView:
+    """With the same image, mask and parameters; deadlines start anew. Only a job that has failed can be retried."""
+    job = await service.call(_retry, service, job.id)
     response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return await shown(service, job, response)
+    return await _shown(service, job, response)
 
 
 @router.delete(
@@ -124,17 +129,14 @@ async def retry(request: Request, response: Response, job_id: JobId) -> JobView:
     summary="Delete a job",
     responses={204: {"description": "Every byte of it is deleted."}, **problems(404, 410)},
 )
-async def delete(request: Request, job_id: JobId) -> Response:
+async def delete(service: ServiceDep, job: CallersJob) -> Response:
     """Deletes image, mask and result, whatever the job's state; a running job is stopped."""
-    service = service_of(request)
-    job = await job_of(request, job_id)
     await service.call(_delete, service, job)
     return Response(status_code=204)
 
 
-async def shown(service: Service, job: Job, response: Response) -> JobView:
-    """The job as it is shown, with its Retry-After."""
-    view, retry_after = await service.call(look, service, job)
+async def _shown(service: Service, job: Job, response: Response) -> JobView:
+    view, retry_after = await service.call(view_of, service, job)
     response.headers["Cache-Control"] = "no-store"
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
@@ -147,7 +149,7 @@ def _cancel(service: Service, job_id: str) -> Job:
         return store.update(job_id, lambda job, now: job.request_cancel(now, store.expires_at(now)))
     except IllegalChange as error:
         raise JobFinished(
-            f"The job has {error.status} and cannot be canceled; delete it if its images are to go.",
+            f"The job has {error.status} and cannot be canceled. To remove its images, delete it.",
             job_status=error.status,
         ) from error
 
@@ -157,7 +159,7 @@ def _retry(service: Service, job_id: str) -> Job:
         job = service.store.retry(job_id)
     except IllegalChange as error:
         raise NotRetryable(
-            f"The job is {error.status}; only one that has failed can be retried.", job_status=error.status
+            f"The job is {error.status}; only a job that has failed can be retried.", job_status=error.status
         ) from error
     enqueue(service, job)
     return job

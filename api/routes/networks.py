@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
-from api.dependencies import service_of
-from api.problems import problems
-from jobs.store.heartbeat import Presence, WorkerState, workers
+from api.dependencies import ServiceDep
+from api.openapi.parts import problems
+from jobs.store.heartbeat import AT_WORK, Presence, workers
 
 router = APIRouter(prefix="/v1", tags=["networks"])
-SERVING = (WorkerState.READY, WorkerState.BUSY)
 
 
 class NetworkView(BaseModel):
@@ -27,22 +26,21 @@ class NetworkView(BaseModel):
 
 
 class NetworkList(BaseModel):
-    """The networks there are."""
+    """The networks that jobs can run on at present."""
 
     networks: list[NetworkView] = Field(description="By name; empty while no worker is ready.")
 
 
 @router.get("/networks", response_model=NetworkList, summary="The networks there are", responses=problems())
-async def index(request: Request) -> NetworkList:
+async def index(service: ServiceDep) -> NetworkList:
     """What the live workers hold in memory, or could load from their disks."""
-    service = service_of(request)
     return networks(await service.call(workers, service.redis))
 
 
 def networks(present: list[Presence]) -> NetworkList:
     """The networks of these workers."""
     found: dict[str, NetworkView] = {}
-    for worker in (w for w in present if w.state in SERVING):
+    for worker in (w for w in present if w.state in AT_WORK):
         for facts in worker.networks:
             view = found.setdefault(
                 facts.name, NetworkView(name=facts.name, parameter=[], workers=0, loaded=0, devices=[])

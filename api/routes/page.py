@@ -2,74 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-from importlib.resources import files
-from importlib.resources.abc import Traversable
-from pathlib import PurePosixPath
+import mimetypes
+import os
+from pathlib import Path
 
-from fastapi import APIRouter, Request, Response
+from fastapi import FastAPI, Request, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
-from api.conditional import matches
-from jobs.errors import NotFound
-
-MEDIA_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml; charset=utf-8",
-    ".jpg": "image/jpeg",
+FOLDER = Path(__file__).parents[1] / "page"
+HEADERS = {
+    "Cache-Control": "no-cache",  # browsers ask every time, and get a file again only when it has changed
+    # Nothing of the page comes from, or goes to, another host; blob: are the photos and results in the browser.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
-# Nothing of the page comes from, or goes to, another host; blob: are the photos and results in the browser.
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+# Browsers run a module only under this type, and a machine's own table may have an older one.
+mimetypes.add_type("text/javascript", ".js")
 
 
-@dataclass(frozen=True)
-class _File:
-    data: bytes
-    headers: dict[str, str]
+class _Page(StaticFiles):
+    """Starlette's, with our headers."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        response.headers.update(HEADERS)
+        return response
 
 
-def _read(folder: Traversable, prefix: str = "") -> dict[str, _File]:
-    """The files of the page by their path in its folder, sub-folders included."""
-    found: dict[str, _File] = {}
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            found |= _read(entry, f"{prefix}{entry.name}/")
-        elif media_type := MEDIA_TYPES.get(PurePosixPath(entry.name).suffix):
-            data = entry.read_bytes()
-            headers = {
-                "Content-Type": media_type,
-                "ETag": f'"{hashlib.sha256(data).hexdigest()}"',
-                "Cache-Control": "no-cache",  # asked for every time, sent again only when it has changed
-                "Content-Security-Policy": POLICY,
-            }
-            found[prefix + entry.name] = _File(data, headers)
-    return found
-
-
-def make_router() -> APIRouter:
-    """The routes of the page, its files read once. They are no part of the api, nor of its OpenAPI document."""
-    router, found = APIRouter(include_in_schema=False), _read(files("api").joinpath("page"))
+def install(app: FastAPI) -> None:
+    """Add the page to an app. Its routes are no part of the api, nor of the OpenAPI document."""
+    page = _Page(directory=FOLDER)
 
     async def index(request: Request) -> Response:
-        return _answer(request, found["index.html"])
+        return await page.get_response("index.html", request.scope)
 
-    async def file(request: Request, name: str) -> Response:
-        if name not in found:
-            raise NotFound("The page has no such file.")
-        return _answer(request, found[name])
-
-    for method in ("GET", "HEAD"):
-        router.add_api_route("/", index, methods=[method])
-        router.add_api_route("/page/{name:path}", file, methods=[method])
-    return router
-
-
-def _answer(request: Request, file: _File) -> Response:
-    if matches(request.headers.get("if-none-match"), file.headers["ETag"]):
-        return Response(status_code=304, headers=file.headers)
-    return Response(file.data, headers=file.headers)
+    app.add_route("/", index)
+    app.mount("/page", page)

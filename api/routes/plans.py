@@ -5,16 +5,16 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from api.dependencies import Service, service_of
-from api.limits import permitted
-from api.problems import problems
-from api.routes.networks import SERVING
-from api.submission.form_schema import REQUEST_BODY
+from api.access.limits import permitted
+from api.dependencies import Caller, ServiceDep
+from api.openapi.parts import problems
+from api.openapi.submission_body import REQUEST_BODY
+from api.service import Service
 from api.submission.receive import Upload, fetch_all, receive
 from api.submission.uploads import check_wishes, inspect
 from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo
-from jobs.store.heartbeat import NetworkFacts, Presence, workers
+from jobs.store.heartbeat import AT_WORK, NetworkFacts, Presence, workers
 from jobs.store.job_store import QUEUED
 from models.planning.plan import plan, shrunk_mask
 from models.planning.presets import resolve_preset
@@ -77,11 +77,10 @@ class PlanView(BaseModel):
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={200: {"description": "The plan."}, **problems(400, 408, 413, 415, 422)},
 )
-async def make(request: Request) -> PlanView:
+async def make(request: Request, service: ServiceDep, caller: Caller) -> PlanView:
     """Takes the body of a submission, answers with sizes, windows, time and memory, and stores nothing."""
-    service = service_of(request)
     async with receive(request) as upload:
-        upload.parameters = permitted(upload.parameters, getattr(request.state, "limits", None))
+        upload.parameters = permitted(upload.parameters, caller.limits)
         check_wishes(upload.parameters, service.settings)
         facts = facts_for(upload.parameters.network, await service.call(workers, service.redis))
         await fetch_all(service, upload)
@@ -93,7 +92,7 @@ def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
 
     Without any worker, the built-in network's numbers stand for `auto` and `builtin`. Raises NetworkUnavailable.
     """
-    serving = [worker for worker in present if worker.state in SERVING]
+    serving = [worker for worker in present if worker.state in AT_WORK]
     found = [facts for worker in serving for facts in worker.networks if parameter in facts.parameter]
     if found:
         return min(found, key=lambda facts: (facts.seconds_per_work_pixel is None, not facts.loaded))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, Field
 
-from api.dependencies import Service, owner_of, service_of
-from api.openapi_parts import JobId
-from api.problems import problems
+from api.dependencies import Caller, ServiceDep
+from api.openapi.parts import JobId, problem, problems
+from api.service import Service
 from jobs.parameters import WebhookEvent
 from jobs.store.deliveries import Attempt, Deliveries, Delivery, DeliveryState
 from jobs.store.job_store import unknown_job
@@ -22,10 +22,10 @@ DeliveryId = Annotated[
     str, Path(description="The delivery's id, its `webhook-id`.", examples=["msg_019ac0ffee0012ab34cd56ef7890ab12"])
 ]
 FIXED: dict[int | str, dict[str, Any]] = {
-    409: {**problems(409)[409], "description": "The operator has set the secrets (`secrets-from-settings`)."}
+    409: problem(409, "The operator has set the secrets (`secrets-from-settings`).")
 }
 MISSING: dict[int | str, dict[str, Any]] = {
-    404: {**problems(404)[404], "description": "No such job or delivery (`unknown-job`, `unknown-delivery`)."}
+    404: problem(404, "No such job or delivery (`unknown-job`, `unknown-delivery`).")
 }
 NO_STORE = {"Cache-Control": "no-store"}
 
@@ -79,10 +79,9 @@ class WebhookSecrets(BaseModel):
     summary="List the webhook deliveries of a job",
     responses={200: {"description": "What was sent and what is to be sent."}, **problems(404)},
 )
-async def show(request: Request, response: Response, job_id: JobId) -> DeliveryList:
+async def show(response: Response, service: ServiceDep, caller: Caller, job_id: JobId) -> DeliveryList:
     """Every delivery with its attempts, also for some time after the job has expired."""
-    service, owner = service_of(request), owner_of(request)
-    found = await service.call(_of_job, service, job_id, owner)
+    found = await service.call(_of_job, service, job_id, caller.owner)
     response.headers.update(NO_STORE)
     return DeliveryList(deliveries=[DeliveryView.of(delivery) for delivery in found])
 
@@ -94,11 +93,10 @@ async def show(request: Request, response: Response, job_id: JobId) -> DeliveryL
     summary="Send a webhook again",
     responses={202: {"description": "It is sent at once."}, **problems(), **MISSING},
 )
-async def redeliver(request: Request, job_id: JobId, delivery_id: DeliveryId) -> DeliveryView:
+async def redeliver(service: ServiceDep, caller: Caller, job_id: JobId, delivery_id: DeliveryId) -> DeliveryView:
     """Sends it with the same id and body and a new timestamp, whatever became of it before. A job whose deliveries
     were disabled by a 410 gets its webhooks again."""
-    service, owner = service_of(request), owner_of(request)
-    return DeliveryView.of(await service.call(_redeliver, service, job_id, delivery_id, owner))
+    return DeliveryView.of(await service.call(_redeliver, service, job_id, delivery_id, caller.owner))
 
 
 @router.get(
@@ -107,11 +105,10 @@ async def redeliver(request: Request, job_id: JobId, delivery_id: DeliveryId) ->
     summary="Show your webhook secrets",
     responses={200: {"description": "The active secrets."}, **problems()},
 )
-async def secret(request: Request, response: Response) -> WebhookSecrets:
+async def secret(response: Response, service: ServiceDep, caller: Caller) -> WebhookSecrets:
     """A receiver needs one of them to verify signatures; the first use makes it."""
-    service = service_of(request)
     response.headers.update(NO_STORE)
-    return WebhookSecrets(secrets=await service.call(secrets_for, owner_of(request), service.redis, service.settings))
+    return WebhookSecrets(secrets=await service.call(secrets_for, caller.owner, service.redis, service.settings))
 
 
 @router.post(
@@ -120,11 +117,10 @@ async def secret(request: Request, response: Response) -> WebhookSecrets:
     summary="Make a new webhook secret",
     responses={200: {"description": "The new secret and the one before it."}, **problems(), **FIXED},
 )
-async def rotate(request: Request, response: Response) -> WebhookSecrets:
+async def rotate(response: Response, service: ServiceDep, caller: Caller) -> WebhookSecrets:
     """The secret before it stays active beside the new one, until the next rotation."""
-    service = service_of(request)
     response.headers.update(NO_STORE)
-    return WebhookSecrets(secrets=await service.call(rotate_secret, owner_of(request), service.redis, service.settings))
+    return WebhookSecrets(secrets=await service.call(rotate_secret, caller.owner, service.redis, service.settings))
 
 
 def _of_job(service: Service, job_id: str, owner: str | None) -> list[Delivery]:

@@ -13,7 +13,7 @@ import anyio
 import redis
 from fastapi import Request, Response
 
-from api.dependencies import Service, owner_of, service_of
+from api.service import Service
 from jobs.errors import BadIdempotencyKey, IdempotencyKeyReused, RefineryError
 from jobs.job import Job
 from jobs.store.idempotency import LOCK_SECONDS, Begun
@@ -21,12 +21,12 @@ from jobs.store.idempotency import LOCK_SECONDS, Begun
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 MAX_CHARACTERS = 255
-# A String of RFC 8941, as the draft has it, or, as many send it, the bare text.
+# A String of RFC 8941, as the draft requires, or the bare text, as many clients send it.
 QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])+)"')
 BARE = re.compile(r"[!#-+\--:<-\[\]-~]+")
 
 
-def key_in(request: Request) -> str | None:
+def key_of(request: Request) -> str | None:
     """The request's key, None if it has none. Raises BadIdempotencyKey."""
     sent = request.headers.getlist(HEADER)
     if not sent:
@@ -43,8 +43,8 @@ def key_in(request: Request) -> str | None:
     )
 
 
-class Guard:
-    """One request with a key. Its methods wait for the store."""
+class KeyedRequest:
+    """One request with a key, which it holds locked. The methods block on Redis: call them in a thread."""
 
     def __init__(self, service: Service, owner: str | None, key: str, begun: Begun):
         self._service, self._owner, self._key, self._begun = service, owner, key, begun
@@ -60,7 +60,7 @@ class Guard:
 
     @property
     def replay(self) -> Response | None:
-        """The answer that was given to this request before, if it was."""
+        """The answer that this request got before; None when it got none."""
         if not self._begun.answer:
             return None
         stored = json.loads(self._begun.answer)
@@ -68,26 +68,26 @@ class Guard:
         return Response(stored["body"], stored["status"], headers, media_type="application/json")
 
     def made_before(self) -> Job | None:
-        """The job that this key's first request made, if there is one."""
+        """The job that this key's first request made, if that job still exists."""
         return self._service.store.find(self._begun.job_id) if self._begun.job_id else None
 
     def announce(self, job_id: str) -> None:
-        """Note the job that is going to be made. Raises IdempotencyKeyInUse when this request took too long."""
+        """Note the job that is about to be made. Raises IdempotencyKeyInUse when this request took too long."""
         self._write(fingerprint=self._fingerprint, job_id=job_id)
 
-    def answered(self, response: Response) -> None:
-        """Keep the answer."""
+    def keep(self, response: Response) -> None:
+        """Store the answer for the next request with this key. Raises IdempotencyKeyInUse as `announce`."""
         headers = {name: value for name, value in response.headers.items() if name in ("location", "retry-after")}
         body = bytes(response.body).decode()
         stored = {"status": response.status_code, "headers": headers, "body": body}
         self._write(fingerprint=self._fingerprint, answer=json.dumps(stored))
 
     def renew(self) -> None:
-        """Keep the key for this request."""
+        """Keep the key locked for this request."""
         self._write()
 
     def release(self) -> None:
-        """Give the key back, as the request was not answered with a job."""
+        """Unlock the key, because the request was not answered with a job."""
         if self._begun.token:
             self._service.idempotency.release(self._owner, self._key, self._begun.token)
 
@@ -97,30 +97,29 @@ class Guard:
 
 
 @asynccontextmanager
-async def guarded(request: Request) -> AsyncIterator[Guard | None]:
-    """Holds the request's key while the block runs, and gives it back when that raises. None without a key.
+async def keyed_request(request: Request, service: Service, owner: str | None) -> AsyncIterator[KeyedRequest | None]:
+    """Lock the request's key while the block runs, and unlock it when the block raises. None without a key.
 
     Raises BadIdempotencyKey, IdempotencyKeyInUse.
     """
-    key = key_in(request)
+    key = key_of(request)
     if key is None:
         yield None
         return
-    service, owner = service_of(request), owner_of(request)
-    guard = Guard(service, owner, key, await service.call(service.idempotency.begin, owner, key))
-    renewing = asyncio.create_task(_renew(service, guard))
+    keyed = KeyedRequest(service, owner, key, await service.call(service.idempotency.begin, owner, key))
+    renewing = asyncio.create_task(_renew(service, keyed))
     try:
-        yield guard
+        yield keyed
     except BaseException:
         with contextlib.suppress(redis.RedisError), anyio.CancelScope(shield=True):
-            await service.call(guard.release)
+            await service.call(keyed.release)
         raise
     finally:
         renewing.cancel()
 
 
-async def _renew(service: Service, guard: Guard) -> None:
+async def _renew(service: Service, keyed: KeyedRequest) -> None:
     while True:
         await asyncio.sleep(LOCK_SECONDS / 3)
         with contextlib.suppress(redis.RedisError, RefineryError):
-            await service.call(guard.renew)
+            await service.call(keyed.renew)

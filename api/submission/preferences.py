@@ -1,4 +1,4 @@
-"""What a client would rather have: `Prefer` (RFC 7240), and an image or JSON by `Accept` (RFC 9110)."""
+"""What a client prefers: `Prefer` (RFC 7240), and an image or JSON by `Accept` (RFC 9110)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ JSON = "application/json"
 
 @dataclass(frozen=True)
 class Preferences:
-    """wait_seconds: how long to wait for the job to end, 0 for not at all. applied: what of `Prefer` was followed."""
+    """What one request prefers.
+
+    wait_seconds: how long to wait for the end of the job, 0 for not at all. applied: what of `Prefer` is followed.
+    """
 
     wait_seconds: float
     applied: str | None
@@ -23,9 +26,9 @@ class Preferences:
 
     @classmethod
     def of(cls, headers: Headers, longest_wait_seconds: float) -> Preferences:
-        """The preferences of a request. What is unknown or makes no sense is passed over, as the RFC has it.
+        """The preferences of a request. Unknown and malformed ones are ignored, as RFC 7240 requires.
 
-        `respond-async` alone never waits; beside `wait`, it changes nothing: the answer is asynchronous in the end.
+        `respond-async` alone never waits. Beside `wait` it changes nothing: the answer becomes asynchronous in the end.
         """
         found: dict[str, str] = {}
         for element in _ELEMENT.findall(",".join(headers.getlist("prefer"))):
@@ -40,13 +43,13 @@ class Preferences:
             applied.append("respond-async")
         return cls(wait, ", ".join(applied) or None, ",".join(headers.getlist("accept")))
 
-    def rather_image(self, media_type: str) -> bool:
-        """Whether the image itself, of this type, is wanted, and no less than JSON. `*/*` is not enough for that."""
+    def prefers_image(self, media_type: str) -> bool:
+        """Whether an image of this type is accepted, and no less than JSON is. `*/*` does not count as accepting it."""
         image = self._quality(media_type)
         return image > 0 and image >= self._quality(JSON)
 
     def _quality(self, media_type: str) -> float:
-        """The weight of a media type; that of its most specific range, `*/*` not counted."""
+        """The weight of a media type: that of its most specific range, without `*/*`."""
         found: dict[str, float] = {}
         for element in self._accept.split(","):
             accepted, *parameters = (part.strip().lower() for part in element.split(";"))

@@ -19,7 +19,7 @@ from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
-from api.dependencies import Service, service_of
+from api.service import Service, service_of
 from jobs.errors import (
     FetchFailed,
     FieldError,

@@ -14,7 +14,7 @@ import redis
 from kombu.exceptions import OperationalError
 from numpy.typing import NDArray
 
-from api.dependencies import Service
+from api.service import Service
 from api.submission.receive import Upload
 from images.hole import find_hole, hole_fraction, pack_hole
 from images.read import probe

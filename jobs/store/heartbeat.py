@@ -26,6 +26,9 @@ class WorkerState(StrEnum):
     DEFUNCT = "DEFUNCT"
 
 
+AT_WORK = (WorkerState.READY, WorkerState.BUSY)  # the states in which jobs are worked on
+
+
 class NetworkFacts(BaseModel):
     """A network that a worker holds or could load, and how it did there."""
 

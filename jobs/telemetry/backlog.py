@@ -10,7 +10,9 @@ from jobs.parameters import NETWORKS
 from jobs.store.fair_queue import Turns
 from jobs.store.job_store import REFINED
 
-UNMEASURED_SECONDS = 30.0  # taken for a job's time while none of its network has succeeded
+# How long a job is taken to last while none has succeeded. A low guess is the better one: it makes a client ask once
+# too often, where a high one makes it wait for a result that is there.
+UNMEASURED_SECONDS = 5.0
 
 
 def queue_seconds(client: redis.Redis) -> dict[str, float]:

@@ -9,7 +9,7 @@ import redis
 from jobs.blobs import Blobs
 from jobs.errors import RefineryError
 from jobs.settings import Settings
-from jobs.store.heartbeat import Presence, WorkerState, workers
+from jobs.store.heartbeat import AT_WORK, Presence, WorkerState, workers
 from jobs.store.job_store import QUEUED
 
 # The service is in the best state that any of its workers is in.
@@ -20,7 +20,6 @@ BEST_FIRST = [
     WorkerState.DRAINING,
     WorkerState.DEFUNCT,
 ]
-AT_WORK = (WorkerState.READY, WorkerState.BUSY)
 
 
 class Health(NamedTuple):

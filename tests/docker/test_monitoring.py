@@ -9,7 +9,7 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-from api.routes.metrics import ApiMetrics
+from api.middleware.request_metrics import RequestMetrics
 from jobs.store.heartbeat import Presence, WorkerState
 from jobs.telemetry.overview import HAPPENINGS
 from tests import support
@@ -39,7 +39,7 @@ def exported(service, store):
     worker = WorkerMetrics()
     present = Presence(name="w", state=WorkerState.READY, reason="", since=store.now())
     worker.registry.register(StateCollector(lambda: present))
-    registries = (ApiMetrics(service).registry, worker.registry)
+    registries = (RequestMetrics(service).registry, worker.registry)
     return set().union(*(names(generate_latest(registry).decode()) for registry in registries))
 
 

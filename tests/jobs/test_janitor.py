@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from api.dependencies import Service
+from api.service import Service
 from jobs import broker
 from jobs.blobs import BlobMissing
 from jobs.errors import InternalError, problem_of

@@ -201,8 +201,8 @@ def test_the_delivery_of_a_killed_dispatcher_is_made_by_another(store, service):
 
 
 def test_while_redis_is_away_nothing_is_lost(tmp_path, settings):
-    from api.dependencies import Service
     from api.embedded.valkey import Valkey
+    from api.service import Service
 
     valkey = Valkey(tmp_path / "other")
     valkey.start()

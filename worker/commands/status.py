@@ -18,10 +18,10 @@ from rich.table import Table
 from jobs.blobs import Blobs
 from jobs.job import Job
 from jobs.settings import Settings, explained
-from jobs.store.heartbeat import Presence, WorkerState, workers
+from jobs.store.heartbeat import AT_WORK, Presence, WorkerState, workers
 from jobs.store.job_store import JobStore
 from jobs.store.locate import WHERE, StoreError, reached
-from jobs.telemetry.health import AT_WORK, Health, health
+from jobs.telemetry.health import Health, health
 from jobs.telemetry.overview import Overview, survey
 
 FILE_COLUMNS = 240

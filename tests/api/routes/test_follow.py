@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from api.routes.networks import networks
-from api.routes.results import asked_part
+from api.routes.results import requested_part
 from jobs.errors import RangeNotSatisfiable
 from jobs.job import Progress, Status
 from jobs.store import heartbeat
@@ -215,13 +215,13 @@ def test_only_failed_jobs_are_tried_again(api, service, state):
     ],
 )
 def test_ranges(header, part):
-    assert asked_part(header, 100) == part
+    assert requested_part(header, 100) == part
 
 
 @pytest.mark.parametrize("header", ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=" + "9" * 5000 + "-"])
 def test_ranges_beyond_the_end(header):
     with pytest.raises(RangeNotSatisfiable):
-        asked_part(header, 100)
+        requested_part(header, 100)
 
 
 def test_a_part_of_a_result(api, service):

@@ -1,12 +1,10 @@
 """The files of the web page. What the page does is tested in tests/browser."""
 
 import re
-from pathlib import Path
 
 import httpx2
 import pytest
 
-import api.routes.page
 from tests import support
 
 FOLDER = support.ROOT / "api" / "page"
@@ -34,8 +32,9 @@ def test_the_page_and_all_that_it_loads_comes_from_here(fetch):
 
 
 def test_every_file_is_served_with_its_media_type(fetch):
-    kinds = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
-    types = {suffix: f"{kind}; charset=utf-8" for suffix, kind in kinds.items()} | {".jpg": "image/jpeg"}
+    text = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+    types = {suffix: f"{kind}; charset=utf-8" for suffix, kind in text.items()}
+    types |= {".jpg": "image/jpeg", ".svg": "image/svg+xml"}
     for file in files():
         answer = fetch(f"/page/{file.relative_to(FOLDER).as_posix()}")
         assert answer.content == file.read_bytes()
@@ -60,7 +59,28 @@ def test_unchanged_files_are_not_sent_again(fetch):
     assert fetch("/", headers={"if-none-match": '"other"'}).status_code == 200
 
 
-def test_there_is_nothing_else(fetch):
-    for path in ("/page/", "/page/nope.js", "/page/styles", "/page/..%2fapp.py", "/page/../app.py"):
-        assert fetch(path).status_code == 404
-    assert Path(api.routes.page.__file__).name == "page.py"
+def test_there_is_nothing_else(api):
+    paths = (
+        "/page/",
+        "/page/nope.js",
+        "/page/styles",
+        "/page/..%2fapp.py",
+        "/page/../app.py",
+        "/page/%2e%2e/app.py",
+        "/page/%00",
+    )
+    for path in (*paths, "/page//etc/passwd", "/page/" + "a" * 5000):
+        answer = api.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, "not-found"), path
+    assert (FOLDER.parent / "app.py").exists()
+    refused = api.post("/page/main.js")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_head_tells_what_get_would(fetch, api):
+    with httpx2.Client(base_url=api.base_url) as client:
+        for path in ("/", "/page/main.js"):
+            told, got = client.head(path), fetch(path)
+            assert (told.status_code, told.content) == (200, b"")
+            for name in ("etag", "content-length", "content-type", "content-security-policy"):
+                assert told.headers[name] == got.headers[name]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from starlette.datastructures import Headers
 
+from api.following.estimate import seconds_left
 from api.submission.preferences import Preferences
-from api.waiting import seconds_left
 from images.grow import grow
 from images.hole import unpack_hole
 from jobs import broker
@@ -184,7 +184,7 @@ def test_preferences(sent, wait, applied):
     ],
 )
 def test_what_accept_means(accept, image):
-    assert Preferences.of(Headers({"accept": accept}), 60).rather_image("image/png") is image
+    assert Preferences.of(Headers({"accept": accept}), 60).prefers_image("image/png") is image
 
 
 def test_a_job_that_ends_in_time_is_answered_itself(api, service):

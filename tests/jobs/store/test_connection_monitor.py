@@ -7,7 +7,7 @@ import time
 import pytest
 import redis
 
-from api.dependencies import Service
+from api.service import Service
 from jobs.job import Status
 from jobs.store.connection_monitor import Contact
 from jobs.store.job_store import LEASES

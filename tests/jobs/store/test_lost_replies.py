@@ -2,7 +2,7 @@
 
 import pytest
 
-from api.dependencies import Service
+from api.service import Service
 from jobs import broker
 from jobs.job import InputInfo, Job, Status, new_id
 from jobs.parameters import Parameters

@@ -39,7 +39,7 @@ def announce(service, *parameters):
 @pytest.fixture
 def hasty(settings):
     """The parts of a service whose jobs are not left waiting for a network."""
-    from api.dependencies import Service
+    from api.service import Service
 
     made = Service(settings.model_copy(update={"network_grace_seconds": 0.2}))
     yield made

@@ -1,4 +1,4 @@
-"""What the api shows of jobs and of its health."""
+"""A job as clients see it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from jobs.errors import Problem
 from jobs.job import InputInfo, Job, NetworkInfo, Progress, ResultInfo, Status
 from jobs.parameters import Parameters
-from jobs.store.heartbeat import WorkerState
 
 
 class Links(BaseModel):
@@ -23,6 +22,12 @@ class Links(BaseModel):
     cancel: str = Field(description="POST here to cancel it.")
     retry: str = Field(description="POST here to try it again, once it has failed.")
     events: str = Field(description="What happens to it, as server-sent events.")
+
+    @classmethod
+    def of(cls, job_id: str) -> Links:
+        """The links of a job."""
+        job = f"/v1/jobs/{job_id}"
+        return cls(self=job, **{name: f"{job}/{name}" for name in ("result", "cancel", "retry", "events")})
 
 
 class JobView(BaseModel):
@@ -51,56 +56,10 @@ class JobView(BaseModel):
 
     @classmethod
     def of(cls, job: Job, jobs_ahead: int | None = None) -> JobView:
-        """The view of a job, before which so many others will start."""
-        here = f"/v1/jobs/{job.id}"
-        others = {"attempts", "links", "queue_position"}
-        return cls(
-            attempts=job.attempt,
-            queue_position=jobs_ahead + 1 if job.status is Status.QUEUED and jobs_ahead is not None else None,
-            links=Links(
-                self=here,
-                result=f"{here}/result",
-                cancel=f"{here}/cancel",
-                retry=f"{here}/retry",
-                events=f"{here}/events",
-            ),
-            **{name: getattr(job, name) for name in cls.model_fields if name not in others},
-        )
-
-
-class JobPage(BaseModel):
-    """Some of the caller's jobs, newest first."""
-
-    jobs: list[JobView] = Field(description="The jobs.")
-    next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last one.")
-
-
-class JobEvent(BaseModel):
-    """The data of a server-sent event."""
-
-    seq: int = Field(description="The job's `seq` after this change.")
-    status: Status = Field(description="Its status after this change.")
-    progress: Progress | None = Field(description="How far it is, in events named `progress`.")
-
-
-class Liveness(BaseModel):
-    """The process answers."""
-
-    status: str = Field(description="Always `ok`.", examples=["ok"])
-
-
-class WorkerView(BaseModel):
-    """A worker as the readiness check shows it."""
-
-    state: WorkerState = Field(description="What it is doing.")
-    reason: str = Field(description="The same in words.")
-    network: str | None = Field(description="The network it holds.")
-    device: str | None = Field(description="Where it computes.")
-
-
-class Readiness(BaseModel):
-    """Whether jobs are accepted and worked on."""
-
-    state: WorkerState = Field(description="READY and BUSY mean yes.")
-    reasons: list[str] = Field(description="The state in words.")
-    workers: list[WorkerView] = Field(description="The workers that are alive.")
+        """The view of a job. jobs_ahead: how many jobs start before it, if that is known."""
+        made: dict[str, Any] = {
+            "attempts": job.attempt,
+            "links": Links.of(job.id),
+            "queue_position": jobs_ahead + 1 if job.status is Status.QUEUED and jobs_ahead is not None else None,
+        }
+        return cls(**made, **{name: getattr(job, name) for name in cls.model_fields if name not in made})

@@ -1,0 +1,66 @@
+"""The parts behind the routes of one api process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import anyio
+import anyio.to_thread
+import redis
+from celery import Celery  # type: ignore[import-untyped]
+from fastapi import Request
+
+from jobs import broker
+from jobs.blobs import Blobs
+from jobs.janitor import Janitor
+from jobs.settings import Settings
+from jobs.store.connection import connect, connect_async
+from jobs.store.fair_queue import Turns
+from jobs.store.idempotency import IdempotencyKeys
+from jobs.store.job_store import JobStore
+from jobs.store.quotas import Turnstile
+
+T = TypeVar("T")
+FOLLOW_SECONDS = 10.0  # longest single read of a job's events; also how often an idle stream gets a comment
+FETCH_THREADS = 16  # they wait for other servers, so there may be more of them than processor cores
+
+
+class Service:
+    """The job store, the images, the queue, and the thread limits of this process."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.redis: redis.Redis = connect(settings)
+        self.store = JobStore(self.redis, settings)
+        self.turns = Turns(self.redis)
+        self.turnstile = Turnstile(self.redis)
+        self.blobs = Blobs.of(settings)
+        self.idempotency = IdempotencyKeys(self.redis, settings)
+        self.queue: Celery = broker.make_app(settings)
+        self.janitor = Janitor(self.redis, self.store, self.blobs, self.queue, settings)
+        self.followed = connect_async(settings, longest_wait_seconds=FOLLOW_SECONDS)
+        self._validations = anyio.CapacityLimiter(settings.validation_threads)
+        self._fetches = anyio.CapacityLimiter(FETCH_THREADS)
+
+    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run `function(*arguments)` in a thread. Use it for everything that waits for Redis or the blob store."""
+        return await anyio.to_thread.run_sync(function, *arguments)
+
+    async def validate(self, function: Callable[..., T], *arguments: Any) -> T:
+        """As `call`, for work that needs much memory: at most `validation_threads` at a time."""
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._validations)
+
+    async def fetch(self, function: Callable[..., T], *arguments: Any) -> T:
+        """As `call`, for work that waits for somebody else's server."""
+        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._fetches)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.queue.close()
+        self.redis.close()
+
+
+def service_of(request: Request) -> Service:
+    """The service behind the app that this request came to."""
+    return cast(Service, request.app.state.service)
