@@ -2,7 +2,7 @@
 
 import sys
 
-from lama_refinery_client.command import main
+from lama_refinery_client.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -116,6 +116,10 @@ class AsyncClient:
         """Cancel it: a queued job at once, a running one at its next step. RefineryError (409) when it is final."""
         return await self._run(flows.cancel(job, self._retries))
 
+    async def retry(self, job: Job | str) -> Job:
+        """Queue a failed job again. RefineryError (409) for one that has not failed."""
+        return await self._run(flows.retry(job, self._retries))
+
     async def delete(self, job: Job | str) -> None:
         """Delete image, mask and result, whatever the job's state. Deleting again does no harm."""
         return await self._run(flows.delete(job, self._retries))

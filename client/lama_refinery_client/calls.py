@@ -67,6 +67,11 @@ def cancel(job_id: str) -> Call:
     return Call("POST", f"{_of(job_id)}/cancel")
 
 
+def retry(job_id: str) -> Call:
+    """Queue the failed job again."""
+    return Call("POST", f"{_of(job_id)}/retry")
+
+
 def delete(job_id: str) -> Call:
     """Delete the job."""
     return Call("DELETE", _of(job_id))

@@ -152,6 +152,12 @@ def cancel(job: Job | str, retries: Retries) -> Flow[Job]:
     return calls.parsed(Job, reply)
 
 
+def retry(job: Job | str, retries: Retries) -> Flow[Job]:
+    """The failed job, queued again."""
+    reply = yield from exchange(calls.retry(calls.job_id_of(job)), retries)
+    return calls.parsed(Job, reply)
+
+
 def delete(job: Job | str, retries: Retries) -> Flow[None]:
     """Every byte of the job is gone, also if an earlier try or somebody else did it."""
     yield from exchange(calls.delete(calls.job_id_of(job)), retries, also=(410,))

@@ -18,9 +18,8 @@ RUN = [sys.executable, "-m", "lama_refinery_client"]
 WITHOUT_RICH = [
     sys.executable,
     "-c",
-    "import sys; sys.modules['rich'] = None\nfrom lama_refinery_client import command\n",
+    "import sys; sys.modules['rich'] = None\nfrom lama_refinery_client.cli.main import main\nsys.exit(main())",
 ]
-WITHOUT_RICH[-1] += "sys.exit(command.main())"
 
 
 @pytest.fixture
@@ -52,17 +51,28 @@ def in_terminal(folder, url, *arguments, command=RUN):
         return shown.decode(), process.wait(60)
 
 
-def test_inpaint_in_a_pipe(refinery, folder):
+def test_fill_in_a_pipe(refinery, folder):
     done = run(
-        folder, "inpaint", "photo.png", "mask.png", "-o", "out.jpg", "--preset", "single-pass", "--json", url=refinery
+        folder,
+        "fill",
+        "photo.png",
+        "--masks",
+        "mask.png",
+        "-o",
+        "out.jpg",
+        "--preset",
+        "single-pass",
+        "--json",
+        url=refinery,
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "out.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
     assert sorted(path.name for path in folder.iterdir()) == ["mask.png", "out.jpg", "photo.png"]
     told = json.loads(done.stdout)
-    assert (told["status"], told["parameters"]["format"]) == ("succeeded", "jpeg")
+    assert (told["status"], told["job"]["parameters"]["format"]) == ("succeeded", "jpeg")
+    assert (told["photo"], told["mask"], told["output"]) == ("photo.png", "mask.png", "out.jpg")
     lines = done.stderr.splitlines()
-    assert all(line.startswith(told["id"]) for line in lines)
+    assert all(line.startswith("photo.png ") for line in lines)
     assert lines[-1].endswith("succeeded")
 
 
@@ -70,19 +80,19 @@ def test_status_result_and_cancel(refinery, folder):
     with Client(refinery) as client:
         job = client.wait(client.submit(folder / "photo.png", folder / "mask.png", preset="single-pass"))
         expected = client.result(job)
-    assert run(folder, "status", job.id, url=refinery).stdout == f"{job.id} succeeded\n"
-    assert json.loads(run(folder, "status", job.id, "--json", "--url", refinery).stdout)["id"] == job.id
-    assert run(folder, "result", job.id, "-o", "-", url=refinery, text=False).stdout == expected
-    run(folder, "result", job.id, "-o", "fetched.png", url=refinery)
+    assert run(folder, "jobs", "show", job.id, url=refinery).stdout == f"{job.id} succeeded\n"
+    assert json.loads(run(folder, "jobs", "show", job.id, "--json", "--url", refinery).stdout)["id"] == job.id
+    assert run(folder, "jobs", "result", job.id, "-o", "-", url=refinery, text=False).stdout == expected
+    run(folder, "jobs", "result", job.id, "-o", "fetched.png", url=refinery)
     assert (folder / "fetched.png").read_bytes() == expected
-    done = run(folder, "cancel", job.id, url=refinery)
+    done = run(folder, "jobs", "cancel", job.id, url=refinery)
     assert (done.returncode, done.stdout) == (1, "")
     assert "[job-finished]" in done.stderr
 
 
 def test_a_bar_in_a_terminal(refinery, folder):
     shown, code = in_terminal(
-        folder, refinery, "inpaint", "photo.png", "mask.png", "-o", "out.png", "--preset", "single-pass"
+        folder, refinery, "fill", "photo.png", "--masks", "mask.png", "-o", "out.png", "--preset", "single-pass"
     )
     assert code == 0, shown
     assert "100%" in shown
@@ -90,7 +100,7 @@ def test_a_bar_in_a_terminal(refinery, folder):
 
 
 def test_lines_in_a_terminal_without_rich(refinery, folder):
-    arguments = ("inpaint", "photo.png", "mask.png", "-o", "out.png", "--preset", "single-pass")
+    arguments = ("fill", "photo.png", "--masks", "mask.png", "-o", "out.png", "--preset", "single-pass")
     shown, code = in_terminal(folder, refinery, *arguments, command=WITHOUT_RICH)
     assert code == 0, shown
     assert shown.splitlines()[-1].endswith(" succeeded")
@@ -100,16 +110,15 @@ def test_lines_in_a_terminal_without_rich(refinery, folder):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["inpaint", "photo.png", "mask.png"],
-        ["inpaint", "photo.png", "-o", "out.gif"],
-        ["inpaint", "photo.png", "-o", "none/out.png"],
-        ["inpaint", "photo.png", "-o", "out.png", "--set", "quality"],
-        ["inpaint", "photo.png", "-o", "out.png", "--set", "quality=1", "--set", "quality=2"],
-        ["inpaint", "photo.png", "-o", "out.png", "--set", "timeout=2"],
-        ["inpaint", "photo.png", "-o", "out.png", "--preset", "default", "--set", "preset=default"],
-        ["inpaint", "photo.png", "-o", "-", "--json"],
-        ["status", "no/id"],
-        ["status", "abc", "--url", "refinery"],
+        ["fill", "photo.png"],
+        ["fill", "photo.png", "-o", "out.gif"],
+        ["fill", "photo.png", "-o", "out.png", "--set", "quality"],
+        ["fill", "photo.png", "-o", "out.png", "--set", "quality=1", "--set", "quality=2"],
+        ["fill", "photo.png", "-o", "out.png", "--set", "timeout=2"],
+        ["fill", "photo.png", "-o", "out.png", "--preset", "default", "--set", "preset=default"],
+        ["fill", "photo.png", "-o", "-", "--json"],
+        ["jobs", "show", "no/id"],
+        ["jobs", "show", "abc", "--url", "refinery"],
         ["polish"],
         [],
     ],
@@ -118,13 +127,13 @@ def test_lines_in_a_terminal_without_rich(refinery, folder):
 def test_wrong_usage(folder, arguments):
     done = run(folder, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "usage: lama-refinery" in done.stderr
+    assert "Usage: lama-refinery" in done.stderr
 
 
 def test_refusals_are_told_in_the_services_words(folder, misbehave):
     wrong = problem("invalid-parameters", 422, [{"field": "iterations", "message": "should be at most 200"}])
     server = misbehave({"POST /v1/jobs": [wrong, problem("quota", 429, Retry_After="3600")]})
-    arguments = ("inpaint", "photo.png", "mask.png", "-o", "out.png", "--set", "iterations=900")
+    arguments = ("fill", "photo.png", "--masks", "mask.png", "-o", "out.png", "-q", "--set", "iterations=900")
     done = run(folder, *arguments, url=server.url)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
@@ -136,18 +145,19 @@ def test_refusals_are_told_in_the_services_words(folder, misbehave):
 
 
 def test_a_missing_photo(folder):
-    done = run(folder, "inpaint", "none.png", "-o", "out.png")
-    assert (done.returncode, done.stderr) == (1, "lama-refinery: none.png: No such file or directory\n")
+    done = run(folder, "fill", "none.png", "-o", "out.png")
+    assert done.returncode == 2
+    assert "none.png: there is no such file or folder" in done.stderr
 
 
 def test_a_job_that_fails(folder, misbehave):
     failed = answer(200, job("failed", 3, error=failure("worker-lost", 500)))
     server = misbehave({"POST /v1/jobs": [answer(202, job())], f"GET /v1/jobs/{JOB_ID}": [failed]})
-    done = run(folder, "inpaint", "photo.png", "-o", "out.png", "--json", url=server.url)
+    done = run(folder, "fill", "photo.png", "-o", "out.png", "--json", url=server.url)
     assert done.returncode == 1
-    assert json.loads(done.stdout)["error"]["code"] == "worker-lost"
+    assert json.loads(done.stdout)["job"]["error"]["code"] == "worker-lost"
     assert "[worker-lost]" in done.stderr
-    shown = run(folder, "status", JOB_ID, url=server.url)
+    shown = run(folder, "jobs", "show", JOB_ID, url=server.url)
     assert (shown.returncode, shown.stdout) == (0, f"{JOB_ID} failed\n  It is worker-lost. [worker-lost]\n")
 
 
@@ -161,7 +171,7 @@ def test_who_gives_up_cancels(folder, misbehave, how):
             "POST /v1/jobs/{id}/cancel": [answer(200, job("canceled", 3))],
         }
     )
-    arguments = ["inpaint", "photo.png", "-o", "out.png"]
+    arguments = ["fill", "photo.png", "-o", "out.png"]
     if how == "--timeout":
         done = run(folder, *arguments, "--timeout", "0.1", url=server.url)
         code, shown = done.returncode, done.stderr
@@ -185,6 +195,6 @@ def test_who_gives_up_cancels(folder, misbehave, how):
 
 def test_the_key_comes_from_the_environment_and_is_never_shown(folder, misbehave):
     server = misbehave({f"GET /v1/jobs/{JOB_ID}": [problem("unauthorized", 401)]})
-    done = run(folder, "status", JOB_ID, url=server.url, REFINERY_API_KEY="very-secret")
+    done = run(folder, "jobs", "show", JOB_ID, url=server.url, REFINERY_API_KEY="very-secret")
     assert server.seen[0].headers["authorization"] == "Bearer very-secret"
     assert "very-secret" not in done.stdout + done.stderr

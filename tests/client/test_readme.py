@@ -58,18 +58,23 @@ def test_every_link_leads_somewhere():
 
 
 def test_the_shell_lines(refinery, folder):
-    lines = [line for line in README.splitlines() if line.startswith("lama-refinery inpaint")]
-    assert len(lines) == 2
+    lines = [line.partition("  #")[0] for line in README.splitlines() if line.startswith("lama-refinery fill")]
+    assert len(lines) == 4
+    (folder / "photos").mkdir()
+    for number in range(2):
+        (folder / f"photos/{number}.png").write_bytes((folder / "photo.jpg").read_bytes())
+        (folder / f"photos/{number}_mask.png").write_bytes((folder / "mask.png").read_bytes())
     program = Path(sys.executable).with_name("lama-refinery")
     assert program.exists()
     for line in lines:
-        command = line.replace("lama-refinery", f"'{program}'", 1)
+        command = line.replace("lama-refinery", f"'{program}'", 1).replace("http://127.0.0.1:8000", refinery)
         subprocess.run(
             ["sh", "-c", command], cwd=folder, env=support.environment(url=refinery), check=True, timeout=120
         )
     assert is_result(folder / "out.png")
     assert is_result(folder / "out.jpg")
-    assert json.loads((folder / "job.json").read_text())["parameters"]["quality"] == 90
+    assert is_result(folder / "filled/1.png")
+    assert json.loads((folder / "job.json").read_text())["job"]["parameters"]["quality"] == 90
 
 
 def test_three_lines(refinery, folder):

@@ -151,7 +151,7 @@ def test_ones_own_http_client(refinery):
 
 def test_it_needs_nothing_of_the_service(tmp_path):
     code = (
-        "import sys, lama_refinery_client, lama_refinery_client.command; "
+        "import sys, lama_refinery_client, lama_refinery_client.cli.main; "
         "print({name.partition('.')[0] for name in sys.modules} "
         "& {'api', 'images', 'jobs', 'models', 'worker', 'numpy', 'PIL', 'torch', 'redis', 'fastapi', 'rich'})"
     )
