@@ -71,3 +71,9 @@ class MissingMask(ImageError):
     """There is no mask, and the image has no alpha channel to take one from."""
 
     code, status, title = "missing-mask", 422, "There is no mask"
+
+
+class ImageTooCostly(ImageError):
+    """Reading the file takes more memory or processor time than a file of its size should."""
+
+    code, status, title = "image-too-costly", 422, "The image costs too much to read"

@@ -6,7 +6,8 @@ of threads may read at once.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from images.formats import decode
 from images.formats.source import Source
 from images.photo import Header, Photo
+
+Allocate: TypeAlias = "Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]"
 
 
 def probe(source: Source, *, max_pixels: int | None = None, name: str = "image") -> Header:
@@ -28,23 +31,26 @@ def probe(source: Source, *, max_pixels: int | None = None, name: str = "image")
     return Header(facts.format, *facts.upright_size, facts.has_alpha, facts.bits)
 
 
-def read_image(source: Source, *, max_pixels: int | None = None, name: str = "image") -> Photo:
+def read_image(
+    source: Source, *, max_pixels: int | None = None, name: str = "image", allocate: Allocate | None = None
+) -> Photo:
     """Decode `source`: its first picture, upright, whatever kind of pixels it has.
 
     1-bit, grey, palette, RGB, YCbCr give uint8; 16-bit grey and RGB, with or without alpha, uint16 in full;
     12- and 32-bit and float grey are scaled to uint16 (`decode._wide` says how). Transparent colours (tRNS)
     become an alpha channel. CMYK and Lab are converted to 8-bit sRGB, by the file's profile where it has one,
-    and that profile is dropped. So is a profile that does not fit the pixels. Raises like `probe`, and BrokenImage
-    for damage that only decoding finds.
+    and that profile is dropped. So is a profile that does not fit the pixels. `allocate` makes the array for the
+    pixels, of a shape and a dtype; otherwise numpy does. Raises like `probe`, and BrokenImage for damage that only
+    decoding finds.
     """
     facts = decode.survey(source, name, max_pixels)
     with decode.decoded(source, facts, name) as stored:
-        if stored.whole is not None and stored.orientation == 1 and not stored.grey:
+        if allocate is None and stored.whole is not None and stored.orientation == 1 and not stored.grey:
             pixels: NDArray[Any] = np.ascontiguousarray(stored.whole)
             return Photo(pixels, facts.format, stored.icc, facts.exif)
         alpha = stored.channels in (2, 4)
         width, height = stored.upright_size
-        pixels = np.empty((height, width, 4 if alpha else 3), stored.dtype)
+        pixels = (allocate or np.empty)((height, width, 4 if alpha else 3), stored.dtype)
         for target, band in stored.rows_of(pixels):
             target[..., :3] = band[..., :1] if stored.grey else band[..., :3]
             if alpha:

@@ -1,0 +1,386 @@
+"""Codec processes, as many as a service has: bytes from outside are decoded and encoded in them alone.
+
+    with CodecPool(2) as pool:
+        found = pool.check(image, mask, owner="key-1")
+        with pool.decode(image, hole=found.hole) as photo: ...
+
+Every method blocks and may be called by any number of threads; `CodecPool.turn` lets a coroutine wait for its turn
+without holding a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any, BinaryIO, Self, TypeAlias
+
+import numpy as np
+
+from images.codec.fair_slots import FairSlots
+from images.codec.limits import Limits
+from images.codec.process import Answer, CodecDied, CodecError, CodecProcess, ForkServer
+from images.codec.shared import SharedArray, SharedBytes, SharedMemory
+from images.errors import ImageTooCostly
+from images.hole_rule import HoleRule
+from images.photo import Header
+
+File: TypeAlias = "bytes | BinaryIO | SharedBytes"
+Poll: TypeAlias = "Callable[[], None] | None"
+
+DEFAULT_RULE = HoleRule()
+COPIED_BYTES = 1 << 20  # a file up to this size is copied, so that one in memory needs no file of its own
+POLL_SECONDS = 0.1
+REQUESTS = 64  # after which a process is replaced, and all memory that it kept is given back
+BYTES_PER_PIXEL = 9  # shared, of the largest photo: 16-bit RGB and alpha, and a hole
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is known of a submission. hole: the file that `images.hole.pack_hole` makes; the caller closes it."""
+
+    header: Header
+    hole_fraction: float
+    hole: SharedBytes
+
+
+@dataclass(frozen=True)
+class PhotoFacts:
+    """What a decoded photo's file said beside its pixels; see `images.photo.Photo`."""
+
+    format: str
+    width: int
+    height: int
+    has_alpha: bool
+    bits: int
+    grey: bool
+    icc: bytes | None
+    exif: bytes | None
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A decoded photo. pixels: uint8 or uint16, HxWx3 or HxWx4. hole: bool HxW, None if none was asked for."""
+
+    facts: PhotoFacts
+    pixels: SharedArray
+    hole: SharedArray | None
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.pixels.close()
+        if self.hole is not None:
+            self.hole.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file, and what is told about it."""
+
+    data: SharedBytes
+    media_type: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A small copy of a photo that previews are laid into. picture: uint8 HxWx3. hole: uint8 HxW, 255 where it is."""
+
+    picture: SharedArray
+    hole: SharedArray
+    icc: bytes | None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        height, width, _ = self.picture.shape
+        return width, height
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self.picture.close()
+        self.hole.close()
+
+
+class CodecPool:
+    """`processes` codec processes, which owners share fairly (see FairSlots)."""
+
+    def __init__(
+        self,
+        processes: int,
+        *,
+        max_pixels: int = 150_000_000,
+        limits: Limits | None = None,
+        directory: str | None = None,
+    ):
+        """max_pixels: of the largest image that is decoded. directory: for shared memory on systems without memfd."""
+        self.processes, self._max_pixels = processes, max_pixels
+        self._limits, self._directory = limits or Limits(), directory
+        self._slots = FairSlots(processes)
+        self._server = ForkServer(self._limits)
+        self._idle: list[CodecProcess] = []
+        self._lock = threading.Lock()
+        self._closed = False
+        self.replaced = 0  # processes that hit a limit, crashed or were killed
+
+    def start(self) -> None:
+        """Start what starts the processes, without waiting; otherwise the first request does."""
+        self._server.start()
+
+    # ---- operations
+
+    def check(
+        self,
+        image: File,
+        mask: File | None = None,
+        *,
+        rule: HoleRule = DEFAULT_RULE,
+        format: str = "same",
+        owner: Hashable = None,
+        poll: Poll = None,
+    ) -> Checked:
+        """Whether an image and its mask, or its alpha, can become a job whose result has `format`.
+
+        The image's own pixels are decoded only when the hole is in its alpha. poll: called several times a second; what
+        it raises ends the request. Raises ImageError.
+        """
+        request = {"rule": asdict(rule), "format": format, "max_pixels": self._max_pixels}
+        answer = self._ask(owner, poll, "check", request, {"image": image, "mask": mask})
+        fields = answer.fields
+        return Checked(Header(**fields["header"]), fields["hole_fraction"], _bytes(answer.memory[0]))
+
+    def decode(
+        self,
+        image: File,
+        mask: File | None = None,
+        *,
+        hole: File | None = None,
+        alpha: bool = False,
+        rule: HoleRule = DEFAULT_RULE,
+        owner: Hashable = None,
+        poll: Poll = None,
+    ) -> Decoded:
+        """The photo in full, and its hole: of `hole`, a file that `check` made; else of `mask`, else of its `alpha`.
+
+        Raises ImageError.
+        """
+        request = {"rule": asdict(rule), "alpha": alpha, "max_pixels": self._max_pixels}
+        answer = self._ask(owner, poll, "decode", request, {"image": image, "mask": mask, "hole": hole})
+        told, (icc, exif) = answer.fields["photo"], answer.blobs
+        height, width, channels = told["shape"]
+        pixels = _array(answer.memory[0], (height, width, channels), np.uint16 if told["bits"] == 16 else np.uint8)
+        found = _array(answer.memory[1], (height, width), np.bool_) if answer.fields["hole"] else None
+        facts = PhotoFacts(
+            told["format"], width, height, channels == 4, told["bits"], told["grey"], icc or None, exif or None
+        )
+        return Decoded(facts, pixels, found)
+
+    def encode(
+        self,
+        facts: PhotoFacts,
+        pixels: SharedArray,
+        format: str,
+        *,
+        quality: int = 95,
+        owner: Hashable = None,
+        poll: Poll = None,
+    ) -> Encoded:
+        """`pixels` as a file of `format`, "png", "jpeg", "webp" or "tiff", with the profile and EXIF of the photo.
+
+        See `images.write.encode`. Raises ImageError.
+        """
+        request = {
+            "photo_format": facts.format,
+            "grey": facts.grey,
+            "format": format,
+            "quality": quality,
+            "pixels": _described(pixels),
+        }
+        blobs = facts.icc or b"", facts.exif or b""
+        answer = self._ask(owner, poll, "encode", request, {"pixels": pixels}, blobs)
+        return Encoded(_bytes(answer.memory[0]), answer.fields["media_type"], answer.fields["sha256"])
+
+    def canvas(self, decoded: Decoded, *, owner: Hashable = None, poll: Poll = None) -> Canvas:
+        """What previews of a photo are laid into: the photo, its long side 1600 pixels at most."""
+        if decoded.hole is None:
+            raise ValueError("a photo without a hole has no previews")
+        request = {"pixels": _described(decoded.pixels), "hole": _described(decoded.hole)}
+        files = {"pixels": decoded.pixels, "hole": decoded.hole}
+        answer = self._ask(owner, poll, "preview-canvas", request, files)
+        width, height = answer.fields["width"], answer.fields["height"]
+        picture = _array(answer.memory[0], (height, width, 3), np.uint8)
+        hole = _array(answer.memory[1], (height, width), np.uint8)
+        return Canvas(picture, hole, None if decoded.facts.grey else decoded.facts.icc)
+
+    def preview(
+        self, canvas: Canvas, window: SharedArray, left: int, top: int, *, owner: Hashable = None, poll: Poll = None
+    ) -> SharedBytes:
+        """Lay a window (uint8 HxWx3, in the canvas's pixels) into the hole of a canvas; the canvas as a JPEG file."""
+        files = {"canvas": canvas.picture, "hole": canvas.hole, "window": window}
+        request: dict[str, Any] = {name: _described(array) for name, array in files.items()}
+        request |= {"left": left, "top": top}
+        return _bytes(self._ask(owner, poll, "preview", request, files, (canvas.icc or b"",)).memory[0])
+
+    def missing_isolation(self) -> list[str]:
+        """What a codec process could not give up on this system, as sentences; empty where everything holds."""
+        return list(self._ask(None, None, "isolation", {}, {}).fields["missing"])
+
+    # ---- processes
+
+    @asynccontextmanager
+    async def turn(self, owner: Hashable) -> AsyncIterator[Turn]:
+        """Wait for a slot without a thread; then call operations in a thread, with `turn` as their owner."""
+        asked = self._slots.ask(owner)
+        try:
+            await asyncio.wrap_future(asked)
+        except BaseException:
+            self._withdraw(asked, owner)
+            raise
+        try:
+            yield Turn(owner)
+        finally:
+            self._slots.give_back(owner)
+
+    def close(self) -> None:
+        """End all processes."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for process in idle:
+            process.end()
+        self._server.close()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a process."""
+        return self._slots.waiting
+
+    @property
+    def pids(self) -> list[int]:
+        """The fork server and the processes that wait for work."""
+        with self._lock:
+            found = [self._server.pid, *(process.pid for process in self._idle)]
+        return [pid for pid in found if pid is not None]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(
+        self,
+        owner: Hashable,
+        poll: Poll,
+        operation: str,
+        request: dict[str, Any],
+        files: Mapping[str, File | SharedMemory | None],
+        blobs: tuple[bytes, ...] = (),
+    ) -> Answer:
+        with ExitStack() as stack:
+            fds = {name: _descriptor(file, self._directory, stack) for name, file in files.items() if file is not None}
+            stack.enter_context(self._slot(owner, poll))
+            for last in (False, True):
+                process = self._process()
+                try:
+                    return process.ask(operation, request, fds, blobs, poll=poll)
+                except CodecDied as error:
+                    if last:
+                        raise ImageTooCostly(
+                            "Reading the image was ended twice, because this machine had too little memory left. Send "
+                            "a smaller image, or try again later."
+                        ) from error
+                finally:
+                    self._keep(process)
+        raise AssertionError
+
+    @contextmanager
+    def _slot(self, owner: Hashable, poll: Poll) -> Iterator[None]:
+        if isinstance(owner, Turn):
+            yield  # it has one already
+            return
+        asked = self._slots.ask(owner)
+        try:
+            while True:
+                try:
+                    asked.result(POLL_SECONDS if poll else None)
+                    break
+                except TimeoutError:
+                    if poll is not None:
+                        poll()
+        except BaseException:
+            self._withdraw(asked, owner)
+            raise
+        try:
+            yield
+        finally:
+            self._slots.give_back(owner)
+
+    def _withdraw(self, asked: Future[None], owner: Hashable) -> None:
+        if not asked.cancel():  # it got its slot in this very moment
+            asked.add_done_callback(lambda done: None if done.cancelled() else self._slots.give_back(owner))
+
+    def _process(self) -> CodecProcess:
+        with self._lock:
+            if self._closed:
+                raise CodecError("this pool is closed")
+            if self._idle:
+                return self._idle.pop()
+        most_bytes = BYTES_PER_PIXEL * self._max_pixels + (1 << 20)
+        return CodecProcess(self._server, self._limits, self._directory, most_bytes)
+
+    def _keep(self, process: CodecProcess) -> None:
+        with self._lock:
+            if process.healthy and process.requests < REQUESTS and not self._closed:
+                self._idle.append(process)
+                return
+            self.replaced += not process.healthy
+        process.end()
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A slot that its owner holds already."""
+
+    owner: Hashable
+
+
+def _descriptor(file: File | SharedMemory, directory: str | None, stack: ExitStack) -> int:
+    if isinstance(file, SharedMemory):
+        return file.fd
+    if isinstance(file, bytes):
+        return stack.enter_context(SharedBytes.of(file, directory=directory)).fd
+    size = file.seek(0, os.SEEK_END)
+    if size <= COPIED_BYTES:
+        file.seek(0)
+        return stack.enter_context(SharedBytes.of(file.read(), directory=directory)).fd
+    file.flush()
+    return file.fileno()
+
+
+def _described(array: SharedArray) -> dict[str, Any]:
+    return {"shape": list(array.shape), "dtype": array.dtype.name}
+
+
+def _bytes(memory: SharedMemory) -> SharedBytes:
+    return SharedBytes(memory.size, fd=_taken(memory))
+
+
+def _array(memory: SharedMemory, shape: tuple[int, ...], dtype: Any) -> SharedArray:
+    return SharedArray(shape, dtype, fd=_taken(memory))
+
+
+def _taken(memory: SharedMemory) -> int:
+    fd = os.dup(memory.fd)
+    memory.close()
+    return fd
