@@ -52,8 +52,8 @@ class Commands(click.Group):
             return super().get_command(context, name)
         try:
             command = entry.load()
-        except ImportError as error:
-            missing = error.name or str(error)
+        except (ImportError, AttributeError) as error:  # AttributeError: of a package of another version
+            missing = getattr(error, "name", None) or str(error)
             return click.Command(name, callback=lambda: _unavailable(name, missing), short_help=f"(needs {missing})")
         assert isinstance(command, click.Command)
         return command

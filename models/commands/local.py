@@ -1,0 +1,170 @@
+"""Filling pictures on this machine, for `lama-refinery fill`: decoding and encoding run beside the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from images.errors import ImageError
+from images.hole import find_hole, hole_fraction
+from images.hole_rule import HoleRule
+from images.photo import Photo
+from images.read import read_image
+from images.write import check_side, encode
+from models.commands.arguments import UsageError, parse_bytes
+from models.commands.files import write_whole
+from models.errors import ModelsError
+from models.inpainter import Inpainter
+from models.networks.registry import load_network
+from models.planning.presets import Preset, resolve_preset
+from models.progress import Step
+from models.result import Result
+
+HOLE_FIELDS = {"mask_threshold": "threshold", "mask_invert": "invert", "mask_dilate_pixels": "grow_pixels"}
+SERVICE_ONLY = frozenset(
+    {
+        "priority",
+        "preview",
+        "expires_in_seconds",
+        "start_deadline_seconds",
+        "run_deadline_seconds",
+        "webhook_url",
+        "webhook_events",
+        "metadata",
+    }
+)
+
+
+class Picture(Protocol):
+    """One picture to fill: a photo, its mask (None: its alpha), and where the result goes."""
+
+    @property
+    def photo(self) -> Path: ...
+    @property
+    def mask(self) -> Path | None: ...
+    @property
+    def output(self) -> Path: ...
+
+
+class Report(Protocol):
+    """What hears of every picture."""
+
+    def progress(self, index: int, fraction: float, words: str) -> None: ...
+    def succeeded(self, index: int, facts: dict[str, Any], words: str) -> None: ...
+    def failed(self, index: int, reason: str) -> None: ...
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    photo: Photo
+    hole: NDArray[np.bool_]
+    form: str
+
+
+class LocalEngine:
+    """Fills pictures with one network that is loaded once.
+
+    fields: as of a submission, values as text or as they are: preset and its numbers, network, the mask's rule, format,
+    quality. device: auto, cpu, cuda, cuda:N, mps. memory_budget: such as 2G. Raises UsageError, and what loading the
+    network raises.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], *, device: str = "auto", memory_budget: str | None = None) -> None:
+        rest = dict(fields)
+        if wrong := SERVICE_ONLY & rest.keys():
+            raise UsageError(f"{', '.join(sorted(wrong))}: only a service has this; name one with --url")
+        network, self._format = rest.pop("network", None) or "auto", rest.pop("format", None) or "same"
+        self._quality = int(rest.pop("quality", None) or 95)
+        self._rule = _hole_rule({name: rest.pop(name) for name in HOLE_FIELDS if name in rest})
+        self._preset: Preset = resolve_preset(rest.pop("preset", None) or "default", rest)
+        budget = None if memory_budget is None else parse_bytes(memory_budget)
+        self._inpainter = Inpainter(load_network(network, device=device), memory_budget_bytes=budget)
+
+    def fill(self, pictures: Sequence[tuple[int, Picture]], report: Report) -> None:
+        """Fill each picture, write its result, tell the report. Decoding and encoding run beside the device."""
+        with ThreadPoolExecutor(1, "decode") as decoders, ThreadPoolExecutor(1, "encode") as encoders:
+            stored: Future[None] | None = None
+            ahead = decoders.submit(self._decode, pictures[0][1]) if pictures else None
+            for number, (index, picture) in enumerate(pictures):
+                assert ahead is not None
+                decoded, ahead = ahead, None
+                if number + 1 < len(pictures):
+                    ahead = decoders.submit(self._decode, pictures[number + 1][1])
+                try:
+                    given = decoded.result()
+                    result = self._refine(index, given, report)
+                except (ImageError, ModelsError, OSError, ValueError) as error:
+                    report.failed(index, _words(error))
+                    continue
+                if stored is not None:
+                    stored.result()  # so that no more than two results are held
+                stored = encoders.submit(self._store, index, picture, given, result, report)
+            if stored is not None:
+                stored.result()
+
+    def estimate(self, picture: Picture) -> dict[str, Any]:
+        """What filling a picture would take, ready for JSON."""
+        decoded = self._decode(picture)
+        return {
+            "hole_fraction": hole_fraction(decoded.hole),
+            **self._inpainter.estimate(decoded.hole, preset=self._preset),
+        }
+
+    def _decode(self, picture: Picture) -> _Decoded:
+        photo = read_image(picture.photo)
+        hole = find_hole(photo, picture.mask, self._rule)
+        form = photo.format if self._format == "same" else self._format
+        check_side(photo.width, photo.height, form)  # before the work, not after it
+        return _Decoded(photo, hole, form)
+
+    def _refine(self, index: int, decoded: _Decoded, report: Report) -> Result:
+        def step(step: Step) -> None:
+            window = f"window {step.window}/{step.windows}, " if step.windows > 1 else ""
+            words = f"{window}scale {step.scale}/{step.scales}, iteration {step.iteration}/{step.iterations}"
+            report.progress(index, step.fraction, words)
+
+        report.progress(index, 0.0, "planning")
+        pixels = decoded.photo.pixels
+        return self._inpainter.fill(pixels, decoded.hole, preset=self._preset, on_step=step, out=pixels)
+
+    def _store(self, index: int, picture: Picture, decoded: _Decoded, result: Result, report: Report) -> None:
+        try:
+            data = encode(decoded.photo, result.image, decoded.form, quality=self._quality)
+            write_whole(picture.output, data)
+        except (ImageError, OSError, UsageError) as error:
+            report.failed(index, _words(error))
+            return
+        facts = {"hole_fraction": hole_fraction(decoded.hole), "format": decoded.form, **result.report()}
+        report.succeeded(index, facts, f"done in {result.seconds:.1f} s by {result.network} on {result.device}")
+
+
+def open_engine(fields: Mapping[str, Any], **options: Any) -> LocalEngine:
+    """The engine for `lama-refinery fill`; errors are click's. Arguments: see `LocalEngine`."""
+    try:
+        return LocalEngine(fields, **options)
+    except ModelsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _hole_rule(given: Mapping[str, Any]) -> HoleRule:
+    """The rule of the mask from fields of a submission. Raises UsageError."""
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        try:
+            values[HOLE_FIELDS[name]] = str(value).lower() == "true" if name == "mask_invert" else int(value)
+        except ValueError as error:
+            raise UsageError(f"{name}: should be a whole number, not {value!r}") from error
+    return HoleRule(**values)
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)
