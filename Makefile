@@ -13,15 +13,10 @@ help: ## This list
 install: $(VENV)/.installed-$(EXTRAS) ## Make .venv and install the locked dependencies
 install-dev: $(VENV)/.installed-dev ## The same, and what tests and lint need
 
-# The client is a package of its own, which tests and lint need.
-$(VENV)/.installed-dev: pyproject.toml client/pyproject.toml constraints.txt
+# The client is a package of its own. It brings the command `lama-refinery`, to which the others add what they can do.
+$(VENV)/.installed-%: pyproject.toml client/pyproject.toml constraints.txt
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[dev]' --editable ./client
-	touch $@
-
-$(VENV)/.installed-%: pyproject.toml constraints.txt
-	test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	$(PIP) --editable '.[$*]'
+	$(PIP) --editable '.[$*]' --editable ./client
 	touch $@
 
 demo: install ## Fill two holes of a 4K photo through the service and show the result

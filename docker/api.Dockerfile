@@ -3,6 +3,7 @@ FROM python:3.12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
+COPY client client
 COPY images images
 COPY jobs jobs
 COPY api api

@@ -6,6 +6,7 @@ RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf 
 WORKDIR /app
 ARG PIP_EXTRA_INDEX_URL
 COPY Makefile pyproject.toml constraints.txt README.md LICENSE ./
+COPY client client
 COPY images images
 COPY jobs jobs
 COPY models models
