@@ -33,6 +33,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.janitor.start()
+        service.codecs.start()
         yield
         service.janitor.stop()
         await service.followed.aclose()

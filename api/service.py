@@ -11,6 +11,7 @@ import redis
 from celery import Celery  # type: ignore[import-untyped]
 from fastapi import Request
 
+from images.codec.pool import AUTO_PROCESSES, CodecPool
 from jobs import broker
 from jobs.blobs import Blobs
 from jobs.janitor import Janitor
@@ -40,6 +41,7 @@ class Service:
         self.queue: Celery = broker.make_app(settings)
         self.janitor = Janitor(self.redis, self.store, self.blobs, self.queue, settings)
         self.followed = connect_async(settings, longest_wait_seconds=FOLLOW_SECONDS)
+        self.codecs = CodecPool(settings.codec_processes or AUTO_PROCESSES, max_pixels=settings.max_pixels)
         self._validations = anyio.CapacityLimiter(settings.validation_threads)
         self._fetches = anyio.CapacityLimiter(FETCH_THREADS)
 
@@ -48,7 +50,7 @@ class Service:
         return await anyio.to_thread.run_sync(function, *arguments)
 
     async def validate(self, function: Callable[..., T], *arguments: Any) -> T:
-        """As `call`, for work that needs much memory: at most `validation_threads` at a time."""
+        """As `call`, for work that takes a while: at most `validation_threads` at a time."""
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._validations)
 
     async def fetch(self, function: Callable[..., T], *arguments: Any) -> T:
@@ -56,7 +58,8 @@ class Service:
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._fetches)
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and end the codec processes."""
+        self.codecs.close()
         self.queue.close()
         self.redis.close()
 

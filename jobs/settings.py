@@ -87,8 +87,15 @@ class Settings(BaseSettings):
         ge=1,
         description="Largest image or mask that is accepted, width times height, decided from its header.",
     )
+    codec_processes: int = Field(
+        default=0,
+        ge=0,
+        le=64,
+        description="Processes that decode and encode pictures, of an api and of a worker each: one picture at a time, "
+        "with hard limits on memory and processor time. 0: one more than there are processor cores.",
+    )
     validation_threads: int = Field(
-        default=2, ge=1, le=64, description="Uploads whose masks one api process decodes at a time."
+        default=2, ge=1, le=64, description="Submissions that one api process parses, hashes or plans at a time."
     )
     result_retention_seconds: float = Field(
         default=24 * 3600.0,

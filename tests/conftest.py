@@ -15,6 +15,7 @@ from api.app import create_app
 from api.embedded.valkey import Valkey
 from api.server import listen, make_server, url_of
 from api.service import Service
+from images.codec.pool import CodecPool
 from jobs.settings import Settings
 from tests import support
 from tests.servers.s3 import Server
@@ -68,6 +69,31 @@ def s3(s3_server, monkeypatch):
 def bucket(s3, request):
     """The URL of an empty bucket of this test's own."""
     return s3.make_bucket(f"bucket-{abs(hash(request.node.nodeid))}")
+
+
+class SharedPool(CodecPool):
+    """Codec processes that outlive the service of one test: starting them takes longer than most tests."""
+
+    def close(self):
+        pass
+
+    def end(self):
+        super().close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def codecs():
+    """One pool for all services of this process that have the same limit of pixels."""
+    made = {}
+
+    def pool(processes, *, max_pixels):
+        return made.setdefault(max_pixels, SharedPool(processes, max_pixels=max_pixels))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("api.service.CodecPool", pool)
+        yield
+    for each in made.values():
+        each.end()
 
 
 @pytest.fixture

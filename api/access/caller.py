@@ -6,6 +6,8 @@ dependencies before it touches the body. Requests to unknown paths and methods c
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ipaddress import ip_address, ip_network
 from typing import Annotated
 
 from fastapi import Depends, Request, Security
@@ -56,6 +58,20 @@ async def submitting(
 async def identify_by_hand(request: Request) -> Admission:
     """As `identify`, where FastAPI found no route and so resolves no dependencies."""
     return await identify(request, await BEARER(request), await HEADER(request))
+
+
+def sender_of(request: Request, caller: Admission) -> str:
+    """Whom a request's work is counted against where senders share: its API key, or else its address.
+
+    An IPv6 address stands for its network of 64 bits, which is what one machine gets.
+    """
+    if caller.owner is not None:
+        return caller.owner
+    host = request.client.host if request.client else ""
+    with suppress(ValueError):
+        address = ip_address(host)
+        return str(ip_network((address, 64 if address.version == 6 else 32), strict=False))
+    return host
 
 
 def _key(request: Request, bearer: HTTPAuthorizationCredentials | None, header: str | None) -> str | None:

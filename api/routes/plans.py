@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from api.access.caller import sender_of
 from api.access.limits import permitted
 from api.dependencies import Caller, ServiceDep
 from api.openapi.parts import problems
@@ -12,6 +15,7 @@ from api.openapi.submission_body import REQUEST_BODY
 from api.service import Service
 from api.submission.receive import Upload, fetch_all, receive
 from api.submission.uploads import check_wishes, inspect
+from images.codec.shared import SharedArray
 from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo
 from jobs.store.heartbeat import AT_WORK, NetworkFacts, Presence, workers
@@ -84,7 +88,12 @@ async def make(request: Request, service: ServiceDep, caller: Caller) -> PlanVie
         check_wishes(upload.parameters, service.settings)
         facts = facts_for(upload.parameters.network, await service.call(workers, service.redis))
         await fetch_all(service, upload)
-        return await service.validate(_plan, service, upload, facts)
+        info, stored = await inspect(service, upload, sender := sender_of(request, caller))
+        with stored:
+            async with service.codecs.turn(sender) as turn:
+                hole = await service.call(partial(service.codecs.unpack, stored, owner=turn))
+        with hole:
+            return await service.validate(_plan, service, upload, facts, info, hole)
 
 
 def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
@@ -101,10 +110,9 @@ def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
     raise NetworkUnavailable(f"No worker has the network {parameter!r} at present: ask for `auto`.")
 
 
-def _plan(service: Service, upload: Upload, facts: NetworkFacts) -> PlanView:
-    info, mask = inspect(upload, service.settings)
+def _plan(service: Service, upload: Upload, facts: NetworkFacts, info: InputInfo, hole: SharedArray) -> PlanView:
     preset = resolve_preset(upload.parameters.preset, upload.parameters.overrides())
-    worked_on = shrunk_mask(mask, preset.px_budget)
+    worked_on = shrunk_mask(hole.array, preset.px_budget)
     planned = plan(worked_on, preset, stride=facts.stride, native_size=facts.native_size)
     speed = facts.seconds_per_work_pixel
     return PlanView(

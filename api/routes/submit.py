@@ -7,6 +7,7 @@ from functools import partial
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
+from api.access.caller import sender_of
 from api.access.limits import charged, permitted
 from api.dependencies import ServiceDep, Submitter
 from api.following.estimate import view_of
@@ -20,7 +21,8 @@ from api.service import Service
 from api.submission.idempotency import HEADER, REPLAYED, KeyedRequest, keyed_request
 from api.submission.preferences import Preferences
 from api.submission.receive import Upload, fetch_all, receive
-from api.submission.uploads import accept, check_wishes, inspect_and_pack
+from api.submission.uploads import accept, check_wishes, inspect
+from images.codec.shared import SharedBytes
 from jobs.errors import ResultNotReady, problem_of
 from jobs.job import InputInfo, Job, Status
 from jobs.store.quotas import Admission
@@ -79,7 +81,7 @@ async def submit(request: Request, service: ServiceDep, caller: Submitter) -> Re
     """
     preferences = Preferences.of(request.headers, service.settings.max_wait_seconds)
     async with keyed_request(request, service, caller.owner) as keyed, receive(request) as upload:
-        job, response = await _submitted(service, caller, upload, keyed)
+        job, response = await _submitted(service, caller, sender_of(request, caller), upload, keyed)
     if preferences.wait_seconds and job is not None:
         job = await wait_for_end(request, service, job, preferences.wait_seconds)
         if job.status.final:
@@ -90,7 +92,7 @@ async def submit(request: Request, service: ServiceDep, caller: Submitter) -> Re
 
 
 async def _submitted(
-    service: Service, caller: Admission, upload: Upload, keyed: KeyedRequest | None
+    service: Service, caller: Admission, sender: str, upload: Upload, keyed: KeyedRequest | None
 ) -> tuple[Job | None, Response]:
     """The job of a submission, None if it has been deleted since, and the answer."""
     job = None
@@ -103,8 +105,9 @@ async def _submitted(
         upload.parameters = permitted(upload.parameters, caller.limits)
         check_wishes(upload.parameters, service.settings)
         await fetch_all(service, upload)
-        info, hole = await service.validate(inspect_and_pack, upload, service.settings)
-        job = await service.call(partial(_accept, service, caller, upload, info, hole, keyed))
+        info, hole = await inspect(service, upload, sender)
+        with hole:
+            job = await service.call(partial(_accept, service, caller, upload, info, hole, keyed))
     job_id.set(job.id)
     view, retry_after = await service.call(view_of, service, job)
     headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": str(retry_after or 1), "Cache-Control": "no-store"}
@@ -115,7 +118,7 @@ async def _submitted(
 
 
 def _accept(
-    service: Service, caller: Admission, upload: Upload, info: InputInfo, hole: bytes, keyed: KeyedRequest | None
+    service: Service, caller: Admission, upload: Upload, info: InputInfo, hole: SharedBytes, keyed: KeyedRequest | None
 ) -> Job:
     announce = keyed.announce if keyed is not None else None
     with charged(service, caller, info):

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
-import numpy as np
 import redis
 from kombu.exceptions import OperationalError
-from numpy.typing import NDArray
 
 from api.service import Service
 from api.submission.receive import Upload
-from images.hole import find_hole, hole_fraction, pack_hole
-from images.read import probe
-from images.write import check_side
+from images.codec.shared import SharedBytes
 from jobs import broker
 from jobs.errors import FieldError, InvalidParameters
 from jobs.http.addresses import check_url
@@ -41,46 +38,41 @@ def check_wishes(parameters: Parameters, settings: Settings) -> None:
         check_url(parameters.webhook_url, settings)
 
 
-def inspect(upload: Upload, settings: Settings) -> tuple[InputInfo, NDArray[np.bool_]]:
-    """Check image and mask; what there is to know about them, and the hole, HxW bool. Raises ImageError.
+async def inspect(service: Service, upload: Upload, sender: str) -> tuple[InputInfo, SharedBytes]:
+    """Check image and mask in a codec process; what there is to know about them, and the hole as it is stored.
 
-    The image's own pixels are decoded only when the hole is in its alpha.
+    The image's own pixels are decoded only when the hole is in its alpha. sender: who shares the codec processes with
+    others. The caller closes the hole. Raises ImageError.
     """
-    parameters, limit = upload.parameters, settings.max_pixels
-    header = probe(upload.image, max_pixels=limit)
-    wanted = parameters.format
-    check_side(header.width, header.height, header.format if wanted == "same" else wanted)
-    hole = find_hole(upload.image, upload.mask, parameters.hole_rule, max_pixels=limit)
+    parameters, codecs = upload.parameters, service.codecs
+    async with codecs.turn(sender) as turn:
+        check = partial(codecs.check, rule=parameters.hole_rule, format=parameters.format, owner=turn)
+        found = await service.call(check, upload.image, upload.mask)
+    header = found.header
     size = sum(file.seek(0, 2) for file in (upload.image, upload.mask) if file is not None)
     info = InputInfo(
         width=header.width,
         height=header.height,
         format=header.format,
-        hole_fraction=hole_fraction(hole),
+        hole_fraction=found.hole_fraction,
         mask_source="alpha" if upload.mask is None else "mask",
         name=upload.image_name,
         bytes=size,
     )
-    return info, hole
-
-
-def inspect_and_pack(upload: Upload, settings: Settings) -> tuple[InputInfo, bytes]:
-    """As `inspect`, with the hole as it is stored: one bit per pixel, so that little memory is held until then."""
-    info, hole = inspect(upload, settings)
-    return info, pack_hole(hole)
+    return info, found.hole
 
 
 def accept(
     service: Service,
     upload: Upload,
     info: InputInfo,
-    hole: bytes,
+    hole: SharedBytes,
     owner: str | None,
     announce: Callable[[str], None] | None = None,
 ) -> Job:
     """Store the image and its hole, create the job, tell the workers. On failure nothing stays.
 
-    hole: as `pack_hole` makes it; it is stored instead of the mask. announce: called with the job's id before that job
+    hole: as `inspect` gives it; it is stored instead of the mask. announce: called with the job's id before that job
     exists. Raises ServiceUnavailable, what `announce` raises, and redis.RedisError: then nobody knows whether there
     is a job, and the images stay until jobs.janitor sweeps those that belong to none.
     """
@@ -95,7 +87,7 @@ def accept(
     try:
         upload.image.seek(0)
         service.blobs.put(job.id, "image", upload.image)
-        service.blobs.put(job.id, "hole", hole)
+        service.blobs.put(job.id, "hole", bytes(hole))
         if announce is not None:
             announce(job.id)
         job = service.store.create(job)

@@ -25,7 +25,7 @@ CODECS = (imagecodecs.png_decode, imagecodecs.png_encode, imagecodecs.tiff_decod
 def main(fd: int) -> int:
     """Fork and end codec processes as the parent asks, until it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal reaches this process too; the parent decides
-    Image.init()
+    Image.preinit()  # otherwise opening the first picture would import plugins, and a codec process cannot
     gc.freeze()  # what has been imported is not touched by collections, and so stays shared
     parent = socket.socket(fileno=fd)
     running: set[int] = set()

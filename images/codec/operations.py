@@ -81,6 +81,14 @@ def decode(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: 
     return Reply(fields, [photo.icc or b"", photo.exif or b""])
 
 
+def unpack(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: list[bytes]) -> Reply:
+    """The pixels of a stored hole."""
+    with _file(fds["hole"]) as stored:
+        hole = unpack_hole(stored.read())
+    _allocator(parent)(hole.shape, np.bool_)[...] = hole
+    return Reply({"shape": list(hole.shape)}, [])
+
+
 def encode_photo(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: list[bytes]) -> Reply:
     """A file of the pixels of a result."""
     pixels = _array(request["pixels"], fds["pixels"])
@@ -131,6 +139,7 @@ def preview(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs:
 OPERATIONS: dict[str, Callable[[Parent, dict[str, Any], dict[str, int], list[bytes]], Reply]] = {
     "check": check,
     "decode": decode,
+    "unpack": unpack,
     "encode": encode_photo,
     "preview-canvas": preview_canvas,
     "preview": preview,

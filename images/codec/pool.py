@@ -11,6 +11,7 @@ without holding a thread.
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
@@ -33,9 +34,10 @@ File: TypeAlias = "bytes | BinaryIO | SharedBytes"
 Poll: TypeAlias = "Callable[[], None] | None"
 
 DEFAULT_RULE = HoleRule()
-COPIED_BYTES = 1 << 20  # a file up to this size is copied, so that one in memory needs no file of its own
 POLL_SECONDS = 0.1
 REQUESTS = 64  # after which a process is replaced, and all memory that it kept is given back
+# One more than there are cores: an owner leaves one process for the next, and still finds work for every core.
+AUTO_PROCESSES = 1 + len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 BYTES_PER_PIXEL = 9  # shared, of the largest photo: 16-bit RGB and alpha, and a hole
 
 
@@ -184,6 +186,12 @@ class CodecPool:
             told["format"], width, height, channels == 4, told["bits"], told["grey"], icc or None, exif or None
         )
         return Decoded(facts, pixels, found)
+
+    def unpack(self, hole: File, *, owner: Hashable = None) -> SharedArray:
+        """The pixels of a hole that `check` made, bool HxW."""
+        answer = self._ask(owner, None, "unpack", {}, {"hole": hole})
+        height, width = answer.fields["shape"]
+        return _array(answer.memory[0], (height, width), np.bool_)
 
     def encode(
         self,
@@ -360,12 +368,13 @@ def _descriptor(file: File | SharedMemory, directory: str | None, stack: ExitSta
         return file.fd
     if isinstance(file, bytes):
         return stack.enter_context(SharedBytes.of(file, directory=directory)).fd
-    size = file.seek(0, os.SEEK_END)
-    if size <= COPIED_BYTES:
+    try:
+        fd = file.fileno()
+    except io.UnsupportedOperation:  # it lies in memory
         file.seek(0)
         return stack.enter_context(SharedBytes.of(file.read(), directory=directory)).fd
     file.flush()
-    return file.fileno()
+    return fd
 
 
 def _described(array: SharedArray) -> dict[str, Any]:
