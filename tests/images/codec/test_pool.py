@@ -56,8 +56,11 @@ def test_check_takes_files_of_any_size(pool, tmp_path):
     large = tmp_path / "large.png"
     large.write_bytes(png(noise(900, 800, 3), compress_level=0))
     assert large.stat().st_size > 1 << 20
-    with large.open("rb") as image, pool.check(image, io.BytesIO(png(a_mask(900, 800)))).hole:
-        assert image.read(1) == b""
+    with large.open("rb") as image:
+        found = pool.check(image, io.BytesIO(png(a_mask(900, 800))))
+        found.hole.close()
+        assert (found.header.width, found.header.height) == (800, 900)
+        assert image.tell() == 0
 
 
 def test_check_follows_the_rule(pool):
