@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.errors import CheckpointError, NetworkError
-from models.networks.lama.model import Lama, LamaConfig
+from models.networks.lama.model import BIG_LAMA, Lama, LamaConfig
 from models.networks.migan import Migan
 from models.weights import checkpoint, download
 
@@ -121,22 +121,17 @@ def load_network(name: str = "auto", *, device: str = "auto") -> Network:
 
 def _read(path: Path) -> nn.Module:
     """The network whose weights are in `path`, recognised by its keys."""
-    found = checkpoint.read_checkpoint(path)
-    if "encoder.b512.fromrgb.weight" in found.tensors:
-        network: nn.Module = Migan()
-        state = dict(found.tensors)
-    else:
-        state = checkpoint.lama_state(found)
-        config = LamaConfig.from_state(state)
-        big = config == LamaConfig(64, 3, 18, 384)
-        network = Lama(config, name="big-lama" if big else f"lama-{config.ngf}x{config.blocks}")
-    expected = {
-        key: tuple(value.shape)
-        for key, value in network.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    }
-    checkpoint.check_keys(expected, state, path=path, what=str(network.name))
-    network.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    found = checkpoint.find_weights(checkpoint.read_checkpoint(path))
+    with torch.device("meta"):  # until the file has shown that it has as many values as its shapes say
+        if found.family == "MI-GAN":
+            network: nn.Module = Migan()
+        else:
+            config = LamaConfig.from_state(found.tensors)
+            network = Lama(config, name="big-lama" if config == BIG_LAMA else f"lama-{config.ngf}x{config.blocks}")
+    counters = {key for key in network.state_dict() if key.endswith("num_batches_tracked")}
+    expected = {key: tuple(value.shape) for key, value in network.state_dict().items() if key not in counters}
+    weights = checkpoint.check_weights(expected, found.tensors, path=path, what=str(network.name))
+    network.load_state_dict(weights | {key: torch.tensor(0) for key in counters}, assign=True)
     return network
 
 

@@ -1,7 +1,7 @@
-"""Checkpoint files: what they are, the tensors in them, and LaMa's generator among those.
+"""Checkpoint files: what they are, the tensors in them, and the network among those.
 
-Three layouts are published (see METHOD in docs/architecture.md): safetensors, Lightning training checkpoints
-and TorchScript archives. A file is recognised by its content, never by its name; nothing in it is executed.
+Three layouts are published: safetensors, Lightning training checkpoints and TorchScript archives. A file is recognised
+by its content, never by its name. Nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import safetensors
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.errors import CheckpointError
 from models.networks.lama.model import LamaConfig
-from models.weights.archive import LEGACY_MAGIC, PickledFile
+from models.weights.unpickler import LEGACY_MAGIC, named_tensors, unpickle
 
 Layout = Literal["safetensors", "lightning", "torchscript", "torch"]
+Family = Literal["LaMa", "MI-GAN"]
 
-FIRST_KEY = "model.1.ffc.convl2l.weight"  # every LaMa generator has it, and no other network we know of
-MIGAN_KEY = "encoder.b512.fromrgb.weight"
+# A key that every network of a family has and no other network we know of. Then the start of all its keys.
+FIRST_KEYS: dict[Family, str] = {"LaMa": "model.1.ffc.convl2l.weight", "MI-GAN": "encoder.b512.fromrgb.weight"}
+_KEYS: dict[Family, str] = {"LaMa": r"model\.\d+\.", "MI-GAN": r"(encoder|synthesis)\.b\d+\."}
 
-_HEADER_LIMIT = 100 * 2**20  # bytes; safetensors' own limit
+_HEADER_LIMIT_BYTES = 100 * 2**20  # the limit of the safetensors format
 _NAMED_AT_MOST = 5  # keys in one error message
 
 
@@ -38,7 +41,7 @@ class Checkpoint:
     """A file's tensors under the names they have there.
 
     tensors: on the CPU, in the dtype they are stored in. metadata: what the file says of itself, unverified.
-    layout: `lightning` has a `state_dict` and only that is read; `torch` is any other `torch.save`.
+    layout: `lightning` has a `state_dict`, and only that is read; `torch` is any other `torch.save`.
     """
 
     path: Path
@@ -47,25 +50,40 @@ class Checkpoint:
     metadata: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class NetworkWeights:
+    """A network's tensors in a checkpoint. prefix: of their keys in the file; it is taken off here."""
+
+    family: Family
+    prefix: str
+    tensors: dict[str, Tensor]
+
+
 def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     """Read every tensor of a checkpoint; takes about the file's size in memory.
 
-    Raises CheckpointError, naming the file and the remedy, when it is missing, truncated, damaged, or no
-    checkpoint.
+    Raises CheckpointError, naming the file and the remedy, when it is missing, truncated, damaged, or no checkpoint.
     """
     path = Path(path)
     try:
-        size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(512)
         if head[:4] == b"PK\x03\x04" or head.startswith(LEGACY_MAGIC):
             found = _read_pickled(path)
-        elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _HEADER_LIMIT:
-            found = _read_safetensors(path)
+        elif head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _HEADER_LIMIT_BYTES:
+            with safetensors.safe_open(path, "pt") as opened:
+                metadata = dict(opened.metadata() or {})
+            found = Checkpoint(path, "safetensors", load_file(path), metadata)
         else:
-            raise CheckpointError(f"{path} {_what_else(head, size)}")
+            raise CheckpointError(f"{path} {_what_else(head)}")
+    except CheckpointError:
+        raise
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # a damaged file fails in many ways
+        raise CheckpointError(
+            f"{path} is truncated or damaged ({str(error) or type(error).__name__}). Fetch it again."
+        ) from error
     if not found.tensors:
         raise CheckpointError(
             f"{path} ({found.layout}) holds no named tensors: give a checkpoint with the network's weights"
@@ -73,29 +91,51 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     return found
 
 
-def lama_state(checkpoint: Checkpoint) -> dict[str, Tensor]:
-    """LaMa's generator out of a checkpoint: keys start `model.N`, whatever prefix they have in the file.
+def find_weights(checkpoint: Checkpoint) -> NetworkWeights:
+    """Find the LaMa or MI-GAN in a checkpoint, whatever prefix its keys have in the file.
 
-    Other modules' keys and `num_batches_tracked` are left out. Completeness is `check_keys`' business.
-    Raises CheckpointError if there is no LaMa generator, or several and it is unclear which is meant.
+    Other modules' keys and `num_batches_tracked` are left out. The network may be incomplete (`check_weights`).
+    Raises CheckpointError if there is none, or several and it is unclear which is meant.
     """
-    prefix = _lama_prefix(checkpoint)
-    start = len(prefix)
-    pattern = re.compile(re.escape(prefix) + r"model\.\d+\.")
-    return {
-        key[start:]: value
-        for key, value in checkpoint.tensors.items()
-        if pattern.match(key) and not key.endswith(".num_batches_tracked")
-    }
+    for family, first in FIRST_KEYS.items():
+        prefixes = [key.removesuffix(first) for key in checkpoint.tensors if f".{key}".endswith(f".{first}")]
+        if len(prefixes) > 1:  # training may keep a running average of the generator beside it
+            prefixes = [p for p in prefixes if p.split(".")[-2:-1] == ["generator"]] or prefixes
+        if len(prefixes) > 1:
+            raise CheckpointError(
+                f"{checkpoint.path} holds {len(prefixes)} {family} generators, under {_some(prefixes)}: "
+                "give a file with only the one you mean"
+            )
+        if prefixes:
+            pattern = re.compile(re.escape(prefixes[0]) + _KEYS[family])
+            return NetworkWeights(
+                family,
+                prefixes[0],
+                {
+                    key.removeprefix(prefixes[0]): value
+                    for key, value in checkpoint.tensors.items()
+                    if pattern.match(key) and not key.endswith(".num_batches_tracked")
+                },
+            )
+    parts = [k for k in checkpoint.tensors if re.search(r"(^|\.)model\.\d+\.(conv[12]\.)?ffc\.conv", k)]
+    if parts:
+        raise CheckpointError(
+            f"{checkpoint.path} holds only part of a LaMa generator: {FIRST_KEYS['LaMa']} is missing, though it has "
+            f"{len(parts)} keys like {parts[0]}. Fetch the file again."
+        )
+    raise CheckpointError(
+        f"{checkpoint.path} is the checkpoint of another network: no key ends in {' or '.join(FIRST_KEYS.values())}. "
+        f"Its {len(checkpoint.tensors)} tensors are {_some(checkpoint.tensors)}."
+    )
 
 
-def check_keys(
+def check_weights(
     expected: Mapping[str, tuple[int, ...]], got: Mapping[str, Tensor], *, path: os.PathLike[str], what: str
-) -> None:
-    """Compare a state dict with the names and shapes a network needs.
+) -> dict[str, Tensor]:
+    """Compare tensors with the names and shapes a network needs, and return copies of them in float32.
 
-    `what` names the network. Raises CheckpointError naming some of the missing keys, surplus keys and wrong
-    shapes, and how many there are of each.
+    `what` names the network. Raises CheckpointError naming some of the missing keys, surplus keys and wrong shapes, and
+    how many there are of each, or the tensor that holds NaN or infinity.
     """
     problems = []
     if missing := [key for key in expected if key not in got]:
@@ -114,22 +154,30 @@ def check_keys(
             f"{os.fspath(path)} does not fit {what}: {'; '.join(problems)}. "
             "Fetch the file again, or give the checkpoint of this network."
         )
+    weights = {
+        key: value.to(torch.float32, copy=True, memory_format=torch.contiguous_format) for key, value in got.items()
+    }
+    for key, value in weights.items():
+        if bad := int((~value.isfinite()).sum()):
+            raise CheckpointError(
+                f"{os.fspath(path)} cannot be used for {what}: {bad} of the {value.numel()} values of its tensor {key} "
+                "are NaN or infinite. Fetch the file again, or give another checkpoint; if you trained it, the run "
+                "had diverged."
+            )
+    return weights
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """What a checkpoint is, JSON-able, for people to read.
+    """Say what a checkpoint is, JSON-able, for people to read.
 
-    Keys: path, layout, bytes, sha256, network, parameters (a count, with BatchNorm's statistics), dtypes
-    (name to number of tensors), prefix (before `model.N`, None if not LaMa), tensors, ignored (tensors of
-    other modules), metadata. Raises CheckpointError like `read_checkpoint`; an unknown network is no error.
+    Keys: path, layout, bytes, sha256, network, parameters (a count, with BatchNorm's statistics), dtypes (name to
+    number of tensors), prefix (of the network's keys, None if it is unknown), tensors, ignored (tensors of other
+    modules), metadata. Raises CheckpointError like `read_checkpoint`; an unknown network is no error.
     """
     found = read_checkpoint(path)
-    network, prefix, state = "unknown", None, found.tensors
-    if MIGAN_KEY in state:
-        network = "MI-GAN"
-    elif any(key.endswith(FIRST_KEY) for key in state):
-        prefix, state = _lama_prefix(found), lama_state(found)
-        network = _lama_name(state)
+    known = any(key.endswith(tuple(FIRST_KEYS.values())) for key in found.tensors)
+    weights = find_weights(found) if known else None
+    state = weights.tensors if weights else found.tensors
     with found.path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {
@@ -137,10 +185,10 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         "layout": found.layout,
         "bytes": found.path.stat().st_size,
         "sha256": digest,
-        "network": network,
+        "network": _network_name(weights) if weights else "unknown",
         "parameters": sum(value.numel() for value in state.values()),
         "dtypes": dict(Counter(str(v.dtype).removeprefix("torch.") for v in state.values())),
-        "prefix": prefix,
+        "prefix": weights.prefix if weights else None,
         "tensors": len(state),
         "ignored": len(found.tensors) - len(state),
         "metadata": found.metadata,
@@ -153,56 +201,42 @@ def save_safetensors(state: Mapping[str, Tensor], path: str | os.PathLike[str], 
     An existing file is replaced. Raises OSError (disk full, no permission), leaving no partial file behind.
     """
     path = Path(path)
-    blocks: set[int] = set()
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for key, value in state.items():
         value = value.detach().cpu().contiguous()
-        block = value.untyped_storage().data_ptr()
-        # The format knows no shared memory, and `save_file` refuses it: tied weights are written twice.
-        tensors[key] = value.clone() if block in blocks else value
-        blocks.add(block)
+        # The format knows no shared memory: tied weights are written twice.
+        shared = any(
+            value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in tensors.values()
+        )
+        tensors[key] = value.clone() if shared else value
+    content = save(tensors, dict(metadata))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        temporary.touch(exist_ok=False)
-        mode = temporary.stat().st_mode  # as the user's umask wants it; `save_file` makes files private
-        try:
-            save_file(tensors, temporary, dict(metadata))
-        except safetensors.SafetensorError as error:
-            code = re.search(r"os error (\d+)", str(error))  # how Rust prints errno
-            number = int(code[1]) if code else 5
-            raise OSError(number, os.strerror(number), str(path)) from error
-        with temporary.open("rb+") as file:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(mode)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = dict(file.metadata() or {})
-        return Checkpoint(path, "safetensors", load_file(path), metadata)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is truncated or damaged ({error}). Fetch it again.") from error
-
-
 def _read_pickled(path: Path) -> Checkpoint:
-    with PickledFile(path) as file:
-        root, layout, metadata = file.root, "torchscript" if file.torchscript else "torch", {}
-        if isinstance(root, dict) and "state_dict" in root and not file.torchscript:
-            layout = "lightning"
-            metadata = {str(k): str(v) for k, v in root.items() if isinstance(v, (str, int, float))}
-            root = root["state_dict"]
-        tensors = {name: file.read(lazy) for name, lazy in file.tensors(root)}
-    return Checkpoint(path, layout, tensors, metadata)  # type: ignore[arg-type]
+    with path.open("rb") as file:
+        root, torchscript = unpickle(file)
+    layout: Layout = "torchscript" if torchscript else "torch"
+    metadata: dict[str, str] = {}
+    if isinstance(root, dict) and "state_dict" in root and not torchscript:
+        layout = "lightning"
+        metadata = {str(k): str(v) for k, v in dict.items(root) if isinstance(v, (str, int, float))}
+        root = dict.get(root, "state_dict")
+    return Checkpoint(path, layout, named_tensors(root), metadata)
 
 
-def _what_else(head: bytes, size: int) -> str:
+def _what_else(head: bytes) -> str:
     """Why a file that is no checkpoint is none, as the rest of a sentence."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if size == 0:
+    if not head:
         return "is empty: the download did not succeed. Fetch it again."
     if text.startswith(b"<"):
         return "is a web page, not a checkpoint: the server answered with a page. Fetch the file itself."
@@ -213,33 +247,11 @@ def _what_else(head: bytes, size: int) -> str:
     return "is not a checkpoint (safetensors, Lightning .ckpt or TorchScript .pt), or is cut off at the start."
 
 
-def _lama_prefix(checkpoint: Checkpoint) -> str:
-    keys = checkpoint.tensors
-    prefixes = [k.removesuffix(FIRST_KEY) for k in keys if re.search(rf"(^|\.){re.escape(FIRST_KEY)}$", k)]
-    if len(prefixes) > 1:  # training may keep a running average of the generator beside it
-        prefixes = [p for p in prefixes if p.split(".")[-2:-1] == ["generator"]] or prefixes
-    if len(prefixes) == 1:
-        return prefixes[0]
-    if prefixes:
-        raise CheckpointError(
-            f"{checkpoint.path} holds {len(prefixes)} LaMa generators, under {_some(prefixes)}: "
-            "give a file with only the one you mean"
-        )
-    parts = [k for k in keys if re.search(r"(^|\.)model\.\d+\.(conv[12]\.)?ffc\.conv", k)]
-    if parts:
-        raise CheckpointError(
-            f"{checkpoint.path} holds only part of a LaMa generator: {FIRST_KEY} is missing, though it has "
-            f"{len(parts)} keys like {parts[0]}. Fetch the file again."
-        )
-    raise CheckpointError(
-        f"{checkpoint.path} is the checkpoint of another network: no key ends in {FIRST_KEY}. "
-        f"Its {len(keys)} tensors are {_some(keys)}."
-    )
-
-
-def _lama_name(state: Mapping[str, Tensor]) -> str:
+def _network_name(weights: NetworkWeights) -> str:
+    if weights.family == "MI-GAN":
+        return "MI-GAN"
     try:
-        config = LamaConfig.from_state(state)
+        config = LamaConfig.from_state(weights.tensors)
     except CheckpointError:
         return "LaMa, incomplete"
     ratio = config.global_channels / (config.global_channels + config.local_channels)

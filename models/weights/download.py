@@ -1,7 +1,7 @@
-"""Fetching published weights: once, whole, verified, kept as safetensors in the platform's cache directory.
+"""Fetch published weights once, verify them, and keep them as safetensors in the platform's cache directory.
 
-A download that is cut off continues where it stopped, in this call or a later one. Whatever the address, the
-bytes must be the published ones: a mirror, a proxy or a captive portal cannot put others in their place.
+A download that is cut off resumes where it stopped, in this call or a later one. Whatever the address, the bytes must
+be the published ones: a mirror, a proxy or a captive portal cannot put others in their place.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
@@ -19,15 +20,14 @@ from urllib.parse import urlsplit
 from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from models.errors import CheckpointError, DownloadError
-from models.weights.checkpoint import lama_state, read_checkpoint, save_safetensors
-from models.weights.http_download import Part, Progress, Weights, fetch, public_url
+from models.weights.checkpoint import find_weights, read_checkpoint, save_safetensors
+from models.weights.http_download import Part, Progress, PublishedWeights, fetch
 
 log = logging.getLogger(__name__)
 
-
-KNOWN: Mapping[str, Weights] = MappingProxyType(
+KNOWN: Mapping[str, PublishedWeights] = MappingProxyType(
     {
-        "big-lama": Weights(
+        "big-lama": PublishedWeights(
             name="big-lama",
             url="https://github.com/Sanster/models/releases/download/add_big_lama/big-lama.pt",
             bytes=205_669_692,
@@ -58,7 +58,7 @@ def download(
     url: str | None = None,
     sha256: str | None = None,
     force: bool = False,
-    known: Mapping[str, Weights] = KNOWN,
+    known: Mapping[str, PublishedWeights] = KNOWN,
     on_progress: Progress | None = None,
     attempts: int = 5,
     timeout_seconds: float = 30.0,
@@ -94,48 +94,39 @@ def download(
 
 
 def _convert(part: Part, target: Path) -> None:
-    """Turn the verified file into safetensors (float32, keys `model.N`) and remove it."""
+    """Turn the verified file into safetensors (float32, keys without a prefix) and remove it."""
     wanted = part.wanted
     try:
-        state = {key: value.float() for key, value in lama_state(read_checkpoint(part.path)).items()}
+        state = {key: value.float() for key, value in find_weights(read_checkpoint(part.path)).tensors.items()}
     except CheckpointError as error:
         raise DownloadError(f"what was fetched for {wanted.name} has no use here: {error}") from error
-    save_safetensors(
-        state,
-        target,
-        {
-            "network": wanted.name,
-            "source": public_url(wanted.url),
-            "source_sha256": wanted.sha256,
-            "licence": wanted.licence,
-        },
-    )
+    source = {"network": wanted.name, "source": wanted.public_url, "source_sha256": wanted.sha256}
+    save_safetensors(state, target, source | {"licence": wanted.licence})
     part.discard()
 
 
-def _wanted(published: Weights, url: str | None, sha256: str | None) -> Weights:
-    url = url or published.url
+def _wanted(published: PublishedWeights, url: str | None, sha256: str | None) -> PublishedWeights:
+    """Replace address and hash by those asked for. Other bytes have no known size and licence."""
+    wanted = replace(published, url=url or published.url)
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(wanted.url)
         usable = parts.scheme == "file" or (parts.scheme in ("http", "https") and bool(parts.hostname))
         _ = parts.port  # parsed here, ValueError if it is no number
     except ValueError:
         usable = False
     if not usable:
-        here = Path(url).expanduser()
+        here = Path(wanted.url).expanduser()
         advice = f"; for that file give {here.resolve().as_uri()}" if here.exists() else ""
-        raise DownloadError(f"{url!r} is not an address starting with https://, http:// or file://{advice}")
-    if sha256 is None:
-        return Weights(published.name, url, published.bytes, published.sha256, published.licence)
+        raise DownloadError(f"{wanted.url!r} is not an address starting with https://, http:// or file://{advice}")
+    if sha256 is None or sha256.lower() == published.sha256:
+        return wanted
     if not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
         raise DownloadError(f"{sha256!r} is not a sha256: it must be 64 hexadecimal digits")
-    same = sha256.lower() == published.sha256
-    licence = published.licence if same else "unknown"
-    return Weights(published.name, url, published.bytes if same else None, sha256.lower(), licence)
+    return replace(wanted, bytes=None, sha256=sha256.lower(), licence="unknown")
 
 
 def _locked(target: Path) -> AcquireReturnProxy[FileLock]:
-    """A lock for the block that follows; it goes with the process, however that ends."""
+    """Lock the target for the block that follows. The lock goes with the process, however that ends."""
     lock = FileLock(target.with_name(f"{target.stem}.lock"))
     try:
         return lock.acquire(timeout=0)
@@ -145,10 +136,8 @@ def _locked(target: Path) -> AcquireReturnProxy[FileLock]:
 
 
 def _check_space(part: Part) -> None:
-    if part.wanted.bytes is None:
-        return
     # The original and the converted file, which is about as large, exist side by side for a moment.
-    needed = 2 * part.wanted.bytes - part.size
+    needed = 2 * (part.wanted.bytes or 0) - part.size
     free = shutil.disk_usage(part.path.parent).free
     if free < needed:
         raise DownloadError(

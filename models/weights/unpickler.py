@@ -1,23 +1,36 @@
-"""Unpickling what PyTorch writes without running anything the pickle says.
+"""Read the tensors of a file that PyTorch pickled (`torch.save`, Lightning, TorchScript) without running the pickle.
 
-A pickle is a program that names the functions to call, so this unpickler never imports what a file names:
-a few names have harmless stand-ins here, and every other becomes an `Inert` object, which swallows whatever
-is done to it. Tensors come out as descriptions (`LazyTensor`); models/weights/archive.py reads their values.
+A pickle is a program that names the functions to call. `_Unpickler` imports none of them: the functions that rebuild
+tensors have stand-ins here, and every other name becomes `Inert`, which ignores what is done to it.
+
+`torch.load(weights_only=True)` does not replace this. It refuses TorchScript archives, which is what the published
+Big-LaMa is, and training checkpoints that name other classes, and it does not compare the archive's CRC sums.
 """
 
 from __future__ import annotations
 
+import functools
+import io
+import math
+import os
 import pickle
+import sys
+import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from typing import IO, Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, ClassVar, NamedTuple
 
 import torch
+from torch import Tensor
 
-# The instructions alone: hundreds of kilobytes in practice. The cap keeps a hostile file from filling memory.
-MAX_PICKLE_BYTES = 64 * 2**20
-_MAX_NODES = 200_000  # of a tree that a hostile file can make look endless; real ones have thousands
-_MAX_DEPTH = 64
+from models.errors import CheckpointError
+
+LEGACY_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the first object in a file from before PyTorch 1.6
+
+# Real pickles take about 1 MB; the tensors' values lie beside them. A hostile byte can become 200 bytes of objects.
+_MAX_PICKLE_BYTES = 8 * 2**20
+_MAX_OBJECTS = 200_000  # real checkpoints hold thousands; a hostile one can nest objects so that they never end
+_MAX_NAME_LENGTH = 300  # characters; each level of nesting adds at least one, so this bounds the depth too
 
 _STORAGE_DTYPES = {
     "DoubleStorage": torch.float64,
@@ -37,190 +50,217 @@ _STORAGE_DTYPES = {
 
 
 class Inert:
-    """Stands for any class, function or object a pickle names: keeps attributes, does nothing.
+    """Stands for any class, function or object that a pickle names; accepts every operation and does nothing.
 
-    Instances accept every operation a pickle can apply (call, set state, append, set item) and drop it,
-    but for a state that is a dict: TorchScript archives keep submodules and parameters there.
+    It keeps a state that is a dict, because TorchScript archives hold submodules and parameters there.
     """
 
-    state: dict[object, object]
+    state: object = None
 
-    def __new__(cls, *args: object, **kwargs: object) -> Inert:
+    def __new__(cls, *_args: object, **_kwargs: object) -> Inert:
         """Ignore the arguments."""
-        self = super().__new__(cls)
-        self.state = {}  # here, because a pickle may create an object without initialising it
-        return self
-
-    def __init__(self, *args: object, **kwargs: object) -> None:
-        pass
+        return super().__new__(cls)
 
     def __setstate__(self, state: object) -> None:
-        self.state = state if isinstance(state, dict) else {}
+        self.state = state if isinstance(state, dict) else None
 
-    def __call__(self, *args: object, **kwargs: object) -> Inert:
+    def __call__(self, *_args: object) -> Inert:
         """Return another inert object."""
         return Inert()
 
-    def __setitem__(self, key: object, value: object) -> None:
-        pass
+    def append(self, *_: object) -> None:
+        """Drop an item."""
 
-    def append(self, value: object) -> None:
-        """Drop a list item."""
-
-    def extend(self, values: object) -> None:
-        """Drop list items."""
-
-    def add(self, value: object) -> None:
-        """Drop a set item."""
+    __setitem__ = add = append
 
 
-class Storage(NamedTuple):
-    """A block of numbers in the file; immutable, because a pickle may try to alter what it was given."""
+class _Storage(NamedTuple):
+    """The values of one or more tensors. A tuple, because a pickle may try to alter what it is given."""
 
-    key: str
-    dtype: torch.dtype | None  # None: of a kind we do not read (quantised); an error only if asked for
-    numel: int  # in elements of dtype
-
-    @property
-    def nbytes(self) -> int:
-        """Size in the file."""
-        return self.numel * self.dtype.itemsize if self.dtype else 0
+    data: bytearray
+    dtype: torch.dtype
 
 
-class LazyTensor(NamedTuple):
-    """A tensor that has been described but not read yet."""
+class _Rebuilt(NamedTuple):
+    """A tensor, out of the pickle's reach."""
 
-    storage: Storage
-    dtype: torch.dtype | None
-    offset: int  # in elements, as are the strides
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
+    tensor: Tensor
 
 
-class _Named:
-    """A callable made afresh for every lookup, so that a file cannot tamper with anything shared."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self._function = function
-
-    def __call__(self, *args: object) -> object:
-        return self._function(*args)
-
-
-def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: object) -> object:
-    if not isinstance(storage, Storage):
+def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: object) -> object:
+    """Make a tensor; offset and strides count elements. Raises ValueError when it does not lie within its storage."""
+    if not isinstance(storage, _Storage):
         return Inert()
-    return LazyTensor(storage, storage.dtype, int(offset), _integers(shape), _integers(strides))
+    data, dtype = storage
+    offset, shape, strides = int(offset), tuple(map(int, shape)), tuple(map(int, strides))
+    if len(shape) != len(strides) or min((*shape, *strides, offset)) < 0:
+        raise ValueError("a tensor has an impossible shape")
+    available, size = len(data) // dtype.itemsize, math.prod(shape)
+    if size == 0:
+        return _Rebuilt(torch.empty(shape, dtype=dtype))
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    # The second test refuses repeated elements (stride 0): a few bytes could claim to be terabytes.
+    if last >= available or size > available:
+        raise ValueError("a tensor reaches past the end of its data")
+    return _Rebuilt(torch.frombuffer(data, dtype=dtype, count=available).as_strided(shape, strides, offset))
 
 
-def _rebuild_tensor_v3(
+def _rebuild_v3(
     storage: Any, offset: Any, shape: Any, strides: Any, _grad: object, _hooks: object, dtype: Any, *_: object
 ) -> object:
-    if not isinstance(storage, Storage) or not isinstance(dtype, torch.dtype):
-        return Inert()
-    return LazyTensor(storage, dtype, int(offset), _integers(shape), _integers(strides))
+    return _rebuild(storage._replace(dtype=dtype), offset, shape, strides)
 
 
-def _integers(values: Any) -> tuple[int, ...]:
-    return tuple(int(v) for v in values)
-
-
-def _first(data: object, *_: object) -> object:
+def _parameter(data: object, *_: object) -> object:
     return data
 
 
-_FUNCTIONS: Mapping[tuple[str, str], Callable[..., object]] = {
-    ("torch._utils", "_rebuild_tensor"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _rebuild_tensor,
-    ("torch._utils", "_rebuild_tensor_v3"): _rebuild_tensor_v3,
-    ("torch._utils", "_rebuild_parameter"): _first,
-    ("torch._utils", "_rebuild_parameter_with_state"): _first,
+_REBUILD: dict[str, Callable[..., object]] = {
+    "_rebuild_tensor": _rebuild,
+    "_rebuild_tensor_v2": _rebuild,
+    "_rebuild_tensor_v3": _rebuild_v3,
+    "_rebuild_parameter": _parameter,
+    "_rebuild_parameter_with_state": _parameter,
 }
 
 
-# The pure Python unpickler: the C one allocates its memo up to any index a file names, gigabytes at once.
+# The pure Python unpickler, because the C one allocates its memo up to any index that a file names.
 class _Unpickler(pickle._Unpickler):
-    """Unpickles containers and tensor references; imports and calls nothing a file names."""
+    """Unpickles containers and tensors. Imports and calls nothing that a file names."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, storage: Callable[[str, int], bytearray]) -> None:
+        """storage: returns the values of the storage with this key and number of bytes."""
         super().__init__(file)
-        self.storages: dict[str, Storage] = {}
+        self._storage = functools.cache(storage)
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in for a name."""
+        """Return the stand-in for a name. Functions are new objects, because a pickle may alter what it is given."""
         if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if function := _FUNCTIONS.get((module, name)):
-            return _Named(function)
-        if module in ("torch", "torch.storage") and name.endswith("Storage"):
-            return _Named(lambda: name)  # only ever looked at in persistent_load
+            return lambda: OrderedDict()  # no arguments: copies of one large list could fill the memory
+        if module == "torch._utils" and name in _REBUILD:
+            return functools.partial(_REBUILD[name])
+        if module in ("torch", "torch.storage") and name in _STORAGE_DTYPES:
+            return _STORAGE_DTYPES[name]
         if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
             return dtype
-        return type("Inert", (Inert,), {})
+        return Inert
 
     def get_extension(self, code: int) -> None:
         """Refuse short codes for registered names: they would bypass `find_class`."""
         raise pickle.UnpicklingError(f"extension code {code}")
 
-    def persistent_load(self, pid: Any) -> Storage:
-        """The description of a storage beside the pickle."""
-        kind, storage_type, key, _location, count, *view = pid
-        if kind != "storage" or not isinstance(storage_type, _Named) or count < 0:
+    def _load_bytearray(self: Any) -> None:
+        """Read a bytearray. The method that this replaces first allocates as many bytes as the file claims."""
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    dispatch: ClassVar[dict[int, Any]] = {**pickle._Unpickler.dispatch, pickle.BYTEARRAY8[0]: _load_bytearray}
+
+    def persistent_load(self, pid: Any) -> object:
+        """Return a storage that lies beside the pickle; one of a kind that is not read (quantised) is inert."""
+        kind, dtype, key, _location, count, *view = pid
+        if kind != "storage" or view not in ([], [None]):  # views: PyTorch 0.3 and older
             raise pickle.UnpicklingError("unknown persistent object")
-        if view and view[0] is not None:
-            raise pickle.UnpicklingError("storage views, which only PyTorch 0.3 and older wrote")
-        storage = Storage(str(key), _STORAGE_DTYPES.get(str(storage_type())), int(count))
-        self.storages[storage.key] = storage
-        return storage
+        if not isinstance(dtype, torch.dtype):
+            return Inert()
+        return _Storage(self._storage(str(key), int(count) * dtype.itemsize), dtype)
 
 
-class Bounded:
-    """The part of a file object that an unpickler needs, refusing a single object of absurd size."""
+def unpickle(file: BinaryIO) -> tuple[object, bool]:
+    """Read an object that `torch.save` or TorchScript wrote, and whether it is TorchScript's.
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes."""
-        if not 0 <= size <= MAX_PICKLE_BYTES:
-            raise pickle.UnpicklingError(f"an object of {size} bytes")
-        return self._file.read(size)
-
-    def readline(self) -> bytes:
-        """Up to and with the next newline."""
-        return self._file.readline(MAX_PICKLE_BYTES)
-
-
-def unpickle(file: Any) -> tuple[Any, dict[str, Storage]]:
-    """One object from a binary file (anything with `read` and `readline`), and the storages it refers to.
-
-    Raises whatever a damaged pickle provokes, of any type: catch Exception.
+    It is made of containers, `Inert` and tensors for `named_tensors`. Damaged and hostile files raise any Exception,
+    but take no more memory than the file and its pickle need. CheckpointError: the file is whole but of no use.
     """
-    unpickler = _Unpickler(file)
-    return unpickler.load(), unpickler.storages
+    if file.read(len(LEGACY_MAGIC)) == LEGACY_MAGIC:
+        return _unpickle_legacy(file), False
+    archive = zipfile.ZipFile(file)
+    names = archive.namelist()
+    pickles = [name for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        inner = [name for name in names if name.lower().endswith((".ckpt", ".pt", ".pth", ".safetensors"))]
+        advice = f" Unpack it and give {inner[0]}." if inner else ""
+        raise CheckpointError(
+            f"{file.name} is a zip archive, but not a checkpoint: it has no data.pkl, which PyTorch "
+            f"writes into every one.{advice}"
+        )
+    prefix = pickles[0].removesuffix("data.pkl")
+    claim = _claims(file)
+
+    def member(name: str, size: int | None = None) -> bytearray:
+        info = archive.getinfo(prefix + name)
+        if size not in (None, info.file_size):
+            raise ValueError(f"{name} has {info.file_size} bytes instead of {size}")
+        claim(info.file_size)
+        return bytearray(archive.read(info))  # compares the CRC sum
+
+    if prefix + "byteorder" in names and member("byteorder") != sys.byteorder.encode():
+        raise CheckpointError(
+            f"{file.name} has the other byte order than this machine: convert it to safetensors there"
+        )
+    if archive.getinfo(pickles[0]).file_size > _MAX_PICKLE_BYTES:
+        raise ValueError("its description of the tensors is too long")
+    root = _Unpickler(io.BytesIO(member("data.pkl")), lambda key, size: member(f"data/{key}", size)).load()
+    return root, any(name.startswith((prefix + "constants.pkl", prefix + "code/")) for name in names)
 
 
-def walk(root: object) -> Iterator[tuple[str, LazyTensor]]:
-    """Every tensor below `root` with its dotted name, in the file's order; ValueError if they never end."""
-    for count, (name, found) in enumerate(_walk(root, "", 0)):
-        if count > _MAX_NODES:
+def _unpickle_legacy(file: BinaryIO) -> object:
+    """Read a file from before PyTorch 1.6: four pickles, of which the fourth names the storages that follow."""
+    start, claim = file.tell(), _claims(file)
+    stream = io.BytesIO(file.read(_MAX_PICKLE_BYTES))
+    storages: dict[str, bytearray] = {}
+
+    def storage(key: str, size: int) -> bytearray:
+        claim(size)
+        return storages.setdefault(key, bytearray(size))
+
+    _version, _system, root, keys = (_Unpickler(stream, storage).load() for _ in range(4))
+    file.seek(start + stream.tell())
+    for key in keys:
+        file.seek(8, os.SEEK_CUR)  # the number of elements once more
+        if file.readinto(storages[str(key)]) != len(storages[str(key)]):  # type: ignore[attr-defined]
+            raise ValueError("it ends in the middle of its tensors")
+    return root
+
+
+def _claims(file: BinaryIO) -> Callable[[int], None]:
+    """Return what to call before reading so many bytes: it refuses more than the file has in all.
+
+    PyTorch compresses no tensors, so a file whose tensors are larger than itself is a bomb.
+    """
+    left = os.fstat(file.fileno()).st_size
+
+    def claim(size: int) -> None:
+        nonlocal left
+        left -= size
+        if size < 0 or left < 0:
+            raise ValueError("its tensors are larger than the file")
+
+    return claim
+
+
+def named_tensors(root: object) -> dict[str, Tensor]:
+    """Collect every tensor below `root` under its dotted name, in the file's order. ValueError if they never end."""
+    found = {}
+    for count, (name, node) in enumerate(_walk(root, "")):
+        if count > _MAX_OBJECTS:
             raise ValueError("it nests objects without end")
-        if isinstance(found, LazyTensor):
-            yield name, found
+        if isinstance(node, _Rebuilt):
+            found[name.removeprefix(".")] = node.tensor
+    return found
 
 
-def _walk(node: object, name: str, depth: int) -> Iterator[tuple[str, object]]:
-    """Every object below `node`, depth first, with dotted names; deeper than any checkpoint is cut off."""
+def _walk(node: object, name: str) -> Iterator[tuple[str, object]]:
+    """Yield every object below `node`, depth first, with its dotted name."""
+    if len(name) > _MAX_NAME_LENGTH:
+        raise ValueError("it nests objects without end")
     yield name, node
-    if isinstance(node, LazyTensor) or depth > _MAX_DEPTH:
-        return
     if isinstance(node, Inert):
         node = node.state
-    if isinstance(node, (list, tuple)):
-        node = dict(enumerate(node))
+    children: Any = ()
     if isinstance(node, dict):
-        for key, value in node.items():
-            if isinstance(key, (str, int)):
-                yield from _walk(value, f"{name}.{key}" if name else str(key), depth + 1)
+        children = dict.items(node)  # of the class: a pickle may have put another `items` into the object
+    elif isinstance(node, (list, tuple)) and not isinstance(node, _Rebuilt):
+        children = enumerate(node)
+    for key, value in children:
+        if isinstance(key, (str, int)):
+            yield from _walk(value, f"{name}.{key}")

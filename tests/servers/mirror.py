@@ -12,7 +12,7 @@ import warnings
 import torch
 
 from models.networks.lama.model import Lama, LamaConfig
-from models.weights.download import Weights, download
+from models.weights.download import PublishedWeights, download
 
 NAME = "tiny-lama"
 
@@ -130,7 +130,7 @@ def entry(mirror, **changes):
         "sha256": hashlib.sha256(mirror.body).hexdigest(),
         "licence": "Apache-2.0",
     }
-    return Weights(**(values | changes))
+    return PublishedWeights(**(values | changes))
 
 
 def fetch(mirror, weights=None, **options):

@@ -54,7 +54,15 @@ class LamaConfig:
             raise CheckpointError(
                 f"not a LaMa generator: it needs {first}, a stage with a global part and residual blocks"
             )
-        return cls(state[first].shape[0], max(downs) - 1, len(blocks), state[last].shape[0])
+        ngf, global_channels = (len(state[key]) if state[key].ndim else 0 for key in (first, last))
+        config = cls(ngf, max(downs) - 1, len(blocks), global_channels)
+        sane = config.ngf <= 1024 and config.downsamplings <= 6 and config.blocks <= 100
+        if not sane or config.local_channels < 1 or config.global_channels < 2:
+            raise CheckpointError(f"not a LaMa generator: its shapes would make it {config}")
+        return config
+
+
+BIG_LAMA = LamaConfig(ngf=64, downsamplings=3, blocks=18, global_channels=384)
 
 
 def _widened(x: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.errors import CheckpointError
-from models.weights.checkpoint import check_keys, describe, lama_state, read_checkpoint, save_safetensors
+from models.networks.registry import load_network
+from models.weights.checkpoint import check_weights, describe, find_weights, read_checkpoint, save_safetensors
 from tests.checkpoints import BIG, PREFIXES, SMALL, WRITERS, assert_same, counters, shapes, state_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,9 +29,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_full_size_checkpoint_loads_and_is_described(layout, tmp_path):
     path, state = tmp_path / "file", state_of(BIG)
     WRITERS[layout](path, BIG, state)
-    got = lama_state(read_checkpoint(path))
+    got = find_weights(read_checkpoint(path)).tensors
     assert_same(got, state)
-    check_keys(shapes(BIG), got, path=path, what="Big-LaMa")
+    check_weights(shapes(BIG), got, path=path, what="Big-LaMa")
     del got, state
 
     about = describe(path)
@@ -58,9 +59,9 @@ def test_reading_takes_no_more_than_twice_the_file(tmp_path):
     WRITERS["torchscript"](path, BIG, state_of(BIG))
     code = (
         "import resource, sys\n"
-        "from models.weights.checkpoint import lama_state, read_checkpoint\n"
+        "from models.weights.checkpoint import find_weights, read_checkpoint\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "before = peak(); state = lama_state(read_checkpoint(sys.argv[1]))\n"
+        "before = peak(); state = find_weights(read_checkpoint(sys.argv[1])).tensors\n"
         "print((peak() - before) * (1 if sys.platform == 'darwin' else 1024), len(state))"
     )
     done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
@@ -74,10 +75,10 @@ def test_reading_takes_no_more_than_twice_the_file(tmp_path):
 def test_tensors_can_be_changed_without_harm(layout, small):
     paths, state = small
     before = paths[layout].read_bytes()
-    for value in lama_state(read_checkpoint(paths[layout])).values():
+    for value in find_weights(read_checkpoint(paths[layout])).tensors.values():
         value.zero_()
     assert paths[layout].read_bytes() == before
-    assert_same(lama_state(read_checkpoint(paths[layout])), state)
+    assert_same(find_weights(read_checkpoint(paths[layout])).tensors, state)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -157,14 +158,14 @@ def test_foreign_classes_in_a_training_checkpoint_are_neither_imported_nor_neede
         assert "omegaconf_lookalike" not in sys.modules
         monkeypatch.setitem(sys.modules, "omegaconf_lookalike", module)
         assert found.layout == "lightning"
-        assert_same(lama_state(found), state)
+        assert_same(find_weights(found).tensors, state)
 
 
 def test_a_foreign_network_is_recognised_as_foreign(tmp_path):
     path = tmp_path / "resnet.pt"
     torch.save({"layer1.0.conv1.weight": torch.ones(4, 4, 3, 3), "model.1.weight": torch.ones(2)}, path)
     with pytest.raises(CheckpointError, match=r"another network.*layer1\.0\.conv1\.weight"):
-        lama_state(read_checkpoint(path))
+        find_weights(read_checkpoint(path))
     assert describe(path)["network"] == "unknown"
     assert describe(path)["prefix"] is None
 
@@ -174,7 +175,7 @@ def test_any_prefix_and_other_modules_are_stripped(prefix, tmp_path):
     state, path = state_of(SMALL), tmp_path / "file"
     others = {"discriminator.model.1.weight": torch.ones(1), "zmodel.1.ffc.convl2l.weight": torch.ones(1)}
     save_file({prefix + k: v for k, v in state.items()} | others, path)
-    assert_same(lama_state(read_checkpoint(path)), state)
+    assert_same(find_weights(read_checkpoint(path)).tensors, state)
     assert describe(path)["ignored"] == 2
 
 
@@ -184,10 +185,10 @@ def test_two_generators_are_told_apart_or_refused(tmp_path):
         {"generator_average." + k: v for k, v in second.items()} | {"generator." + k: v for k, v in first.items()},
         path,
     )
-    assert_same(lama_state(read_checkpoint(path)), first)
+    assert_same(find_weights(read_checkpoint(path)).tensors, first)
     torch.save({"a." + k: v for k, v in first.items()} | {"b." + k: v for k, v in second.items()}, path)
     with pytest.raises(CheckpointError, match=r"2 LaMa generators, under a\., b\."):
-        lama_state(read_checkpoint(path))
+        find_weights(read_checkpoint(path))
 
 
 def test_a_partial_file_names_what_is_missing_surplus_and_misshapen(tmp_path):
@@ -198,7 +199,7 @@ def test_a_partial_file_names_what_is_missing_surplus_and_misshapen(tmp_path):
     state["model.2.bn_l.bias"] = torch.ones(3, 2)
     save_file(state, path)
     with pytest.raises(CheckpointError) as caught:
-        check_keys(shapes(SMALL), lama_state(read_checkpoint(path)), path=path, what="LaMa")
+        check_weights(shapes(SMALL), find_weights(read_checkpoint(path)).tensors, path=path, what="LaMa")
     text = str(caught.value)
     assert "44 of 133 keys are missing (model.6." in text
     assert "and 39 more" in text
@@ -208,11 +209,47 @@ def test_a_partial_file_names_what_is_missing_surplus_and_misshapen(tmp_path):
     del state["model.1.ffc.convl2l.weight"]
     save_file(state, path)
     with pytest.raises(CheckpointError, match=r"only part of a LaMa.*model\.1\.ffc\.convl2l\.weight is missing"):
-        lama_state(read_checkpoint(path))
+        find_weights(read_checkpoint(path))
+
+
+BUILTIN = "models/weights/migan-512-places2.safetensors"
+
+
+@pytest.mark.parametrize("prefix", ["module.", "generator.", "a.b."])
+def test_migan_is_found_under_any_prefix(prefix, tmp_path):
+    path, state = tmp_path / "file", load_file(BUILTIN)
+    save_file({prefix + key: value for key, value in state.items()} | {"discriminator.b4.weight": torch.ones(1)}, path)
+    weights = find_weights(read_checkpoint(path))
+    assert (weights.family, weights.prefix) == ("MI-GAN", prefix)
+    assert_same(weights.tensors, state)
+    assert describe(path)["ignored"] == 1
+    loaded, builtin = (load_network(str(name), device="cpu").state_dict() for name in (path, BUILTIN))
+    assert_same(loaded, builtin)
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_a_tensor_that_is_not_finite_is_named(layout, value, tmp_path):
+    path, state = tmp_path / "file", state_of(SMALL)
+    state["model.5.conv2.ffc.convg2g.conv2.weight"][3, 2] = value
+    WRITERS[layout](path, SMALL, state)
+    with pytest.raises(CheckpointError, match=rf"{path}.* 1 of the 1152 values of its tensor model\.5\.conv2\.ffc"):
+        load_network(str(path), device="cpu")
+
+
+def test_half_precision_is_checked_and_becomes_float32(tmp_path):
+    path = tmp_path / "file"
+    save_file({key: value.half() for key, value in state_of(SMALL).items()}, path)
+    loaded = load_network(str(path), device="cpu").state_dict()
+    for key, value in state_of(SMALL).items():
+        assert torch.equal(loaded[key], value.half().float())
+    save_file({key: value.half() * 1e9 for key, value in state_of(SMALL).items()}, path)
+    with pytest.raises(CheckpointError, match="NaN or infinite"):
+        load_network(str(path), device="cpu")
 
 
 def test_the_built_in_network_is_described():
-    about = describe("models/weights/migan-512-places2.safetensors")
+    about = describe(BUILTIN)
     assert about["network"] == "MI-GAN"
     assert about["layout"] == "safetensors"
     assert about["dtypes"] == {"float16": 128}

@@ -13,10 +13,11 @@ import zipfile
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from models.errors import CheckpointError
-from models.weights.checkpoint import lama_state, read_checkpoint
-from tests.checkpoints import WRITERS, assert_same
+from models.weights.checkpoint import find_weights, read_checkpoint
+from tests.checkpoints import SMALL, WRITERS, assert_same, state_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -99,7 +100,7 @@ def test_a_pickle_cannot_change_what_later_files_are_read_with(tmp_path, small):
             with pytest.raises(CheckpointError):
                 read_checkpoint(path)
     for layout in paths:
-        assert_same(lama_state(read_checkpoint(paths[layout])), state)
+        assert_same(find_weights(read_checkpoint(paths[layout])).tensors, state)
 
 
 def tensor_pickle(offset=0, shape=(4,), strides=(1,), numel=4, kind="FloatStorage"):
@@ -177,6 +178,82 @@ def test_nesting_without_end_is_refused(tmp_path):
         torch.save(content, tmp_path / str(number))
         with pytest.raises(CheckpointError, match=r"without end|no named tensors"):
             read_checkpoint(tmp_path / str(number))
+
+
+PEAK = (
+    "import resource, sys\n"
+    "from models.errors import CheckpointError\n"
+    "from models.networks.registry import load_network\n"
+    "resource.setrlimit(resource.RLIMIT_AS, (2**33, 2**33))\n"
+    "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+    "before = peak()\n"
+    "try: load_network(sys.argv[1], device='cpu')\n"
+    "except CheckpointError: print((peak() - before) * (1 if sys.platform == 'darwin' else 1024))"
+)
+GIB = 2**30
+
+
+def hostile_pickles(numel=GIB):
+    large = b"}(" + b"".join(b"J" + i.to_bytes(4, "little") + b"N" for i in range(2**17)) + b"u"
+    return {
+        "a bytearray that is not there": b"\x80\x05\x96" + (8 * GIB).to_bytes(8, "little") + b".",
+        "a memo with a far index": b"\x80\x02]r" + (2**32 - 1).to_bytes(4, "little") + b".",
+        "copies of a dict": b"\x80\x02ccollections\nOrderedDict\nq\x00"
+        + large
+        + b"q\x01"
+        + b"h\x00h\x01\x85R" * 2**9
+        + b".",
+        "a storage that is not there": tensor_pickle(numel=numel, shape=(numel,)),
+        "a list within itself": b"\x80\x02]q\x00(" + b"h\x00" * 2**20 + b"e.",
+    }
+
+
+@pytest.mark.parametrize("kind", hostile_pickles())
+@pytest.mark.parametrize("layout", ["zip", "legacy"])
+def test_a_small_file_takes_little_memory_whatever_it_claims(kind, layout, tmp_path, small):
+    path, data = tmp_path / "file", hostile_pickles()[kind]
+    if layout == "zip":
+        replace_pickle(small[0]["torchscript"], path, data, {"data/0": bytes(16)})
+    else:
+        head = small[0]["torch"].read_bytes()[:15] + pickle.dumps(1001, 2) + pickle.dumps({"little_endian": True}, 2)
+        path.write_bytes(head + data + pickle.dumps(["0"], 2) + GIB.to_bytes(8, "little") + bytes(16))
+    done = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < GIB // 2
+
+
+def test_parts_of_an_archive_that_share_their_bytes_are_counted_each(tmp_path, small):
+    path = tmp_path / "file"
+    storages = {f"data/{i}": b"" for i in range(100)}
+    replace_pickle(small[0]["torchscript"], path, tensor_pickle(numel=2**20, shape=(2**20,)), storages)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        head = archive.namelist()[0].partition("/")[0]
+        archive.writestr(f"{head}/data/x", bytes(2**22))  # a few kilobytes in the file
+    with zipfile.ZipFile(path, "a") as archive:
+        whole = {info.filename: info for info in archive.infolist()}
+        for key in ("header_offset", "compress_size", "file_size", "CRC", "compress_type"):
+            setattr(whole[f"{head}/data/0"], key, getattr(whole[f"{head}/data/x"], key))
+        archive._didModify = True
+    with pytest.raises(CheckpointError, match="larger than the file"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model.1.ffc.convl2l.weight": torch.ones(10**6, 1)},
+        {"model.999999999.ffc.convl2l.weight": torch.ones(1)},
+        {"model.4.ffc.convl2g.weight": torch.ones(10**5, 1)},
+        {"model.4.ffc.convl2g.weight": torch.ones(64, 1)},
+        {"model.4.ffc.convl2g.weight": torch.tensor(1.0)},
+        {f"model.{i}.conv1.ffc.convl2l.weight": torch.ones(1) for i in range(10**4)},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_shapes_of_an_absurd_network_are_refused(changes, tmp_path):
+    path = tmp_path / "file"
+    save_file(state_of(SMALL) | changes, path)
+    done = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < GIB // 2
 
 
 # Broken and foreign files

@@ -161,12 +161,12 @@ def test_the_right_bytes_of_something_useless_are_kept_and_named(mirror, cache):
 
 CHILD = """
 import os, resource, sys
-from models.weights.download import Weights, download
+from models.weights.download import PublishedWeights, download
 url, size, sha256, limit, drop = sys.argv[1:]
 if int(limit): resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
 if int(drop) and os.getuid() == 0: os.setuid(65534)
 try:
-    print(download("tiny-lama", known={"tiny-lama": Weights("tiny-lama", url, int(size), sha256, "x")}))
+    print(download("tiny-lama", known={"tiny-lama": PublishedWeights("tiny-lama", url, int(size), sha256, "x")}))
 except Exception as error:
     print(type(error).__name__, error)
 """
