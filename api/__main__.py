@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from api.embedded.die_with_parent import ask_kernel
+from api.embedded.die_with_parent import signal_on_parents_death
 from jobs.settings import Settings, default_data_dir, explained
 from jobs.telemetry.logs import log_process
 from jobs.telemetry.tracing import TracingError, set_up_tracing
@@ -23,7 +23,7 @@ docs/settings.md."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM; the exit code: 0 after that, 1 when it could not serve, 2 for usage."""
+    """Serve until SIGINT or SIGTERM; the exit code: 0 after that, 1 when it could not serve, 2 for wrong usage."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if arguments[:1] == ["keys"]:
         from api.commands import keys
@@ -33,6 +33,23 @@ def main(arguments: list[str] | None = None) -> int:
         from api.commands import openapi
 
         return openapi.main(arguments[1:])
+    options = _options(arguments)
+    if options.with_parent:
+        signal_on_parents_death(signal.SIGTERM)
+    try:
+        settings = Settings()
+        log_process(settings, "api")
+        set_up_tracing(settings, "api")
+    except ValidationError as error:
+        return _fail(explained(error))
+    except TracingError as error:
+        return _fail(error)
+    if options.embedded:
+        return _embedded(options.host, options.port, (options.data or Path(default_data_dir())).resolve())
+    return _api_only(settings, options.host, options.port)
+
+
+def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m api", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--embedded", action="store_true", help="start Valkey and a worker too")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -47,24 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
         "--with-parent", action="store_true", help="stop when the process that started this one ends (Linux)"
     )
     options = parser.parse_args(arguments)
-    if options.with_parent:
-        ask_kernel(signal.SIGTERM)
     if not 0 <= options.port <= 65535:
         parser.error(f"--port must be from 0 to 65535, not {options.port}")
     if options.data is not None and not options.embedded:
-        parser.error("--data goes with --embedded; without it, set REFINERY_BLOBS_URL")
-    try:
-        settings = Settings()
-    except ValidationError as error:
-        return _complain(ValueError(explained(error)))
-    log_process(settings, "api")
-    try:
-        set_up_tracing(settings, "api")
-    except TracingError as error:
-        return _complain(error)
-    if options.embedded:
-        return _embedded(options.host, options.port, (options.data or Path(default_data_dir())).resolve())
-    return _api_only(settings, options.host, options.port)
+        parser.error("--data needs --embedded; without that, set REFINERY_BLOBS_URL")
+    return options
 
 
 def _embedded(host: str, port: int, directory: Path) -> int:
@@ -76,7 +80,7 @@ def _embedded(host: str, port: int, directory: Path) -> int:
     try:
         return Embedded(host, port, directory).run()
     except (AccessError, AddressError, DirectoryInUse, ValkeyError, OSError) as error:
-        return _complain(error)
+        return _fail(error)
 
 
 def _api_only(settings: Settings, host: str, port: int) -> int:
@@ -87,14 +91,14 @@ def _api_only(settings: Settings, host: str, port: int) -> int:
     try:
         listener = listen(host, port)
     except AddressError as error:
-        return _complain(error)
+        return _fail(error)
     with listener:
         app = create_app(settings)
         try:
             access = access_for(app.state.service, host)
         except AccessError as error:
             app.state.service.close()
-            return _complain(error)
+            return _fail(error)
         print(f"lama-refinery's api is at {url_of(listener)}. {access}", flush=True)
         server = make_server(app)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes it on after it has stopped
@@ -102,7 +106,7 @@ def _api_only(settings: Settings, host: str, port: int) -> int:
         return 0 if server.started else 1
 
 
-def _complain(error: Exception) -> int:
+def _fail(error: Exception | str) -> int:
     print(f"api: {error}", file=sys.stderr)
     return 1
 

@@ -37,11 +37,11 @@ def main(arguments: list[str]) -> int:
         with store(options.data) as keys:
             return int(options.run(keys, options))
     except (redis.RedisError, OSError) as error:
-        return _complain(f"the job store cannot be reached: {error}")
+        return _fail(f"the job store cannot be reached: {error}")
     except ValidationError as error:
-        return _complain(explained(error))  # without the values, which may hold a password
+        return _fail(explained(error))  # without the values, which may hold a password
     except (StoreError, NoSuchKey, ValueError) as error:
-        return _complain(str(error))
+        return _fail(str(error))
 
 
 @contextmanager
@@ -169,6 +169,6 @@ def _number_for(name: str) -> Any:
     return number
 
 
-def _complain(message: str) -> int:
+def _fail(message: str) -> int:
     print(f"api: {message}", file=sys.stderr)
     return 1

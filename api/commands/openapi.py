@@ -13,7 +13,7 @@ from jobs.settings import Settings
 
 
 def document() -> str:
-    """The document of a service with the default settings, as indented JSON with a newline at its end."""
+    """The document of a service with the default settings: indented JSON with a final newline."""
     with tempfile.TemporaryDirectory() as directory:
         app = create_app(Settings(blobs_url=Path(directory).as_uri()))
         app.state.service.close()

@@ -1,4 +1,4 @@
-"""Child processes that do not outlive this one, and that are started again when they end by themselves."""
+"""Child processes that do not outlive this one, and that are restarted when they end by themselves."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 log = logging.getLogger(__name__)
-TETHER = str(Path(__file__).with_name("die_with_parent.py"))
+DIE_WITH_PARENT = str(Path(__file__).with_name("die_with_parent.py"))
+# A child that cannot start is retried at this pace, doubled each time: a full disk or a missing GPU may come back.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
-HEALTHY_SECONDS = 60.0  # a child that lived so long starts again without delay
+HEALTHY_SECONDS = 60.0  # after a life of this length, the next end counts as the first one
 POLL_SECONDS = 0.1
+ERROR_PAUSE_SECONDS = 1.0  # between attempts when the system cannot start a process at all
 
 
 class Child:
-    """One child process, tethered to this process (see api.embedded.die_with_parent).
+    """One child process that ends with this process (see api.embedded.die_with_parent).
 
-    It is its own session: Ctrl-C on the terminal reaches this process alone, which stops it in good order.
+    It has a session of its own: Ctrl-C on the terminal reaches only this process, which stops its children in order.
     """
 
     def __init__(
@@ -32,15 +34,16 @@ class Child:
         *,
         environment: dict[str, str] | None = None,
         death_signal: signal.Signals = signal.SIGKILL,
-        gives_up_after: int | None = None,
+        max_quick_ends: int | None = None,
     ):
         """command: absolute path and arguments. death_signal: what it gets when this process dies.
-        gives_up_after: ends that follow each other quickly before it is not started any more.
+
+        max_quick_ends: after this many ends in quick succession it is not restarted any more.
         """
         self.name, self._command, self._environment = name, command, environment
-        self._death_signal, self._gives_up_after = death_signal, gives_up_after
+        self._death_signal, self._max_quick_ends = death_signal, max_quick_ends
         self._process: subprocess.Popen[bytes] | None = None
-        self._started, self._ends, self._due = 0.0, 0, 0.0
+        self._started, self._quick_ends, self._restart_at = 0.0, 0, 0.0
 
     @property
     def pid(self) -> int | None:
@@ -48,37 +51,37 @@ class Child:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def start(self) -> None:
-        """Start it. The calling thread must live as long as the child may: Linux ties them together."""
-        tether = [sys.executable, "-I", "-S", TETHER, str(os.getpid()), str(int(self._death_signal))]
+        """Start it. The calling thread must live as long as the child may: Linux ends the child with that thread."""
+        wrapper = [sys.executable, "-I", "-S", DIE_WITH_PARENT, str(os.getpid()), str(int(self._death_signal))]
         self._process = subprocess.Popen(
-            [*tether, *self._command],
+            [*wrapper, *self._command],
             stdin=subprocess.PIPE,
             env=self._environment,
             start_new_session=True,
         )
         self._started = time.monotonic()
 
-    def tend(self) -> bool:
-        """Start it again if it ended and its pause is over; False when it is beyond help."""
+    def restart_if_ended(self) -> bool:
+        """Restart it when it has ended and its pause is over. False: it ended too often, and stays down."""
         if self.pid is not None:
             return True
         now = time.monotonic()
         if self._process is not None:
-            code = self._process.returncode
+            ending = _ending(self._process.returncode)
             self._close()
-            self._ends = 1 if now - self._started > HEALTHY_SECONDS else self._ends + 1
-            if self._gives_up_after is not None and self._ends >= self._gives_up_after:
-                log.error("%s ended again and again (%s); giving up", self.name, _how(code))
+            self._quick_ends = 1 if now - self._started > HEALTHY_SECONDS else self._quick_ends + 1
+            if self._max_quick_ends is not None and self._quick_ends >= self._max_quick_ends:
+                log.error("%s ended again and again (%s); it is not restarted", self.name, ending)
                 return False
-            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._ends - 1))
-            self._due = now + pause
-            log.warning("%s ended (%s); it is started again in %.1f s", self.name, _how(code), pause)
-        elif now >= self._due:
+            pause = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self._quick_ends - 1))
+            self._restart_at = now + pause
+            log.warning("%s ended (%s); it is restarted in %.1f s", self.name, ending, pause)
+        elif now >= self._restart_at:
             self.start()
         return True
 
     def stop(self, grace_seconds: float) -> None:
-        """End it: SIGTERM, and SIGKILL when it is still there after the grace."""
+        """End it: SIGTERM, and SIGKILL when it still runs after the grace."""
         if self._process is None:
             return
         if self._process.poll() is None:
@@ -98,16 +101,16 @@ class Child:
 
 
 class Supervisor:
-    """Tends children in a thread, from `start` to `stop`.
+    """Restarts children in a thread, from `start` to `stop`.
 
-    The thread stays until `release`: the children that it started again die with it.
+    The thread stays until `release`, because the children that it restarted end with it.
     """
 
-    def __init__(self, on_hopeless: Callable[[], None]):
-        """on_hopeless: called, in the thread, when a child is beyond help."""
+    def __init__(self, on_give_up: Callable[[], None]):
+        """on_give_up: called in the thread when a child is not restarted any more."""
         self._children: list[Child] = []
-        self._on_hopeless = on_hopeless
-        self._stopping, self._quiet, self._released = threading.Event(), threading.Event(), threading.Event()
+        self._on_give_up = on_give_up
+        self._stopping, self._idle, self._released = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -115,32 +118,32 @@ class Supervisor:
         self._thread.start()
 
     def add(self, child: Child) -> None:
-        """Tend this one too."""
+        """Watch this one too."""
         self._children.append(child)
 
     def stop(self) -> None:
-        """Start nothing any more; the children themselves stay as they are."""
+        """Restart nothing any more; running children stay as they are."""
         self._stopping.set()
         if self._thread.is_alive():
-            self._quiet.wait()
+            self._idle.wait()
 
     def release(self) -> None:
-        """Let the thread end, when the children have."""
+        """Let the thread end. Call it when the children have ended."""
         self._released.set()
 
     def _run(self) -> None:
         while not self._stopping.wait(POLL_SECONDS):
             for child in list(self._children):
                 try:
-                    if not child.tend():
+                    if not child.restart_if_ended():
                         self._children.remove(child)
-                        self._on_hopeless()
+                        self._on_give_up()
                 except OSError as error:
                     log.error("%s cannot be started: %s", child.name, error)
-                    time.sleep(1)
-        self._quiet.set()
+                    time.sleep(ERROR_PAUSE_SECONDS)
+        self._idle.set()
         self._released.wait()
 
 
-def _how(code: int) -> str:
+def _ending(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -2,8 +2,8 @@
 
 `python -I -S die_with_parent.py PARENT_PID SIGNAL COMMAND...`, with a pipe from the parent as standard input.
 
-Linux: the kernel sends SIGNAL to the command when the parent is gone, however it ended; this process becomes
-the command. Elsewhere: this process stays, and ends the command when the pipe from the parent closes.
+Linux: the kernel sends SIGNAL to the command when the parent ends, for whatever reason; this process becomes the
+command. Elsewhere: this process stays, and ends the command when the pipe from the parent closes.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import subprocess
 import sys
 import threading
 
-PR_SET_PDEATHSIG = 1
-LAST_WORDS_SECONDS = 5.0
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+PIPE_ONLY = "REFINERY_TEST_PIPE_ONLY"  # a variable that tests set to try the pipe on Linux
+KILL_AFTER_SECONDS = 5.0  # the command gets this long to react to SIGNAL
 
 
 def main(arguments: list[str]) -> int:
     """Become the command, or watch over it; the command's exit code."""
     parent, death_signal, command = int(arguments[0]), int(arguments[1]), arguments[2:]
-    if os.environ.pop("TETHER_BY_PIPE", "") or not ask_kernel(death_signal):
+    if os.environ.pop(PIPE_ONLY, "") or not signal_on_parents_death(death_signal):
         return watch(command, death_signal)
     if os.getppid() != parent:
-        return 1  # it died before the kernel was asked
+        return 1  # the parent ended before the kernel was asked
     return os.execv(command[0], command)
 
 
-def ask_kernel(death_signal: int) -> bool:
-    """Ask for `death_signal` when the parent dies; False where the kernel does not do that."""
+def signal_on_parents_death(death_signal: int) -> bool:
+    """Ask the kernel to send this process `death_signal` when its parent ends. False where that is impossible."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
@@ -47,7 +48,7 @@ def watch(command: list[str], death_signal: int) -> int:
             pass
         child.send_signal(death_signal)
         try:
-            child.wait(LAST_WORDS_SECONDS)
+            child.wait(KILL_AFTER_SECONDS)
         except subprocess.TimeoutExpired:
             child.kill()
 

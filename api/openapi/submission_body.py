@@ -1,4 +1,4 @@
-"""The OpenAPI description of a submission's body, as a form and as JSON, made of the Parameters model."""
+"""The OpenAPI description of a submission's body, as a form and as JSON, made from the Parameters model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from jobs.parameters import Parameters
 
 
 def _form_field(schema: dict[str, Any]) -> dict[str, Any]:
-    """A property of the form: absent, never null."""
+    """A property of the form, which may be absent but not null."""
     kinds = [kind for kind in schema.pop("anyOf", []) if kind.get("type") != "null"]
     schema = {**schema, **(kinds[0] if kinds else {})}
     schema.pop("title", None)
     if schema.get("default", 0) is None:
         del schema["default"]
     if schema["type"] in ("array", "object"):
-        # In a form, `webhook_events` is text with commas and `metadata` is text that is JSON.
+        # In a form `webhook_events` is text with commas, and `metadata` is text that holds JSON.
         text = {"type": "string", "description": schema["description"]}
         if schema["type"] == "object":
             text |= {"contentMediaType": "application/json"}

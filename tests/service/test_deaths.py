@@ -187,14 +187,14 @@ def test_wrong_settings_are_named():
     assert (code, "REFINERY_MAX_PIXELS" in output) == (1, True)
 
 
-def test_the_tether_without_help_from_the_kernel(tmp_path):
+def test_children_end_with_their_parent_without_help_from_the_kernel(tmp_path):
     """Where the kernel does not tell, as on a Mac, a pipe does."""
     script = (
         "import sys, time\nfrom api.embedded.children import Child\n"
         "child = Child('sleeper', [sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         "child.start()\nprint(child.pid, flush=True)\ntime.sleep(600)\n"
     )
-    environment = {**os.environ, "TETHER_BY_PIPE": "1"}
+    environment = {**os.environ, "REFINERY_TEST_PIPE_ONLY": "1"}
     with subprocess.Popen(
         [sys.executable, "-c", script], cwd=support.ROOT, env=environment, stdout=subprocess.PIPE
     ) as parent:

@@ -12,7 +12,7 @@ from tests import support
 def test_a_child_that_was_started_again_outlives_the_end_of_supervision():
     """Linux ends a child with the thread that started it: that thread must not be the first to go."""
     child = Child("sleeper", [sys.executable, "-c", "import time; time.sleep(60)"])
-    supervisor = Supervisor(on_hopeless=lambda: None)
+    supervisor = Supervisor(on_give_up=lambda: None)
     child.start()
     supervisor.add(child)
     supervisor.start()
