@@ -67,7 +67,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     if not 0 <= options.port <= 65535:
         parser.error(f"--port must be from 0 to 65535, not {options.port}")
     if options.data is not None and not options.embedded:
-        parser.error("--data needs --embedded; without that, set REFINERY_BLOBS_URL")
+        parser.error("--data goes with --embedded; without it, set REFINERY_BLOBS_URL")
     return options
 
 
