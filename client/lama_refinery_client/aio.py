@@ -14,7 +14,7 @@ import httpx2
 
 from lama_refinery_client import flows
 from lama_refinery_client.calls import Reply
-from lama_refinery_client.flows import Effect, Flow, Hear, Listen, Pause, Send, Tell
+from lama_refinery_client.flows import Effect, Exchange, Flow, NextEvent, OpenStream, Report, Sleep
 from lama_refinery_client.models import Job, JobPage
 from lama_refinery_client.parameters import Parameters
 from lama_refinery_client.retries import Retries
@@ -104,7 +104,7 @@ class AsyncClient:
 
     async def follow(self, job: Job | str, *, timeout: float | None = None) -> AsyncIterator[Job]:
         """The job now and after each change, until it is final, whatever the end. Raises WaitTimeout."""
-        async with aclosing(_Drive(self._http, self._target, flows.follow(job, self._retries, timeout))) as drive:
+        async with aclosing(_FlowRunner(self._http, self._target, flows.follow(job, self._retries, timeout))) as drive:
             async for item in drive:
                 yield item
 
@@ -154,14 +154,14 @@ class AsyncClient:
         await self.aclose()
 
     async def _run(self, flow: Flow[T], on_change: OnChange | None = None) -> T:
-        async with aclosing(_Drive(self._http, self._target, flow)) as drive:
+        async with aclosing(_FlowRunner(self._http, self._target, flow)) as drive:
             async for job in drive:
                 if on_change and inspect.isawaitable(done := on_change(job)):
                     await done
             return drive.answer
 
 
-class _Drive(Generic[T]):
+class _FlowRunner(Generic[T]):
     """Performs a flow. Iterated to its end, it gives what the flow tells; `answer` is what it returned."""
 
     answer: T
@@ -181,7 +181,7 @@ class _Drive(Generic[T]):
             except StopIteration as end:
                 self.answer = end.value
                 return
-            if isinstance(effect, Tell):
+            if isinstance(effect, Report):
                 outcome = None
                 yield effect.job
             else:
@@ -193,20 +193,20 @@ class _Drive(Generic[T]):
 
     async def _perform(self, effect: Effect) -> Any:
         try:
-            if isinstance(effect, Hear):
+            if isinstance(effect, NextEvent):
                 return await anext(self._events, None)
             await self._stream.aclose()
-            if isinstance(effect, Pause):
+            if isinstance(effect, Sleep):
                 return await asyncio.sleep(effect.seconds)
-            if isinstance(effect, Listen):
+            if isinstance(effect, OpenStream):
                 return await self._listen(effect)
-            assert isinstance(effect, Send)
+            assert isinstance(effect, Exchange)
             request = self._http.build_request(**self._target.request(effect.call))
             return _reply(await self._http.send(request))
         except httpx2.RequestError as error:
             return error
 
-    async def _listen(self, effect: Listen) -> Reply:
+    async def _listen(self, effect: OpenStream) -> Reply:
         silence = effect.silence_seconds
         request = self._http.build_request(**self._target.request(effect.call, read_seconds=silence))
         response = await self._http.send(request, stream=True)
@@ -215,7 +215,7 @@ class _Drive(Generic[T]):
             await response.aread()
             return _reply(response)
         assert isinstance(response.stream, httpx2.AsyncByteStream)
-        response.stream = _Until(response.stream, effect.until)
+        response.stream = _EndAt(response.stream, effect.until)
         self._events = events = aiter(httpx2.EventSource(response))
         if isinstance(events, AsyncGenerator):
             self._stream.push_async_callback(events.aclose)
@@ -226,7 +226,7 @@ def _reply(response: httpx2.Response) -> Reply:
     return Reply(response.status_code, response.reason_phrase, response.headers, response.content)
 
 
-class _Until(httpx2.AsyncByteStream):
+class _EndAt(httpx2.AsyncByteStream):
     """A stream that ends with the first piece that arrives after a time."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, until: float) -> None:

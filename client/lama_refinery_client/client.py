@@ -12,7 +12,7 @@ import httpx2
 
 from lama_refinery_client import flows
 from lama_refinery_client.calls import Reply
-from lama_refinery_client.flows import Effect, Flow, Hear, Listen, Pause, Send, Tell
+from lama_refinery_client.flows import Effect, Exchange, Flow, NextEvent, OpenStream, Report, Sleep
 from lama_refinery_client.models import Job, JobPage
 from lama_refinery_client.parameters import Parameters
 from lama_refinery_client.retries import Retries
@@ -98,7 +98,7 @@ class Client:
 
     def follow(self, job: Job | str, *, timeout: float | None = None) -> Iterator[Job]:
         """The job now and after each change, until it is final, whatever the end. Raises WaitTimeout."""
-        with closing(_Drive(self._http, self._target, flows.follow(job, self._retries, timeout))) as drive:
+        with closing(_FlowRunner(self._http, self._target, flows.follow(job, self._retries, timeout))) as drive:
             yield from drive
 
     def result(self, job: Job | str) -> bytes:
@@ -146,14 +146,14 @@ class Client:
         self.close()
 
     def _run(self, flow: Flow[T], on_change: OnChange | None = None) -> T:
-        with closing(_Drive(self._http, self._target, flow)) as drive:
+        with closing(_FlowRunner(self._http, self._target, flow)) as drive:
             for job in drive:
                 if on_change:
                     on_change(job)
             return drive.answer
 
 
-class _Drive(Generic[T]):
+class _FlowRunner(Generic[T]):
     """Performs a flow. Iterated to its end, it gives what the flow tells; `answer` is what it returned."""
 
     answer: T
@@ -173,7 +173,7 @@ class _Drive(Generic[T]):
             except StopIteration as end:
                 self.answer = end.value
                 return
-            if isinstance(effect, Tell):
+            if isinstance(effect, Report):
                 outcome = None
                 yield effect.job
             else:
@@ -185,20 +185,20 @@ class _Drive(Generic[T]):
 
     def _perform(self, effect: Effect) -> Any:
         try:
-            if isinstance(effect, Hear):
+            if isinstance(effect, NextEvent):
                 return next(self._events, None)
             self._stream.close()
-            if isinstance(effect, Pause):
+            if isinstance(effect, Sleep):
                 return time.sleep(effect.seconds)
-            if isinstance(effect, Listen):
+            if isinstance(effect, OpenStream):
                 return self._listen(effect)
-            assert isinstance(effect, Send)
+            assert isinstance(effect, Exchange)
             request = self._http.build_request(**self._target.request(effect.call))
             return _reply(self._http.send(request))
         except httpx2.RequestError as error:
             return error
 
-    def _listen(self, effect: Listen) -> Reply:
+    def _listen(self, effect: OpenStream) -> Reply:
         silence = effect.silence_seconds
         request = self._http.build_request(**self._target.request(effect.call, read_seconds=silence))
         response = self._http.send(request, stream=True)
@@ -207,7 +207,7 @@ class _Drive(Generic[T]):
             response.read()
             return _reply(response)
         assert isinstance(response.stream, httpx2.SyncByteStream)
-        response.stream = _Until(response.stream, effect.until)
+        response.stream = _EndAt(response.stream, effect.until)
         self._events = iter(httpx2.EventSource(response))
         return Reply(200, response.reason_phrase, response.headers, b"")
 
@@ -216,7 +216,7 @@ def _reply(response: httpx2.Response) -> Reply:
     return Reply(response.status_code, response.reason_phrase, response.headers, response.content)
 
 
-class _Until(httpx2.SyncByteStream):
+class _EndAt(httpx2.SyncByteStream):
     """A stream that ends with the first piece that arrives after a time."""
 
     def __init__(self, stream: httpx2.SyncByteStream, until: float) -> None:

@@ -1,7 +1,7 @@
-"""What the clients do, without doing it: each flow yields effects, is sent their outcomes, and returns an answer.
+"""What both clients do, without I/O: each flow yields effects, is sent their outcomes, and returns an answer.
 
-`Client` and `AsyncClient` differ only in how they perform an effect, so that retries, waiting and the fall-back from
-event stream to polling are here once.
+`Client` and `AsyncClient` differ only in how they perform an effect. Retries, waiting and the fallback from the event
+stream to polling stand here once.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from lama_refinery_client.parameters import form_fields
 from lama_refinery_client.retries import TRANSIENT, Retries
 from lama_refinery_client.sources import Source, opened
 
-POLL_SECONDS = 1.0  # where the service does not say
+POLL_SECONDS = 1.0  # where the service sends no Retry-After
 SHORTEST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.1, 30.0
-# The service's streams show a sign of life every 10 seconds; without one for so long, the connection is dead.
+# The service's streams send a comment at least every 10 seconds; a stream that is silent for this long is dead.
 SILENCE_SECONDS = 45.0
-# A blocking read cannot be ended in time by a deadline, so the last seconds before one are polled.
+# A deadline cannot interrupt a blocking read, so the last seconds before a deadline are polled.
 POLLED_BEFORE_DEADLINE_SECONDS = 20.0
-# Streams in a row that brought nothing new before this wait goes on by polling alone.
-FRUITLESS_STREAMS = 3
+# After this many streams in a row without news, the wait goes on by polling alone.
+MOST_EMPTY_STREAMS = 3
 
 
-# Faults of the request itself: trying again would not help.
-HOPELESS = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
+# Faults of the request itself, which another try would repeat.
+PERMANENT = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError)
 
 
 @dataclass(frozen=True)
-class Send:
+class Exchange:
     """Perform a request. Outcome: Reply | httpx2.RequestError."""
 
     call: Call
 
 
 @dataclass(frozen=True)
-class Pause:
+class Sleep:
     """Sleep. Outcome: None."""
 
     seconds: float
 
 
 @dataclass(frozen=True)
-class Listen:
+class OpenStream:
     """Open a stream of events. Outcome: Reply (without a body if it is a stream) | httpx2.RequestError.
 
-    A stream that is silent for `silence_seconds` is broken; one that is still open at `until`, in the seconds of
-    time.monotonic(), ends. Any other effect than Hear and Tell closes it.
+    A stream that is silent for `silence_seconds` counts as broken. A stream that is still open at `until` (seconds of
+    time.monotonic()) is ended. Any effect but NextEvent and Report closes it.
     """
 
     call: Call
@@ -65,18 +65,18 @@ class Listen:
 
 
 @dataclass(frozen=True)
-class Hear:
+class NextEvent:
     """The next event of the open stream. Outcome: ServerSentEvent | None at its end | httpx2.RequestError."""
 
 
 @dataclass(frozen=True)
-class Tell:
+class Report:
     """Show the caller a job that has changed. Outcome: None."""
 
     job: Job
 
 
-Effect: TypeAlias = Send | Pause | Listen | Hear | Tell
+Effect: TypeAlias = Exchange | Sleep | OpenStream | NextEvent | Report
 T = TypeVar("T")
 Flow: TypeAlias = Generator[Effect, Any, T]
 
@@ -89,19 +89,19 @@ def exchange(
     repeatable: Collection[int] = (),
     until: float = float("inf"),
 ) -> Flow[Reply]:
-    """The answer to a request, tried again while that may help.
+    """The answer to a request, which is repeated while that may help.
 
-    also: statuses outside 2xx that are no error. repeatable: statuses that are worth another try, beside TRANSIENT.
-    until: no further try begins after this time, in the seconds of time.monotonic().
+    also: statuses outside 2xx that are no error. repeatable: statuses to repeat on, besides TRANSIENT. until: no try
+    begins after this time (seconds of time.monotonic()).
     Raises RefineryError, ServiceUnreachable.
     """
     failures = 0
     while True:
-        outcome: Reply | httpx2.RequestError = yield Send(call)
+        outcome: Reply | httpx2.RequestError = yield Exchange(call)
         failures += 1
         if isinstance(outcome, httpx2.RequestError):
             pause = retries.pause(failures, None)
-            if pause is None or time.monotonic() + pause > until or isinstance(outcome, HOPELESS):
+            if pause is None or time.monotonic() + pause > until or isinstance(outcome, PERMANENT):
                 raise unreachable(outcome, failures) from outcome
         elif 200 <= outcome.status < 300 or outcome.status in also:
             return outcome
@@ -110,7 +110,7 @@ def exchange(
             pause = retries.pause(failures, outcome.retry_after) if again else None
             if pause is None or time.monotonic() + pause > until:
                 raise calls.error_of(outcome)
-        yield Pause(pause)
+        yield Sleep(pause)
 
 
 def unreachable(error: httpx2.RequestError, tries: int) -> ServiceUnreachable:
@@ -127,7 +127,7 @@ def submit(
     key = calls.checked_key(key) if key is not None else str(uuid.uuid4())
     with opened(image, mask) as files:
         call = calls.submit(files, form_fields(parameters), key)
-        # 409: an earlier try, cut off for us, is still being received.
+        # 409: the service still receives an earlier try whose connection broke.
         reply = yield from exchange(call, retries, repeatable=(409,))
     return calls.parsed(Job, reply)
 
@@ -197,56 +197,56 @@ def succeeded(job: Job) -> Job:
 
 
 def follow(job: Job | str, retries: Retries, timeout: float | None) -> Flow[Job]:
-    """Tell of every change of a job until it is final, and return it.
+    """Report of every change of a job until it is final, and return it.
 
     Events tell what happens, but what counts is the job as the service shows it: it is looked at first, and again
     whenever a stream has ended. So a stream that breaks, lies or does not exist costs time and nothing else.
     """
     deadline = float("inf") if timeout is None else time.monotonic() + timeout
-    ear = _Ear(calls.job_id_of(job), retries)
-    told: Job | None = None
+    events = _EventListener(calls.job_id_of(job), retries)
+    reported: Job | None = None
     while True:
-        reply = yield from exchange(calls.show(ear.job_id), retries, until=deadline)
+        reply = yield from exchange(calls.show(events.job_id), retries, until=deadline)
         shown = calls.parsed(Job, reply)
-        if told is None or (shown.seq >= told.seq and shown != told):
-            told = shown
-            yield Tell(told)
+        if reported is None or (shown.seq >= reported.seq and shown != reported):
+            reported = shown
+            yield Report(reported)
         if shown.final:
             return shown
         asked = POLL_SECONDS if reply.retry_after is None else reply.retry_after
         pause = min(max(asked, SHORTEST_POLL_SECONDS), LONGEST_POLL_SECONDS)
         until = deadline - POLLED_BEFORE_DEADLINE_SECONDS
-        if ear.open and time.monotonic() < until:
-            told, pause = yield from ear.listen(told, until, pause)
+        if events.open and time.monotonic() < until:
+            reported, pause = yield from events.listen(reported, until, pause)
         left = deadline - time.monotonic()
         if left <= 0:
             raise WaitTimeout(shown, timeout or 0.0)
-        yield Pause(min(pause, left))
+        yield Sleep(min(pause, left))
 
 
-class _Ear:
-    """Listens to one job's events, and remembers where it was."""
+class _EventListener:
+    """Listens to one job's events, and remembers the last one."""
 
     def __init__(self, job_id: str, retries: Retries) -> None:
         self.job_id = job_id
-        self.open = True  # false: polling is all there is
+        self.open = True  # False: only polling is left
         self._retries = retries
         self._last_event_id = ""
-        self._fruitless = 0
+        self._empty_streams = 0
 
     def listen(self, job: Job, until: float, poll: float) -> Flow[tuple[Job, float]]:
-        """Tell of changes until the stream ends; the last one, and seconds to wait before looking at the job."""
-        head = yield Listen(calls.events(self.job_id, self._last_event_id), SILENCE_SECONDS, until)
+        """Report changes until the stream ends; the last job, and the seconds to wait before it is fetched."""
+        head = yield OpenStream(calls.events(self.job_id, self._last_event_id), SILENCE_SECONDS, until)
         if isinstance(head, Reply) and not _is_stream(head):
             if head.status in TRANSIENT:
                 return job, max(poll, self._broken())
-            # All has been told (204), or there is no such route, or no stream behind this proxy. If the job itself is
-            # gone, looking at it will tell.
+            # Either the job has ended (204), or this service or a proxy before it has no streams. If the job itself is
+            # gone, fetching it shows that.
             self.open = False
             return job, 0.0 if head.status == 204 else poll
         reconnect = 0.0
         while not isinstance(head, httpx2.RequestError):
-            event = yield Hear()
+            event = yield NextEvent()
             if event is None or isinstance(event, httpx2.RequestError):
                 break
             self._last_event_id = event.id or self._last_event_id
@@ -255,16 +255,16 @@ class _Ear:
             if changed == job:
                 continue
             if changed.final:
-                return job, 0.0  # it is told when it has been looked at, with all there is to it
-            self._fruitless = 0
+                return job, 0.0  # the fetched job has more than the event
+            self._empty_streams = 0
             job = changed
-            yield Tell(job)
+            yield Report(job)
         return job, max(self._broken(), min(reconnect, LONGEST_POLL_SECONDS)) if time.monotonic() < until else 0.0
 
     def _broken(self) -> float:
-        self._fruitless += 1
-        self.open = self._fruitless < FRUITLESS_STREAMS
-        return self._retries.backoff(self._fruitless)
+        self._empty_streams += 1
+        self.open = self._empty_streams < MOST_EMPTY_STREAMS
+        return self._retries.backoff(self._empty_streams)
 
 
 def _is_stream(head: Reply) -> bool:
