@@ -78,5 +78,9 @@ def test_no_request_gets_an_answer_that_is_not_in_the_document(embedded, tmp_pat
     assert client.get("/readyz").json()["state"] in ("READY", "BUSY")
     assert len(support.descendants(service.process.pid)) == 2
     assert not [line for line in service.lines if "Traceback" in line]
-    failed = [match for line in service.lines if (match := re.search(r"api\.middleware\.request_context: (\w+ \S+) 5\d\d in", line))]
+    failed = [
+        match
+        for line in service.lines
+        if (match := re.search(r"api\.middleware\.request_context: (\w+ \S+) 5\d\d in", line))
+    ]
     assert {match[1] for match in failed} <= {*ASKING_FOR_NETWORKS, "GET /readyz"}  # until it was ready
