@@ -67,12 +67,14 @@ class _Asking(Parent):
     def __init__(self, connection: socket.socket, meter: _Meter):
         self._connection, self._meter = connection, meter
 
-    def surveyed(self, header: Header, name: str, file_bytes: int, *, decoding: bool) -> None:
-        pixels = header.width * header.height
-        sample_bytes = header.bits // 8 * (4 if header.has_alpha else 3)
-        seconds = self._meter.declared(file_bytes, pixels, sample_bytes) if decoding else self._meter.seconds
-        declared = {"name": name, "width": header.width, "height": header.height}
-        wire.send(self._connection, {"kind": "surveyed", **declared, "seconds": seconds})
+    def surveyed(self, header: Header, name: str, *, decoding: bool) -> None:
+        declared = {"name": name, "width": header.width, "height": header.height, "decoding": decoding}
+        if decoding:
+            self._meter.declared(header.width * header.height)
+        limits = {"seconds": self._meter.seconds, "memory": self._meter.memory_bytes}
+        wire.send(self._connection, {"kind": "surveyed", **declared, **limits})
+        if decoding:
+            wire.receive(self._connection)  # once there is room for it
 
     def memory(self, size: int) -> int:
         wire.send(self._connection, {"kind": "memory-wanted", "bytes": size})
@@ -86,21 +88,23 @@ class _Meter:
         self._limits = limits
         self._statm = os.open("/proc/self/statm", os.O_RDONLY) if sys.platform.startswith("linux") else None
         self.memory_bytes, self.seconds = 0, 0.0
-        self._used = 0.0
+        self._used, self._mapped, self._file_bytes, self._pixels = 0.0, 0, 0, 0
 
     def begin(self, file_bytes: int) -> None:
         """Limits for reading headers in files of so many bytes."""
         self._used = _processor_seconds()
+        self._mapped = self._address_space()
+        self._file_bytes, self._pixels = file_bytes, 0
         self.memory_bytes = self._limits.memory_bytes(file_bytes)
         self.seconds = self._limits.processor_seconds(file_bytes)
         self._set()
 
-    def declared(self, file_bytes: int, pixels: int, sample_bytes: int) -> float:
-        """Room for decoding a file that declares so many pixels; the processor seconds for all of this request."""
-        self.memory_bytes += self._limits.memory_bytes(file_bytes, pixels, sample_bytes)
-        self.seconds += self._limits.processor_seconds(file_bytes, pixels)
+    def declared(self, pixels: int) -> None:
+        """Raise the limits by what decoding so many pixels may take."""
+        self._pixels += pixels
+        self.memory_bytes = self._limits.memory_bytes(self._file_bytes, self._pixels)
+        self.seconds = self._limits.processor_seconds(self._file_bytes, self._pixels)
         self._set()
-        return self.seconds
 
     def lift(self) -> None:
         """No limit until the next request."""
@@ -110,8 +114,11 @@ class _Meter:
     def _set(self) -> None:
         _soft(resource.RLIMIT_CPU, int(self._used + self.seconds) + 1)
         if self._statm is not None:
-            mapped = int(os.pread(self._statm, 64, 0).split()[0]) * _PAGE
-            _soft(resource.RLIMIT_AS, mapped + self.memory_bytes)
+            _soft(resource.RLIMIT_AS, self._mapped + self.memory_bytes)
+
+    def _address_space(self) -> int:
+        """Bytes that this process has mapped."""
+        return 0 if self._statm is None else int(os.pread(self._statm, 64, 0).split()[0]) * _PAGE
 
 
 def _soft(kind: int, limit: int) -> None:

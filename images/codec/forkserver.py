@@ -58,7 +58,7 @@ def _fork(parent: socket.socket, message: wire.Message) -> int:
     code = 1
     try:
         parent.close()
-        isolation.die_with_parent()
+        isolation.go_first()
         if os.getppid() == own:
             child.serve(socket.socket(fileno=message.fds.pop()), child.requested(message.fields["limits"]))
         code = 0

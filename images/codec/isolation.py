@@ -12,6 +12,7 @@ import resource
 import signal
 import struct
 import sys
+from contextlib import suppress
 
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 1, 38, 22, 2
 _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050001, 0x80000000  # refuse: with EPERM
@@ -61,10 +62,12 @@ def isolate() -> list[str]:
     return missing
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process when the one that forked it is gone, where it does that."""
+def go_first() -> None:
+    """Have the kernel end this process with the one that forked it, and before any other when memory runs out."""
     if sys.platform.startswith("linux"):
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
 
 
 def _refuse_system_calls() -> bool:

@@ -31,8 +31,8 @@ PREVIEW_QUALITY = 85  # of a JPEG
 class Parent(Protocol):
     """What an operation asks of its parent while it works."""
 
-    def surveyed(self, header: Header, name: str, file_bytes: int, *, decoding: bool) -> None:
-        """Tell what the header declares, before pixels are decoded; sets the limits for that."""
+    def surveyed(self, header: Header, name: str, *, decoding: bool) -> None:
+        """Tell what a header declares. If its pixels are decoded next: raise the limits, wait until there is room."""
 
     def memory(self, size: int) -> int:
         """A descriptor of shared memory of that size."""
@@ -51,7 +51,7 @@ def check(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: l
     with _file(fds["image"]) as image, _file(fds.get("mask")) as mask:
         limit = request["max_pixels"]
         header = probe(image, max_pixels=limit)
-        parent.surveyed(header, "image", _size(image), decoding=False)
+        parent.surveyed(header, "image", decoding=False)
         wanted = request["format"]
         check_side(header.width, header.height, header.format if wanted == "same" else wanted)
         hole = _found_hole(parent, image, mask, header, request)
@@ -66,7 +66,7 @@ def decode(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: 
     with _file(fds["image"]) as image, _file(fds.get("mask")) as mask, _file(fds.get("hole")) as stored:
         limit = request["max_pixels"]
         header = probe(image, max_pixels=limit)
-        parent.surveyed(header, "image", _size(image), decoding=True)
+        parent.surveyed(header, "image", decoding=True)
         photo = read_image(image, max_pixels=limit, allocate=_allocator(parent))
         fields: dict[str, Any] = {"photo": photo_fields(photo), "hole": False}
         if stored is not None or mask is not None or request["alpha"]:
@@ -159,9 +159,9 @@ def _found_hole(
         # The size is compared first: a mask of another size is never decoded.
         marked = probe(mask, max_pixels=limit, name="mask")
         if (marked.width, marked.height) == (header.width, header.height):
-            parent.surveyed(marked, "mask", _size(mask), decoding=True)
+            parent.surveyed(marked, "mask", decoding=True)
     elif header.has_alpha:
-        parent.surveyed(header, "image", _size(image), decoding=True)
+        parent.surveyed(header, "image", decoding=True)
     return find_hole(image, mask, rule, max_pixels=limit)
 
 
@@ -196,10 +196,6 @@ def _array(described: dict[str, Any], fd: int) -> NDArray[Any]:
 
 def _hand_over(parent: Parent, data: bytes) -> None:
     _allocator(parent)((len(data),), np.uint8)[...] = np.frombuffer(data, np.uint8)
-
-
-def _size(file: BinaryIO) -> int:
-    return file.seek(0, os.SEEK_END)
 
 
 class _Descriptor(io.RawIOBase):

@@ -122,13 +122,18 @@ class CodecPool:
         processes: int,
         *,
         max_pixels: int = 150_000_000,
+        memory_bytes: int | None = None,
         limits: Limits | None = None,
         directory: str | None = None,
     ):
-        """max_pixels: of the largest image that is decoded. directory: for shared memory on systems without memfd."""
+        """max_pixels: of the largest image that is decoded. memory_bytes: what all requests together may take. Half of
+        it is divided among the processes, and a request that may need more than such a share waits until it is the only
+        one of those; None: no request waits. directory: for shared memory on systems without memfd.
+        """
         self.processes, self._max_pixels = processes, max_pixels
         self._limits, self._directory = limits or Limits(), directory
-        self._slots = FairSlots(processes)
+        self._slots, self._large = FairSlots(processes), FairSlots(1)
+        self._share = None if memory_bytes is None else memory_bytes // 2 // processes
         self._server = ForkServer(self._limits)
         self._idle: list[CodecProcess] = []
         self._lock = threading.Lock()
@@ -252,7 +257,7 @@ class CodecPool:
         try:
             await asyncio.wrap_future(asked)
         except BaseException:
-            self._withdraw(asked, owner)
+            _withdraw(self._slots, asked, owner)
             raise
         try:
             yield Turn(owner)
@@ -297,11 +302,22 @@ class CodecPool:
     ) -> Answer:
         with ExitStack() as stack:
             fds = {name: _descriptor(file, self._directory, stack) for name, file in files.items() if file is not None}
-            stack.enter_context(self._slot(owner, poll))
+            if isinstance(owner, Turn):
+                owner = owner.owner  # it has its slot already
+            else:
+                stack.enter_context(_held(self._slots, owner, poll))
+            large = False
+
+            def room(wanted: int) -> None:
+                nonlocal large
+                if self._share is not None and wanted > self._share and not large:
+                    stack.enter_context(_held(self._large, owner, poll))
+                    large = True
+
             for last in (False, True):
                 process = self._process()
                 try:
-                    return process.ask(operation, request, fds, blobs, poll=poll)
+                    return process.ask(operation, request, fds, blobs, poll=poll, room=room)
                 except CodecDied as error:
                     if last:
                         raise ImageTooCostly(
@@ -311,32 +327,6 @@ class CodecPool:
                 finally:
                     self._keep(process)
         raise AssertionError
-
-    @contextmanager
-    def _slot(self, owner: Hashable, poll: Poll) -> Iterator[None]:
-        if isinstance(owner, Turn):
-            yield  # it has one already
-            return
-        asked = self._slots.ask(owner)
-        try:
-            while True:
-                try:
-                    asked.result(POLL_SECONDS if poll else None)
-                    break
-                except TimeoutError:
-                    if poll is not None:
-                        poll()
-        except BaseException:
-            self._withdraw(asked, owner)
-            raise
-        try:
-            yield
-        finally:
-            self._slots.give_back(owner)
-
-    def _withdraw(self, asked: Future[None], owner: Hashable) -> None:
-        if not asked.cancel():  # it got its slot in this very moment
-            asked.add_done_callback(lambda done: None if done.cancelled() else self._slots.give_back(owner))
 
     def _process(self) -> CodecProcess:
         with self._lock:
@@ -361,6 +351,32 @@ class Turn:
     """A slot that its owner holds already."""
 
     owner: Hashable
+
+
+@contextmanager
+def _held(slots: FairSlots, owner: Hashable, poll: Poll) -> Iterator[None]:
+    """While the owner has a slot, once it is its turn. Raises what `poll` raises."""
+    asked = slots.ask(owner)
+    try:
+        while True:
+            try:
+                asked.result(POLL_SECONDS if poll else None)
+                break
+            except TimeoutError:
+                if poll is not None:
+                    poll()
+    except BaseException:
+        _withdraw(slots, asked, owner)
+        raise
+    try:
+        yield
+    finally:
+        slots.give_back(owner)
+
+
+def _withdraw(slots: FairSlots, asked: Future[None], owner: Hashable) -> None:
+    if not asked.cancel():  # it got its slot in this very moment
+        asked.add_done_callback(lambda done: None if done.cancelled() else slots.give_back(owner))
 
 
 def _descriptor(file: File | SharedMemory, directory: str | None, stack: ExitStack) -> int:

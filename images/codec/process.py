@@ -138,10 +138,12 @@ class CodecProcess:
         blobs: tuple[bytes, ...] = (),
         *,
         poll: Callable[[], None] | None = None,
+        room: Callable[[int], None] = lambda _: None,
     ) -> Answer:
         """Have an operation done. Raises what it raises, ImageTooCostly, CodecError, CodecDied, and what `poll` raises.
 
-        files: descriptors by name. poll: called several times a second.
+        files: descriptors by name. poll: called several times a second. room: waits until there are so many bytes of
+        memory for the operation.
         """
         self.requests += 1
         file_bytes = sum(os.fstat(fd).st_size for fd in files.values())
@@ -154,7 +156,7 @@ class CodecProcess:
                 wire.send(self._socket, fields, blobs, list(files.values()))
             except OSError:
                 raise CodecDied from None
-            message = self._conversation(state, given, poll)
+            message = self._conversation(state, given, poll, room)
         except BaseException:
             for memory in given:
                 memory.close()
@@ -172,7 +174,9 @@ class CodecProcess:
             raise _refused(message.fields)
         raise CodecError(str(message.fields.get("trace")))
 
-    def _conversation(self, state: _State, given: list[SharedMemory], poll: Callable[[], None] | None) -> wire.Message:
+    def _conversation(
+        self, state: _State, given: list[SharedMemory], poll: Callable[[], None] | None, room: Callable[[int], None]
+    ) -> wire.Message:
         while True:
             self._wait(state, poll)
             try:
@@ -183,6 +187,10 @@ class CodecProcess:
             match message.fields["kind"]:
                 case "surveyed":
                     state.surveyed(message.fields)
+                    if message.fields["decoding"]:
+                        room(int(message.fields["memory"]))
+                        state.began = time.monotonic()
+                        wire.send(self._socket, {})
                 case "memory-wanted":
                     size = int(message.fields["bytes"])
                     if not 0 <= size <= self._most_bytes - sum(memory.size for memory in given):

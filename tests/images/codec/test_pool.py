@@ -259,7 +259,7 @@ def test_poll_ends_a_request(pool):
 # ---- limits
 
 SLOW = Limits(floor_seconds=0.0, seconds_per_megapixel=0.0, seconds_per_megabyte=0.0)
-SMALL = Limits(floor_bytes=1 << 20, bytes_per_pixel=0, copies=0.2)
+SMALL = Limits(floor_bytes=1 << 20, bytes_per_pixel=0.6)
 
 
 def test_processor_time_is_bounded():
@@ -319,3 +319,16 @@ def test_a_coroutine_that_stops_waiting_takes_no_slot(pool):
             return pool.waiting
 
     assert asyncio.run(main()) == 0
+
+
+def test_large_requests_go_one_by_one_and_small_ones_past_them():
+    large = png(np.zeros((8000, 8000), np.uint8), compress_level=1)
+    with CodecPool(3, memory_bytes=6 * (200 << 20)) as pool, ThreadPoolExecutor(2) as threads:
+        waiting = [threads.submit(pool.check, large, large, owner="greedy") for _ in range(2)]
+        while pool._large.waiting == 0:
+            time.sleep(0.005)
+        pool.check(PHOTO, MASK, owner="honest").hole.close()
+        assert not waiting[0].done() or not waiting[1].done()
+        for future in waiting:
+            assert isinstance(future.exception(), errors.EmptyHole)
+        assert pool._large.waiting == 0
