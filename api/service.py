@@ -11,9 +11,9 @@ import redis
 from celery import Celery  # type: ignore[import-untyped]
 from fastapi import Request
 
-from images.codec.pool import AUTO_PROCESSES, CodecPool
 from jobs import broker
 from jobs.blobs import Blobs
+from jobs.codecs import codec_pool
 from jobs.janitor import Janitor
 from jobs.settings import Settings
 from jobs.store.connection import connect, connect_async
@@ -21,6 +21,7 @@ from jobs.store.fair_queue import Turns
 from jobs.store.idempotency import IdempotencyKeys
 from jobs.store.job_store import JobStore
 from jobs.store.quotas import Turnstile
+from models.memory.host import free_host_memory
 
 T = TypeVar("T")
 FOLLOW_SECONDS = 10.0  # longest single read of a job's events; also how often an idle stream gets a comment
@@ -41,7 +42,7 @@ class Service:
         self.queue: Celery = broker.make_app(settings)
         self.janitor = Janitor(self.redis, self.store, self.blobs, self.queue, settings)
         self.followed = connect_async(settings, longest_wait_seconds=FOLLOW_SECONDS)
-        self.codecs = CodecPool(settings.codec_processes or AUTO_PROCESSES, max_pixels=settings.max_pixels)
+        self.codecs = codec_pool(settings, free_host_memory())
         self._validations = anyio.CapacityLimiter(settings.validation_threads)
         self._fetches = anyio.CapacityLimiter(FETCH_THREADS)
 

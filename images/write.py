@@ -13,9 +13,8 @@ from PIL import Image
 from images.errors import FormatCannotHold
 from images.formats import exif, png, tiff
 from images.formats.source import NAMES, Format
-from images.photo import Photo, luminance
+from images.photo import MEDIA_TYPES, Photo, luminance
 
-FORMATS = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "tiff": "image/tiff"}
 MAX_SIDE = {"jpeg": 65500, "webp": 16383}
 
 # The fastest ways, measured in docs/decisions/0007-encoding.md: run-length coding of Paeth-filtered rows,
@@ -28,7 +27,7 @@ _ROWS = 64
 
 
 def encode(photo: Photo, pixels: NDArray[Any], format: str, *, quality: int = 95) -> bytes:
-    """`pixels` as a file of `format`, a key of FORMATS, with the profile and EXIF of `photo`.
+    """`pixels` as a file of `format`, a key of MEDIA_TYPES, with the profile and EXIF of `photo`.
 
     pixels: uint8 or uint16, HxWx3 or HxWx4, of any size; in the encoding of `photo.icc`. A grey photo gives a
     grey file (the luminance, where a result has colour), except as WebP, which knows no grey.
@@ -41,8 +40,8 @@ def encode(photo: Photo, pixels: NDArray[Any], format: str, *, quality: int = 95
     Raises FormatCannotHold if a side is too long for the format, ValueError for anything else a caller could
     have known.
     """
-    if format not in FORMATS:
-        raise ValueError(f"format is {format!r}, not one of {', '.join(FORMATS)}")
+    if format not in MEDIA_TYPES:
+        raise ValueError(f"format is {format!r}, not one of {', '.join(MEDIA_TYPES)}")
     if not 1 <= quality <= 100:
         raise ValueError(f"quality is {quality}, not 1 to 100")
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype not in (np.uint8, np.uint16):

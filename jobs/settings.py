@@ -94,6 +94,18 @@ class Settings(BaseSettings):
         description="Processes that decode and encode pictures, of an api and of a worker each: one picture at a time, "
         "with hard limits on memory and processor time. 0: one more than there are processor cores.",
     )
+    codec_memory_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Memory that they may take together: half of it divided among them, the other half for one picture "
+        "at a time that may need more than such a share. 0: half of what is free when the process starts.",
+    )
+    codec_time_factor: float = Field(
+        default=1.0,
+        gt=0,
+        description="Their limits on processor time, 3 s and 0.08 s for each megapixel and 0.25 s for each megabyte of "
+        "a file, are multiplied by this. More than 1 for slow machines.",
+    )
     validation_threads: int = Field(
         default=2, ge=1, le=64, description="Submissions that one api process parses, hashes or plans at a time."
     )

@@ -86,11 +86,11 @@ def codecs():
     """One pool for all services of this process that have the same limit of pixels."""
     made = {}
 
-    def pool(processes, *, max_pixels):
-        return made.setdefault(max_pixels, SharedPool(processes, max_pixels=max_pixels))
+    def pool(processes, *, max_pixels, **options):
+        return made.setdefault(max_pixels, SharedPool(processes, max_pixels=max_pixels, **options))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("api.service.CodecPool", pool)
+        patch.setattr("jobs.codecs.CodecPool", pool)
         yield
     for each in made.values():
         each.end()

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from images.hole import find_hole, unpack_hole
-from images.photo import Photo
+from images.photo import MEDIA_TYPES, Photo
 from images.read import read_image
-from images.write import FORMATS, encode
+from images.write import encode
 from jobs.blobs import BlobMissing, Blobs
 from jobs.job import Job, ResultInfo
 from jobs.settings import Settings
@@ -51,7 +51,7 @@ def encode_result(job: Job, photo: Photo, pixels: NDArray[Any]) -> Encoded:
     name = job.input.format if job.parameters.format == "same" else job.parameters.format
     data = encode(photo, pixels, name, quality=job.parameters.quality)
     info = ResultInfo(
-        media_type=FORMATS[name],
+        media_type=MEDIA_TYPES[name],
         width=pixels.shape[1],
         height=pixels.shape[0],
         bytes=len(data),

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from api.dependencies import CallersJob, ServiceDep
 from api.openapi.parts import ETAG, header, problems
 from api.service import Service
-from images.write import FORMATS
+from images.photo import MEDIA_TYPES
 from jobs.blobs import BlobMissing
 from jobs.errors import JobExpired, NoPreview, RangeNotSatisfiable, ResultNotReady
 from jobs.job import Job, ResultInfo, Status
@@ -20,7 +20,7 @@ from jobs.job import Job, ResultInfo, Status
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 PRIVATE = {"Cache-Control": "private, no-cache"}
 BINARY = {"schema": {"type": "string", "format": "binary"}}
-IMAGES = dict.fromkeys(FORMATS.values(), BINARY)
+IMAGES = dict.fromkeys(MEDIA_TYPES.values(), BINARY)
 IMAGE_HEADERS = {
     **ETAG,
     "Content-Disposition": header("A name for the file."),

@@ -15,6 +15,7 @@ class Limits:
     about twice what was measured.
     """
 
+    time_factor: float = 1.0  # of processor time and the clock, for machines that are slower than that one
     floor_bytes: int = 96 << 20
     bytes_per_file_byte: float = 4.0
     bytes_per_pixel: float = 24.0
@@ -32,7 +33,7 @@ class Limits:
     def processor_seconds(self, file_bytes: int, pixels: int = 0) -> float:
         """Processor time that a request may take."""
         by_size = self.seconds_per_megabyte * file_bytes / 1e6 + self.seconds_per_megapixel * pixels / 1e6
-        return self.floor_seconds + by_size
+        return self.time_factor * (self.floor_seconds + by_size)
 
     def clock_seconds(self, processor_seconds: float) -> float:
         """Time on the clock within which a request has had its processor time."""

@@ -20,9 +20,9 @@ from PIL import Image
 from images.codec.shared import SharedArray
 from images.hole import find_hole, hole_fraction, pack_hole, unpack_hole
 from images.hole_rule import HoleRule
-from images.photo import Header, Photo
+from images.photo import MEDIA_TYPES, Header, Photo
 from images.read import probe, read_image
-from images.write import FORMATS, check_side, encode
+from images.write import check_side, encode
 
 PREVIEW_LONG_SIDE = 1600  # pixels, at most
 PREVIEW_QUALITY = 85  # of a JPEG
@@ -96,7 +96,7 @@ def encode_photo(parent: Parent, request: dict[str, Any], fds: dict[str, int], b
     data = encode(photo, pixels, request["format"], quality=request["quality"])
     _hand_over(parent, data)
     fields = {
-        "media_type": FORMATS[request["format"]],
+        "media_type": MEDIA_TYPES[request["format"]],
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
     }

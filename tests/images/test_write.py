@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from images.errors import FormatCannotHold
-from images.photo import Photo
+from images.photo import MEDIA_TYPES, Photo
 from images.read import probe, read_image
-from images.write import FORMATS, check_side, encode
+from images.write import check_side, encode
 from tests.images import picture_files as files
 
 ICC = {space: files.profile_of(space) for space in (b"RGB ", b"GRAY")}
@@ -112,7 +112,7 @@ def test_tiff_exif_comes_and_goes():
     tags[0x8769], tags[0x8825] = {0x829A: 0.01}, {1: "N"}
     pixels = files.smooth()
     photo = read_image(files.saved(Image.fromarray(pixels), "TIFF", exif=tags.tobytes()))
-    for format in FORMATS:
+    for format in MEDIA_TYPES:
         found = Image.open(io.BytesIO(encode(photo, pixels, format))).getexif()
         assert (found[0x010F], found[0x0110]) == ("Lamacam", "Two")
         assert float(found.get_ifd(0x8769)[0x829A]) == 0.01
