@@ -17,7 +17,7 @@ import torch
 from bench.support import scenes
 from models import Inpainter, Network, resolve_preset
 from models.memory.plan import MemoryPlan
-from models.networks.registry import device_of, flops_per_pixel
+from models.networks.registry import device_of, fast_variant, flops_per_pixel
 from models.planning.tiles import plan_levels
 from models.refine import WindowRefiner
 
@@ -94,7 +94,7 @@ def utilisation(network: Network, side: int, rounds: int) -> dict[str, Any]:
     matrix = torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16)
     product = statistics.median(_timed(network, lambda: matrix @ matrix) for _ in range(20))
     peak = 2 * 8192**3 / product
-    runner = network.fast(bf16=True)
+    runner = fast_variant(network, bf16=True)
     image = torch.rand(1, 3, side, side, device="cuda")
     hole = torch.zeros(1, 1, side, side)
     hole[..., side // 3 : side // 2, side // 3 : side // 2] = 1

@@ -18,7 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from bench.support import scenes
-from models import inpaint, resolve_preset
+from models import inpaint, inpainter, resolve_preset
+from models.networks.lama.folded import FoldedLama
 from models.networks.lama.model import Lama
 
 
@@ -62,12 +63,12 @@ def refined(network: Lama, side: int, *, bf16: bool, iterations: int = 4) -> int
     from models.networks.lama import kernels
     from models.networks.lama.bf16 import TritonLama
 
-    folded = network.fast()
-    runner = TritonLama(folded) if bf16 else folded  # type: ignore[arg-type]
+    folded = FoldedLama(network)
+    runner = TritonLama(folded) if bf16 else folded
     image, mask = scenes.scene(side, side, 0.1, 1)
     preset = resolve_preset("reference", {"fast": True, "bf16": bf16, "iterations": iterations, "min_side": side // 2})
     with (
-        mock.patch.object(Lama, "fast", return_value=runner),
+        mock.patch.object(inpainter, "fast_variant", return_value=runner),
         mock.patch.object(kernels, "_launch", new=_nothing),
         Count() as count,
     ):

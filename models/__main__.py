@@ -33,11 +33,11 @@ from images.read import read_image
 from images.write import check_side, encode
 from models.errors import ModelsError
 from models.inpainter import Inpainter
-from models.networks.registry import load_network
+from models.networks.registry import describe_checkpoint, load_network
 from models.planning.presets import PRESETS, Preset, resolve_preset
 from models.progress import Step
 from models.result import Result
-from models.weights import checkpoint, download
+from models.weights import download
 
 SUFFIXES = {
     ".png": "png",
@@ -286,7 +286,7 @@ def _info(arguments: Sequence[str]) -> None:
         prog="python -m models info", description="Say what a checkpoint file is; nothing in it is executed."
     )
     parser.add_argument("file", type=Path)
-    print(json.dumps(checkpoint.describe(parser.parse_args(arguments).file), indent=2))
+    print(json.dumps(describe_checkpoint(parser.parse_args(arguments).file), indent=2))
 
 
 if __name__ == "__main__":

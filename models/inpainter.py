@@ -20,7 +20,7 @@ from models.errors import NotEnoughMemory
 from models.memory import allocator
 from models.memory.device_errors import is_out_of_memory
 from models.memory.plan import MemoryPlan, PlanSearch, forget_peak, free_memory, give_back, peak_memory
-from models.networks.registry import Network, device_of, flops_per_pixel
+from models.networks.registry import Network, device_of, fast_variant, flops_per_pixel
 from models.optimize.cuda_graphs import CudaGraphCache
 from models.planning.plan import Plan, WindowPlan
 from models.planning.presets import Preset, resolve_preset
@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 class Inpainter:
     """Fills holes with one network. It owns what is kept from photo to photo:
 
-    - the network, and its variants that are arranged for speed (`Network.fast`), each made when it is first needed;
+    - the network, and its variants that are arranged for speed (`fast_variant`), each made when it is first needed;
     - the CUDA graphs of its steps and passes (`models.optimize.cuda_graphs`);
     - the memory budget for its device, which those graphs count in.
 
@@ -59,7 +59,7 @@ class Inpainter:
         if not preset.fast:
             return self.network
         if preset.bf16 not in self._fast:
-            self._fast[preset.bf16] = self.network.fast(bf16=preset.bf16)
+            self._fast[preset.bf16] = fast_variant(self.network, bf16=preset.bf16)
         return self._fast[preset.bf16]
 
     def inpaint(

@@ -17,7 +17,7 @@ from jobs.store.heartbeat import NetworkFacts
 from models import CheckpointError, Network, NetworkError, load_network
 from models.networks.lama.model import Lama
 from models.networks.migan import Migan
-from models.networks.registry import BUILTIN, device_of
+from models.networks.registry import BUILTIN, device_of, fast_variant
 from models.weights.download import weights_path
 
 log = logging.getLogger(__name__)
@@ -125,7 +125,7 @@ class Networks:
         return sorted(self._choices)
 
     def _hold(self, parameter: str, network: Network) -> None:
-        fast = network.fast(bf16=True)  # made here, so that nobody else waits for it
+        fast = fast_variant(network, bf16=True)
         with self._lock:
             known = self._facts.get(network.name)
             self._facts[network.name] = NetworkFacts(

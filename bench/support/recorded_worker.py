@@ -48,10 +48,6 @@ class StandIn:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._network, name)
 
-    def fast(self, *, bf16: bool = False) -> StandIn:
-        """The same."""
-        return self
-
     def front(self, image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """The picture itself."""
         return (image,)

@@ -67,9 +67,9 @@ def list_weights(as_json: bool) -> None:
 def info(file: Path) -> None:
     """Say what a checkpoint is, as JSON. Nothing in it is executed."""
     from models.errors import ModelsError
-    from models.weights.checkpoint import describe
+    from models.networks.registry import describe_checkpoint
 
     try:
-        click.echo(json.dumps(describe(file), indent=2))
+        click.echo(json.dumps(describe_checkpoint(file), indent=2))
     except ModelsError as error:
         raise click.ClickException(str(error)) from error

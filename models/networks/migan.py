@@ -156,10 +156,6 @@ class Migan(nn.Module):
         self.encoder = nn.ModuleDict({f"b{r}": EncoderBlock(r) for r in RESOLUTIONS})
         self.synthesis = nn.ModuleDict({f"b{r}": SynthesisBlock(r) for r in reversed(RESOLUTIONS)})
 
-    def fast(self, *, bf16: bool = False) -> Migan:
-        """Itself: there is nothing to fold, and bfloat16 gains little."""
-        return self
-
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features of the masked image.
 

@@ -27,7 +27,7 @@ class Preset:
     context: margin of a window around its part of the hole, as a multiple of the root of that part's height x width.
     tile_side: pixels; scales above the coarsest are computed around the hole only, in overlapping tiles no longer than
         this. None: the whole of every scale at once, as the released code does.
-    fast: use the network as it is arranged for speed (`Network.fast`); the same function, to rounding.
+    fast: use the network as it is arranged for speed (`fast_variant`); the same function, to rounding.
     bf16: let `fast` round to bfloat16 within the network, where a device gains by it (CUDA); features, losses and Adam
         stay float32.
     anchored: correct what optimisation leaves of the difference to the coarser scale.

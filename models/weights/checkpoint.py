@@ -6,15 +6,13 @@ by its content, never by its name. Nothing in it is executed.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import secrets
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import safetensors
 import torch
@@ -22,7 +20,6 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from models.errors import CheckpointError
-from models.networks.lama.model import LamaConfig
 from models.weights.unpickler import LEGACY_MAGIC, named_tensors, unpickle
 
 Layout = Literal["safetensors", "lightning", "torchscript", "torch"]
@@ -167,34 +164,6 @@ def check_weights(
     return weights
 
 
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Say what a checkpoint is, JSON-able, for people to read.
-
-    Keys: path, layout, bytes, sha256, network, parameters (a count, with BatchNorm's statistics), dtypes (name to
-    number of tensors), prefix (of the network's keys, None if it is unknown), tensors, ignored (tensors of other
-    modules), metadata. Raises CheckpointError like `read_checkpoint`; an unknown network is no error.
-    """
-    found = read_checkpoint(path)
-    known = any(key.endswith(tuple(FIRST_KEYS.values())) for key in found.tensors)
-    weights = find_weights(found) if known else None
-    state = weights.tensors if weights else found.tensors
-    with found.path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {
-        "path": str(found.path),
-        "layout": found.layout,
-        "bytes": found.path.stat().st_size,
-        "sha256": digest,
-        "network": _network_name(weights) if weights else "unknown",
-        "parameters": sum(value.numel() for value in state.values()),
-        "dtypes": dict(Counter(str(v.dtype).removeprefix("torch.") for v in state.values())),
-        "prefix": weights.prefix if weights else None,
-        "tensors": len(state),
-        "ignored": len(found.tensors) - len(state),
-        "metadata": found.metadata,
-    }
-
-
 def save_safetensors(state: Mapping[str, Tensor], path: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
     """Write tensors to a safetensors file that is either complete or not there, whatever happens meanwhile.
 
@@ -245,17 +214,6 @@ def _what_else(head: bytes) -> str:
     if head[:1] == b"\x80":
         return "is a bare pickle, which is not read because it could run code: give a safetensors file."
     return "is not a checkpoint (safetensors, Lightning .ckpt or TorchScript .pt), or is cut off at the start."
-
-
-def _network_name(weights: NetworkWeights) -> str:
-    if weights.family == "MI-GAN":
-        return "MI-GAN"
-    try:
-        config = LamaConfig.from_state(weights.tensors)
-    except CheckpointError:
-        return "LaMa, incomplete"
-    ratio = config.global_channels / (config.global_channels + config.local_channels)
-    return f"LaMa ngf {config.ngf}, {config.blocks} blocks, global ratio {ratio:.4g}"
 
 
 def _some(names: Iterable[str]) -> str:

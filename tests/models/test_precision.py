@@ -9,6 +9,7 @@ import torch
 from models import load_network, resolve_preset
 from models.memory.plan import MemoryPlan
 from models.networks.lama.model import Lama, LamaConfig
+from models.networks.registry import fast_variant
 from models.planning.plan import plan
 from models.refine import WindowRefiner
 
@@ -27,7 +28,7 @@ def migan():
 
 def filled(network, image, mask, preset, device, dtype):
     network = copy.deepcopy(network).to(device, dtype)
-    network = network.fast() if preset.fast else network
+    network = fast_variant(network) if preset.fast else network
     planned = plan(mask, preset, stride=network.stride, native_size=network.native_size).windows[0]
     at = (..., *planned.box.slices)
     pixels, hole = (torch.from_numpy(x).to(device, dtype) for x in (image[None], mask[None, None]))
@@ -66,8 +67,8 @@ def test_cuda_agrees_with_the_cpu_on_a_large_picture():
     image, mask = torch.rand(1, 3, 1024, 1056, generator=rng), torch.zeros(1, 1, 1024, 1056)
     mask[..., 300:700, 300:700] = 1
     with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-        expected = network.fast().rear(network.front(image, mask))
+        expected = fast_variant(network).rear(network.front(image, mask))
         cuda = copy.deepcopy(network).cuda()
-        for made in (cuda, cuda.fast()):
+        for made in (cuda, fast_variant(cuda)):
             got = made.rear(made.front(image.cuda(), mask.cuda())).cpu()
             assert (got - expected).abs().max() < 1e-4

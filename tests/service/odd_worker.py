@@ -90,9 +90,6 @@ class Bad:
     def __getattr__(self, name):
         return getattr(self._network, name)
 
-    def fast(self, **_):
-        return Bad(self._network.fast(), self._misbehave)
-
     def rear(self, *arguments, **options):
         return self._misbehave()
 

@@ -30,7 +30,7 @@ def transforms(height: int, width: int, dtype: torch.dtype, device: torch.device
 
     Returned: W x 2K along rows, 2H x 2H along columns, 2H x 2H back along columns, 2K x W back along rows. K is W//2+1
     and zeros up to a multiple of 8. Values are (H, real or imaginary, K) after the first and third product and
-    (real or imaginary, H, K) after the second. The inverse is `models.networks.lama.model.inverse_rfft2`'s.
+    (real or imaginary, H, K) after the second. The inverse is `models.networks.lama.fourier.inverse_rfft2`'s.
     """
     rows, back_rows = _along_rows(width, dtype, device)
     columns, back_columns = _along_columns(height, dtype, device)
@@ -251,7 +251,7 @@ class _Rear(torch.autograd.Function):
 
 
 class TritonLama(nn.Module):
-    """A `FoldedLama`'s function behind the same contract; made by `Lama.fast` on CUDA."""
+    """A `FoldedLama`'s function behind the same contract; made by `fast_variant` on CUDA."""
 
     bytes_per_pixel = (1_000, 1_000)
     forward_bytes_per_pixel = 600
@@ -272,10 +272,6 @@ class TritonLama(nn.Module):
         eights[: len(back)] = back
         self.last_back = _convolving(eights, dtype)
         self.last_bias = bias.float()[:, None, None]
-
-    def fast(self, *, bf16: bool = True) -> TritonLama:
-        """Itself."""
-        return self
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """See `Lama.front`."""

@@ -122,7 +122,7 @@ def _up(conv: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> Layer:
 
 
 class FoldedLama(nn.Module):
-    """A `Lama`'s function behind the same contract; made by `Lama.fast`."""
+    """A `Lama`'s function behind the same contract; made by `fast_variant`."""
 
     bytes_per_pixel = (550, 550)
     forward_bytes_per_pixel = 500
@@ -148,10 +148,6 @@ class FoldedLama(nn.Module):
         assert last.bias is not None
         self.layout = layout(last.weight.device)
         self.last: Layer = (last.weight.detach().contiguous(memory_format=self.layout), last.bias.detach())
-
-    def fast(self, *, bf16: bool = False) -> FoldedLama:
-        """Itself."""
-        return self
 
     @torch.no_grad()
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd import Function
 
 from models.memory import allocator
-from models.networks.lama.model import inverse_rfft2
+from models.networks.lama.fourier import inverse_rfft2
 
 # Values whose bits are handled at a time, for the temporary tensors: on a processor, as many as its cache holds.
 AT_A_TIME = {"cpu": 2**18, "cuda": 2**24, "mps": 2**24}
@@ -216,7 +216,7 @@ def spectrum(x: Tensor) -> Tensor:
 
 
 def plane(parts: Tensor, width: int) -> Tensor:
-    """The inverse of `spectrum`, as `models.networks.lama.model.inverse_rfft2` does it: to BxCxHxW of that width."""
+    """The inverse of `spectrum`, as `models.networks.lama.fourier.inverse_rfft2` does it: to BxCxHxW of that width."""
     out: Tensor = _Plane.apply(parts, width)  # type: ignore[no-untyped-call]
     return out
 

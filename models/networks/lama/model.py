@@ -8,12 +8,10 @@ Hyperparameters are read off the shapes in the checkpoint; nothing has to be con
 
 from __future__ import annotations
 
-import logging
 import re
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,13 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.errors import CheckpointError
 from models.memory import allocator
-
-if TYPE_CHECKING:
-    from models.networks.lama.bf16 import TritonLama
-    from models.networks.lama.folded import FoldedLama
-
-log = logging.getLogger(__name__)
-_making = threading.Lock()  # of what `Lama.fast` returns, for all networks
+from models.networks.lama.fourier import SpectralTransform
 
 
 @dataclass(frozen=True)
@@ -63,59 +55,6 @@ class LamaConfig:
 
 
 BIG_LAMA = LamaConfig(ngf=64, downsamplings=3, blocks=18, global_channels=384)
-
-
-def _widened(x: Tensor) -> Tensor:
-    """bfloat16, which has no FFT and comes here from training's autocast, as float32; anything else as it is."""
-    return x.float() if x.dtype == torch.bfloat16 else x
-
-
-def inverse_rfft2(spectrum: Tensor, width: int) -> Tensor:
-    """Real BxCxHxW of half a spectrum BxCxHxW//2+1 that no real picture has, as ReLU leaves it: columns, then rows.
-
-    `irfft2` computes it in this order on the CPU, where LaMa's reference results come from; what CUDA's library makes
-    of a spectrum without the symmetry is undefined (PyTorch issues 104867 and 154496). That goes for a row's ends too,
-    whose imaginary parts the CPU ignores and CUDA, from 128 columns on, does not: they are taken away.
-    """
-    columns = torch.fft.ifft(spectrum, dim=-2, norm="ortho")
-    ends = torch.view_as_real(columns)[..., :: width // 2 if width % 2 == 0 else width, 1]
-    ends.zero_()
-    out: Tensor = torch.fft.irfft(columns, n=width, dim=-1, norm="ortho")
-    return out
-
-
-class FourierUnit(nn.Module):
-    """1x1 convolution over the spectrum: real and imaginary parts are neighbouring channels 2c and 2c+1."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.conv_layer = nn.Conv2d(2 * channels, 2 * channels, 1, bias=False)
-        self.bn = nn.BatchNorm2d(2 * channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        x = _widened(x)
-        spectrum = torch.fft.rfft2(x, norm="ortho")  # b c h w//2+1, complex
-        parts = torch.view_as_real(spectrum).permute(0, 1, 4, 2, 3).reshape(b, 2 * c, h, w // 2 + 1)
-        parts = _widened(torch.relu(self.bn(self.conv_layer(parts))))
-        parts = parts.view(b, c, 2, h, w // 2 + 1).permute(0, 1, 3, 4, 2).contiguous()
-        return inverse_rfft2(torch.view_as_complex(parts), w)
-
-
-class SpectralTransform(nn.Module):
-    """Global to global: halve the channels, add the Fourier unit's output, restore the channels."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        half = channels // 2
-        self.conv1 = nn.Sequential(nn.Conv2d(channels, half, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU())
-        self.fu = FourierUnit(half)
-        self.conv2 = nn.Conv2d(half, channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.conv1(x)
-        out: Tensor = self.conv2(x + self.fu(x))
-        return out
 
 
 class FFC(nn.Module):
@@ -238,7 +177,6 @@ class Lama(nn.Module):
             ]
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, 3, 7), nn.Sigmoid()]
         self.model = nn.Sequential(*layers)
-        self.__dict__["_fast"] = None, None, None  # past nn.Module, whose state dict and moves it must not join
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features of the masked image.
@@ -252,45 +190,6 @@ class Lama(nn.Module):
             parts = layer(parts)
         assert parts[1] is not None
         return parts[0], parts[1]
-
-    def fast(self, *, bf16: bool = False) -> FoldedLama | TritonLama:
-        """The same function with all folded that can be (`models.networks.lama.folded`); made once, and again after a
-        move.
-
-        bf16: in that precision on CUDA (`models.networks.lama.bf16`), where Triton works and the channels divide by 8.
-        """
-        from models.networks.lama.folded import FoldedLama  # which is made of this module's parts
-
-        weight = next(self.parameters())
-        here, halved = (weight.device, weight.dtype), bf16 and weight.device.type == "cuda"
-        with _making:
-            place, folded, half = self.__dict__["_fast"]
-            if place != here:
-                folded, half = FoldedLama(self), None
-            if halved and half is None:
-                half = self._half(folded) or folded
-            self.__dict__["_fast"] = here, folded, half
-        fast: FoldedLama | TritonLama = half if halved else folded
-        return fast
-
-    def _half(self, folded: FoldedLama) -> TritonLama | None:
-        """`folded` in bfloat16; None, and a warning, where that cannot be had."""
-        channels = self.config.local_channels, self.config.global_channels // 2, self.config.ngf
-        if any(count % 8 for count in channels) or self.stride % 4:
-            log.warning("%s stays in float32: its channels do not divide by 8, or its stride by 4", self.name)
-            return None
-        try:
-            from models.networks.lama.bf16 import TritonLama
-
-            half = TritonLama(folded)
-            side = 2 * self.stride
-            z = self.front(*(next(self.parameters()).new_zeros(1, n, side, side) for n in (3, 1)))
-            with torch.enable_grad(), torch.cuda.device(z[0].device):
-                half.rear(tuple(part.requires_grad_() for part in z)).sum().backward()  # type: ignore[no-untyped-call]
-        except Exception as error:  # no Triton, no C compiler for it, a GPU it does not know
-            log.warning("%s stays in float32: Triton does not work here (%s)", self.name, error)
-            return None
-        return half
 
     def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
         """Image from features: Bx3xHxW in [0, 1]. checkpointed: keep less for the backward pass, compute more."""

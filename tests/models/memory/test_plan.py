@@ -8,8 +8,9 @@ from models import Inpainter, NotEnoughMemory, inpaint, load_network, resolve_pr
 from models.memory import allocator
 from models.memory.device_errors import is_out_of_memory
 from models.memory.plan import candidates, free_memory
-from models.networks.lama.model import Lama, LamaConfig, inverse_rfft2
-from models.networks.registry import flops_per_pixel
+from models.networks.lama.fourier import inverse_rfft2
+from models.networks.lama.model import Lama, LamaConfig
+from models.networks.registry import fast_variant, flops_per_pixel
 from models.planning.plan import FINISHING, HELD, plan
 from tests.random_weights import with_statistics
 
@@ -45,9 +46,6 @@ class Tight:
 
     def __getattr__(self, name):
         return getattr(self._network, name)
-
-    def fast(self, **_):
-        return self
 
     def rear(self, z, *, checkpointed=False):
         pixels = z[0].shape[-1] * z[0].shape[-2] * self.stride**2
@@ -98,7 +96,7 @@ def test_large_windows_are_part_of_the_estimate(big):
 
 @pytest.mark.skipif(allocator._LIBRARY is None, reason="without glibc no freed memory is kept, so none counts")
 def test_on_a_processor_freed_memory_that_is_kept_counts_and_is_given_up_before_large_tiles(small):
-    ways = needs(small.fast(), box(1500, 1500, 100, 100, 1400, 1400), resolve_preset("default"))
+    ways = needs(fast_variant(small), box(1500, 1500, 100, 100, 1400, 1400), resolve_preset("default"))
     (first, most), (second, less), (third, least) = ways[:3]
     assert (first.preset.tile_side, first.checkpointed) == (second.preset.tile_side, not second.checkpointed)
     assert most - less == allocator.SLACK - allocator.LITTLE
@@ -199,12 +197,13 @@ def test_only_fast_presets_may_round_convolutions(small, preset, allowed):
     assert torch.backends.cudnn.allow_tf32 == before
 
 
-def test_fast_is_made_again_after_a_move(small):
-    made = small.fast()
-    assert small.fast() is made
+def test_the_fast_variant_is_made_once_by_an_inpainter_and_follows_the_weights(small):
+    inpainter, preset = Inpainter(small), resolve_preset("default")
+    assert inpainter.variant(preset) is inpainter.variant(preset)
+    assert inpainter.variant(resolve_preset("reference")) is small
     small.double()
     z = small.front(*(torch.zeros(1, n, 64, 64, dtype=torch.float64) for n in (3, 1)))
-    assert small.fast().rear(z).dtype == torch.float64
+    assert fast_variant(small).rear(z).dtype == torch.float64
 
 
 @pytest.mark.parametrize("size", [(12, 10), (13, 11)])
@@ -234,7 +233,7 @@ def test_folded_lama_is_the_same_function_with_the_same_gradients(checkpointed):
     image, mask = torch.rand(1, 3, 72, 88, dtype=torch.float64), torch.zeros(1, 1, 72, 88, dtype=torch.float64)
     mask[..., 20:40, 30:70] = 1
     z = network.front(image, mask)
-    plain, folded = gradients(network, z), gradients(network.fast(), z, checkpointed=checkpointed)
+    plain, folded = gradients(network, z), gradients(fast_variant(network), z, checkpointed=checkpointed)
     assert torch.allclose(plain[0], folded[0], atol=1e-12)
     for ours, theirs in zip(folded[1], plain[1], strict=True):
         assert (ours - theirs).abs().max() <= 1e-9 * theirs.abs().max()

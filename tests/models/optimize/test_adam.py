@@ -4,13 +4,14 @@ import torch
 
 from models import resolve_preset
 from models.memory.plan import MemoryPlan
+from models.networks.registry import fast_variant
 from models.optimize.adam import FeatureOptimizer
 from models.optimize.cuda_graphs import CudaGraphCache
 from tests.models.optimize.helpers import lama, taken, tile
 
 
 def test_steps_lower_the_loss_and_a_prediction_is_no_step():
-    network = lama().fast()
+    network = fast_variant(lama())
     memory_plan = MemoryPlan(resolve_preset("default", {"iterations": 6, "learning_rate": 0.01}), False)
     optimizer = CudaGraphCache().optimizer(network, *tile(network, 64, 2), memory_plan)
     assert type(optimizer) is FeatureOptimizer

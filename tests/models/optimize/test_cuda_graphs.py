@@ -6,6 +6,7 @@ import torch
 
 from models import Inpainter, inpaint, resolve_preset
 from models.memory.plan import MemoryPlan
+from models.networks.registry import fast_variant
 from models.optimize.adam import FeatureOptimizer
 from models.optimize.cuda_graphs import CudaGraphCache, GraphedOptimizer
 from tests.models.optimize.helpers import lama, migan, taken, tile
@@ -21,7 +22,7 @@ def without_graphs(monkeypatch):
 @CUDA
 @pytest.mark.parametrize("make", [lama, migan])
 def test_captured_steps_are_the_same_steps(make):
-    network = make().cuda().fast()
+    network = fast_variant(make().cuda())
     memory_plan = MemoryPlan(resolve_preset("default", {"iterations": 6, "learning_rate": 0.01}), False)
     graphs = CudaGraphCache()
     first = None
@@ -102,7 +103,7 @@ def test_graphs_count_in_the_budget():
 @CUDA
 @pytest.mark.parametrize("make", [lama, migan])
 def test_a_pass_is_captured_when_it_repeats_and_predicts_the_same(make):
-    network = make().cuda().fast()
+    network = fast_variant(make().cuda())
     memory_plan = MemoryPlan(resolve_preset("default"), False)
     graphs = CudaGraphCache()
     for seed in (2, 3, 4, 5, 6):
@@ -114,7 +115,7 @@ def test_a_pass_is_captured_when_it_repeats_and_predicts_the_same(make):
 
 
 def test_on_the_cpu_a_pass_is_a_pass():
-    network = lama().fast()
+    network = fast_variant(lama())
     z, _ = tile(network, 64, 2)
     graphs = CudaGraphCache()
     with torch.no_grad():
@@ -186,7 +187,7 @@ def test_what_cannot_be_captured_goes_on_as_it_is(caplog):
             out = self._network.rear(z, checkpointed=checkpointed)
             return out * float(out.mean().isfinite())
 
-    network = Waits(lama().cuda().fast())
+    network = Waits(fast_variant(lama().cuda()))
     memory_plan = MemoryPlan(resolve_preset("default", {"iterations": 6}), False)
     graphs = CudaGraphCache()
     losses, prediction = taken(graphs.optimizer(network, *tile(network, 128, 2, "cuda"), memory_plan), 5)

@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.errors import CheckpointError
-from models.networks.registry import load_network
-from models.weights.checkpoint import check_weights, describe, find_weights, read_checkpoint, save_safetensors
+from models.networks.registry import describe_checkpoint, load_network
+from models.weights.checkpoint import check_weights, find_weights, read_checkpoint, save_safetensors
 from tests.checkpoints import BIG, PREFIXES, SMALL, WRITERS, assert_same, counters, shapes, state_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,7 +34,7 @@ def test_full_size_checkpoint_loads_and_is_described(layout, tmp_path):
     check_weights(shapes(BIG), got, path=path, what="Big-LaMa")
     del got, state
 
-    about = describe(path)
+    about = describe_checkpoint(path)
     assert json.loads(json.dumps(about)) == about
     assert about["layout"] == layout
     assert about["network"] == "LaMa ngf 64, 18 blocks, global ratio 0.75"
@@ -166,8 +166,8 @@ def test_a_foreign_network_is_recognised_as_foreign(tmp_path):
     torch.save({"layer1.0.conv1.weight": torch.ones(4, 4, 3, 3), "model.1.weight": torch.ones(2)}, path)
     with pytest.raises(CheckpointError, match=r"another network.*layer1\.0\.conv1\.weight"):
         find_weights(read_checkpoint(path))
-    assert describe(path)["network"] == "unknown"
-    assert describe(path)["prefix"] is None
+    assert describe_checkpoint(path)["network"] == "unknown"
+    assert describe_checkpoint(path)["prefix"] is None
 
 
 @pytest.mark.parametrize("prefix", ["", "generator.", "model.", "model.model.", "module.a.model.1."])
@@ -176,7 +176,7 @@ def test_any_prefix_and_other_modules_are_stripped(prefix, tmp_path):
     others = {"discriminator.model.1.weight": torch.ones(1), "zmodel.1.ffc.convl2l.weight": torch.ones(1)}
     save_file({prefix + k: v for k, v in state.items()} | others, path)
     assert_same(find_weights(read_checkpoint(path)).tensors, state)
-    assert describe(path)["ignored"] == 2
+    assert describe_checkpoint(path)["ignored"] == 2
 
 
 def test_two_generators_are_told_apart_or_refused(tmp_path):
@@ -222,7 +222,7 @@ def test_migan_is_found_under_any_prefix(prefix, tmp_path):
     weights = find_weights(read_checkpoint(path))
     assert (weights.family, weights.prefix) == ("MI-GAN", prefix)
     assert_same(weights.tensors, state)
-    assert describe(path)["ignored"] == 1
+    assert describe_checkpoint(path)["ignored"] == 1
     loaded, builtin = (load_network(str(name), device="cpu").state_dict() for name in (path, BUILTIN))
     assert_same(loaded, builtin)
 
@@ -249,7 +249,7 @@ def test_half_precision_is_checked_and_becomes_float32(tmp_path):
 
 
 def test_the_built_in_network_is_described():
-    about = describe(BUILTIN)
+    about = describe_checkpoint(BUILTIN)
     assert about["network"] == "MI-GAN"
     assert about["layout"] == "safetensors"
     assert about["dtypes"] == {"float16": 128}

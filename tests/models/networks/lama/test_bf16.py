@@ -6,7 +6,10 @@ import torch
 pytest.importorskip("triton", reason="Triton is made for Linux and Windows only")
 
 from models.networks.lama.bf16 import TritonLama, transforms
-from models.networks.lama.model import Lama, LamaConfig, inverse_rfft2
+from models.networks.lama.folded import FoldedLama
+from models.networks.lama.fourier import inverse_rfft2
+from models.networks.lama.model import Lama, LamaConfig
+from models.networks.registry import fast_variant
 from tests.random_weights import with_statistics
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -38,7 +41,7 @@ def features(network, height, width, batch=2):
 # Cells: 2x3, 3x2 (all of them next to an edge), 5x4 (odd rows of bits), 9x8.
 @pytest.mark.parametrize("size", [(32, 24), (24, 16), (40, 32), (72, 64)])
 def test_it_is_the_same_function_with_the_same_gradients(network, size):
-    ours = TritonLama(network.fast(), torch.float32)
+    ours = TritonLama(FoldedLama(network), torch.float32)
     z = features(network, *size)
     with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
         (expected, gradients), (got, ours_gradients) = run(network, z), run(ours, z)
@@ -53,7 +56,7 @@ def test_it_is_the_same_function_with_the_same_gradients(network, size):
 
 def test_in_bfloat16_it_is_that_function_to_rounding(network):
     z = features(network, 72, 64)
-    (expected, gradients), (got, ours) = run(network, z), run(TritonLama(network.fast()), z)
+    (expected, gradients), (got, ours) = run(network, z), run(TritonLama(FoldedLama(network)), z)
     assert got.dtype == torch.float32
     assert (got - expected).abs().max() <= 2e-3
     for a, b in zip(ours, gradients, strict=True):
@@ -79,7 +82,7 @@ def test_the_transforms_are_those_of_fft(size):
 
 def test_a_picture_that_nobody_optimises_leaves_no_bits(network):
     z = tuple(part.requires_grad_() for part in features(network, 32, 32))
-    half = TritonLama(network.fast())
+    half = TritonLama(FoldedLama(network))
     assert half.rear(z).grad_fn is not None
     with torch.no_grad():
         assert half.rear(z).grad_fn is None
@@ -87,15 +90,13 @@ def test_a_picture_that_nobody_optimises_leaves_no_bits(network):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA, where alone a network turns to it")
 def test_lama_uses_it_on_cuda_only_when_asked_and_able(network, caplog):
-    assert isinstance(network.fast(bf16=True), TritonLama)
-    assert not isinstance(network.fast(), TritonLama)
-    assert network.fast(bf16=True) is network.fast(bf16=True), "both are kept"
+    assert isinstance(fast_variant(network, bf16=True), TritonLama)
+    assert not isinstance(fast_variant(network), TritonLama)
     narrow = Lama(LamaConfig(6, 3, 1, 36)).eval().requires_grad_(False).cuda()
-    assert not isinstance(narrow.fast(bf16=True), TritonLama)
+    assert not isinstance(fast_variant(narrow, bf16=True), TritonLama)
     assert "do not divide by 8" in caplog.text
 
 
 def test_on_the_cpu_float32_stays(network):
     if DEVICE == "cpu":
-        assert network.fast(bf16=True) is network.fast(bf16=True)
-        assert not isinstance(network.fast(bf16=True), TritonLama)
+        assert not isinstance(fast_variant(network, bf16=True), TritonLama)
