@@ -1,0 +1,43 @@
+"""What this room adds to the command `lama-refinery`: `serve` and `keys`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from jobs.settings import PREFIX
+
+
+@click.command("serve")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port; 0 for a free one.")
+@click.option("--data", type=click.Path(path_type=Path), metavar="DIR", help="Where jobs and images are kept.")
+@click.option("--redis", metavar="URL", help="Serve the api alone, on this Valkey or Redis; workers run elsewhere.")
+def serve(host: str, port: int, data: Path | None, redis: str | None) -> int:
+    """Run the whole service on this machine until Ctrl-C; with --redis, the api of a service of several parts.
+
+    \b
+    Examples:
+      lama-refinery serve
+      lama-refinery serve --redis redis://10.0.0.5:6379/0 --host 0.0.0.0
+    """
+    from api.__main__ import main
+
+    if redis and data:
+        raise click.UsageError("--data is for the service on one machine: leave it out, or leave out --redis")
+    address = ["--host", host, "--port", str(port)]
+    if redis:
+        os.environ[f"{PREFIX}REDIS_URL"] = redis
+        return main(address)
+    return main(["--embedded", *address, *(["--data", str(data)] if data else [])])
+
+
+@click.command("keys", context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def keys(arguments: tuple[str, ...]) -> int:
+    """Make, list and revoke API keys: create NAME, list, revoke ID."""
+    from api.commands.keys import main
+
+    return main(list(arguments))

@@ -1,0 +1,185 @@
+"""`lama-refinery doctor`: what this machine can do for the service, and what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import redis
+from pydantic import ValidationError
+
+from jobs.settings import PREFIX, Settings, default_data_dir, explained
+from jobs.store.connection import connect
+from jobs.store.locate import running_url
+
+# Variables of this prefix that are read elsewhere: by the client, by the engine, by the shell's completion.
+OTHER_VARIABLES = frozenset({"URL", "API_KEY", "WEIGHTS_DIR"})
+SECRET = ("TOKEN", "SECRET", "KEY", "PASSWORD")
+LITTLE_DISK_BYTES = 2 * 2**30  # a few hundred photos with their results
+LITTLE_MEMORY_BYTES = 2 * 2**30  # what Big-LaMa and one refined tile of 1024 pixels take
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at. state: ok, hint (absent, and not needed by all), or wrong."""
+
+    state: Literal["ok", "hint", "wrong"]
+    subject: str
+    words: str
+
+
+def examine(environment: Mapping[str, str]) -> list[Finding]:
+    """Everything that was found out, the settings last."""
+    looks: tuple[Callable[[Mapping[str, str]], Iterator[Finding]], ...] = (
+        _versions,
+        _device,
+        _memory,
+        _networks,
+        _store,
+        _disk,
+        _settings,
+        _next,
+    )
+    return [finding for look in looks for finding in look(environment)]
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Variables with the service's prefix that no part of it reads, such as misspelt ones."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    known |= {f"{PREFIX}{name}" for name in OTHER_VARIABLES}
+    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+
+
+def _versions(environment: Mapping[str, str]) -> Iterator[Finding]:
+    parts = []
+    for name in ("lama-refinery", "lama-refinery-client", "torch", "celery", "fastapi"):
+        try:
+            parts.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            parts.append(f"{name} not installed")
+    yield Finding("ok", "versions", f"Python {platform.python_version()} on {sys.platform}; {', '.join(parts)}")
+
+
+def _device(environment: Mapping[str, str]) -> Iterator[Finding]:
+    if not importlib.util.find_spec("torch"):
+        yield Finding("hint", "device", "no torch: this machine can run the api, and no worker")
+        return
+    import torch
+
+    from models.errors import ModelsError
+    from models.networks.registry import pick_device
+
+    try:
+        device = pick_device(environment.get(f"{PREFIX}DEVICE", "auto"))
+    except ModelsError as error:
+        yield Finding("wrong", "device", str(error))
+        return
+    if device.type != "cuda":
+        yield Finding("ok", "device", f"{device} with {os.cpu_count()} cores; a GPU is many times as fast")
+        return
+    facts = torch.cuda.get_device_properties(device)
+    yield Finding("ok", "device", f"{device}: {facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+    if importlib.util.find_spec("triton") and (shutil.which("cc") or shutil.which("gcc")):
+        yield Finding("ok", "kernels", "Triton and a C compiler are here: LaMa runs in bfloat16")
+    else:
+        words = "Triton needs a C compiler (install gcc and Python's headers): LaMa runs two to four times slower"
+        yield Finding("wrong", "kernels", words)
+
+
+def _memory(environment: Mapping[str, str]) -> Iterator[Finding]:
+    from models.memory.host import free_host_memory
+
+    free = free_host_memory()
+    words = f"{free / 2**30:.1f} GiB free"
+    if free < LITTLE_MEMORY_BYTES:
+        yield Finding("hint", "memory", f"{words}; bound the engine with REFINERY_MEMORY_BUDGET_BYTES")
+    else:
+        yield Finding("ok", "memory", words)
+
+
+def _networks(environment: Mapping[str, str]) -> Iterator[Finding]:
+    from models.weights.download import weights_path
+
+    path = weights_path("big-lama")
+    if path.is_file():
+        yield Finding("ok", "networks", f"builtin; big-lama in {path}")
+    elif environment.get(f"{PREFIX}NETWORK") == "big-lama":
+        words = f"REFINERY_NETWORK=big-lama, but {path} does not exist: lama-refinery weights download big-lama"
+        yield Finding("wrong", "networks", words)
+    else:
+        yield Finding("hint", "networks", "builtin alone; Big-LaMa is better: lama-refinery weights download big-lama")
+
+
+def _store(environment: Mapping[str, str]) -> Iterator[Finding]:
+    shared = environment.get(f"{PREFIX}REDIS_URL")
+    if not shared:
+        directory = Path(default_data_dir())
+        try:
+            url = running_url(directory / "valkey")
+        except OSError:
+            words = f"no service runs on {directory}, and REFINERY_REDIS_URL is not set: lama-refinery serve starts one"
+            yield Finding("hint", "store", words)
+            return
+    else:
+        url = shared
+    host = urlsplit(url).hostname or "a local socket"
+    try:
+        client = connect(Settings(redis_url=url))
+        try:
+            client.ping()
+        finally:
+            client.close()
+    except ValidationError:
+        return  # told with the settings
+    except redis.RedisError as error:
+        yield Finding("wrong", "store", f"{host} does not answer (REFINERY_REDIS_URL): {error}")
+        return
+    yield Finding("ok", "store", f"{host} answers")
+
+
+def _disk(environment: Mapping[str, str]) -> Iterator[Finding]:
+    place = environment.get(f"{PREFIX}BLOBS_URL", f"file://{default_data_dir()}/blobs")
+    if not place.startswith("file:"):
+        yield Finding("ok", "images", f"kept in {place}")
+        return
+    path = Path(url2pathname(urlsplit(place).path))
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not os.access(there, os.W_OK):
+        yield Finding("wrong", "images", f"{there} is not writable: choose another place with REFINERY_BLOBS_URL")
+        return
+    free = shutil.disk_usage(there).free
+    state: Literal["ok", "hint"] = "hint" if free < LITTLE_DISK_BYTES else "ok"
+    yield Finding(state, "images", f"kept in {path}, {free / 2**30:.0f} GiB free")
+
+
+def _settings(environment: Mapping[str, str]) -> Iterator[Finding]:
+    try:
+        Settings()
+    except ValidationError as error:
+        yield Finding("wrong", "settings", explained(error))
+    for name in unknown_variables(environment):
+        yield Finding("wrong", "settings", f"{name} is no setting of this service: docs/settings.md has their names")
+    given = {name: value for name, value in sorted(environment.items()) if name.startswith(PREFIX)}
+    for name, value in given.items():
+        if name not in unknown_variables(environment):
+            shown = "(secret)" if any(word in name for word in SECRET) or "@" in value else value
+            yield Finding("ok", "settings", f"{name}={shown}, from the environment")
+    if not given:
+        yield Finding("ok", "settings", "all at their defaults")
+
+
+def _next(environment: Mapping[str, str]) -> Iterator[Finding]:
+    if environment.get(f"{PREFIX}REDIS_URL"):
+        yield Finding("ok", "next", "lama-refinery serve --redis URL on one machine, lama-refinery worker on each GPU")
+    else:
+        yield Finding("ok", "next", "lama-refinery serve, or lama-refinery fill PHOTO --masks MASK -o OUT")
