@@ -23,7 +23,7 @@ def serve(host: str, port: int, data: Path | None, redis: str | None) -> int:
       lama-refinery serve
       lama-refinery serve --redis redis://10.0.0.5:6379/0 --host 0.0.0.0
     """
-    from api.__main__ import main
+    from api.commands.serve import main
 
     if redis and data:
         raise click.UsageError("--data is for the service on one machine: leave it out, or leave out --redis")
