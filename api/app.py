@@ -6,19 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, Request
 
 from api import problems
 from api.access.caller import identify
 from api.middleware.body_limit import BodyLimit
 from api.middleware.cors import Cors
+from api.middleware.head import Head
 from api.middleware.request_context import RequestContext
 from api.middleware.request_metrics import RequestMetrics
 from api.openapi.document import openapi
 from api.routes import events, health, jobs, limits, metrics, networks, page, plans, results, submit, webhooks
 from api.routes.events import JobEvent
 from api.service import Service
-from jobs.errors import Problem
+from jobs.errors import NotFound, Problem
 from jobs.settings import Settings
 
 DESCRIPTION = """Fills holes in high-resolution photos. Submit a photo and a mask, look at the job until it
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        dependencies=[Depends(_exact_path)],
         # Whatever the environment says: jobs.telemetry.{tracing,logs,metrics} decide what leaves this process.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
@@ -57,6 +59,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     _add_middleware(app, settings)
     app.openapi = lambda: openapi(app, further=(Problem, JobEvent))  # type: ignore[method-assign]
     return app
+
+
+async def _exact_path(request: Request) -> None:
+    """Starlette's patterns of paths end in `$`, which also matches before a final newline. Raises NotFound."""
+    if request.scope["path"].endswith("\n"):
+        raise NotFound(problems.NO_SUCH_PATH)
 
 
 def _add_routes(app: FastAPI) -> None:
@@ -72,5 +80,6 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(BodyLimit, settings=settings)
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
+    app.add_middleware(Head)
     build = app.build_middleware_stack
     app.build_middleware_stack = lambda: RequestContext(build(), app.state.metrics)  # type: ignore[method-assign]

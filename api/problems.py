@@ -19,6 +19,7 @@ from jobs.errors import Problem, problem_of
 from jobs.telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
+NO_SUCH_PATH = "No such path. /openapi.json lists all paths."
 
 
 def answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:
@@ -57,9 +58,9 @@ def install(app: FastAPI) -> None:
         except (errors.RefineryError, redis.RedisError) as refused:
             return answer_to(refused, path)
         if error.status_code == 404:
-            return answer_to(errors.NotFound("No such path. /openapi.json lists them all."), path)
+            return answer_to(errors.NotFound(NO_SUCH_PATH), path)
         allowed = ", ".join(_methods(app, path)) or (error.headers or {}).get("Allow", "")
-        detail = f"{request.method} is not possible here, only {allowed or 'others'}."
+        detail = f"The method is not possible here, only {allowed or 'others'}."
         return answer(problem_of(errors.MethodNotAllowed(detail), instance=path), {"Allow": allowed})
 
     async def invalid(request: Request, error: Exception) -> Response:
@@ -89,5 +90,5 @@ def _methods(app: FastAPI, path: str) -> list[str]:
     for template, operations in app.openapi()["paths"].items():
         names = template.split("/")
         if len(names) == len(parts) and all(n == p or n[:1] == "{" for n, p in zip(names, parts, strict=True)):
-            return sorted(method.upper() for method in operations)
+            return sorted({method.upper() for method in operations} | ({"HEAD"} if "get" in operations else set()))
     return []

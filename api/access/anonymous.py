@@ -61,6 +61,8 @@ def check_anonymous(scope: Scope, headers: Headers, settings: Settings) -> None:
             "Without API keys the service answers only under an IP address or as localhost. Make a key "
             "(python -m api keys create NAME), or set REFINERY_ALLOW_ANONYMOUS."
         )
+    if origin is None and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        origin = "another site"  # browsers leave Origin out of what they load without CORS: pictures, forms with GET
     allowed = {*settings.cors_origins, f"{scope['scheme']}://{host}"}
     if origin is not None and origin not in allowed and "*" not in allowed:
         raise ForeignOrigin(

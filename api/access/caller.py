@@ -79,7 +79,7 @@ def _key(request: Request, bearer: HTTPAuthorizationCredentials | None, header: 
     sent = {bearer.credentials.strip()} if bearer else set()
     sent |= {value.strip() for value in request.headers.getlist("x-api-key")}
     sent.discard("")
-    if len(sent) > 1:
+    if len(sent) > 1 or len(set(request.headers.getlist("authorization"))) > 1:
         raise Unauthorized("The request has two different API keys: send one.")
     return sent.pop() if sent else None
 

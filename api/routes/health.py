@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+import redis
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 
+from api.access.anonymous import check_anonymous
 from api.dependencies import ServiceDep
+from api.service import Service
+from jobs.errors import ForeignOrigin, Unauthorized
 from jobs.store.heartbeat import AT_WORK, WorkerState
 from jobs.telemetry.health import health
 
@@ -49,10 +53,27 @@ async def livez() -> Liveness:
         503: {"description": "STARTING, DRAINING or DEFUNCT.", "model": Readiness},
     },
 )
-async def readyz(service: ServiceDep, response: Response) -> Readiness:
-    """READY or BUSY when the stores answer and a worker is alive; otherwise 503 and the reasons."""
+async def readyz(request: Request, service: ServiceDep, response: Response) -> Readiness:
+    """READY or BUSY when the stores answer and a worker is alive; otherwise 503 and the reasons.
+
+    A service without API keys tells pages of other sites the state alone.
+    """
     found = await service.call(health, service.redis, service.blobs, service.settings)
     if found.state not in AT_WORK:
         response.status_code = 503
+    if await service.call(_is_foreign, request, service):
+        return Readiness(state=found.state, reasons=[], workers=[])
     workers = [WorkerView(state=w.state, reason=w.reason, network=w.network, device=w.device) for w in found.workers]
     return Readiness(state=found.state, reasons=found.reasons, workers=workers)
+
+
+def _is_foreign(request: Request, service: Service) -> bool:
+    """Whether the service has no keys, and the request comes from another site or machine."""
+    try:
+        if not service.turnstile.admit(None).locked:
+            check_anonymous(request.scope, request.headers, service.settings)
+    except redis.RedisError:
+        return False  # then there is nothing to tell
+    except (ForeignOrigin, Unauthorized):
+        return True
+    return False

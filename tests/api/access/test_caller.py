@@ -98,6 +98,13 @@ def test_both_ways_of_sending_a_key(api, new_key):
     other = new_key()["Authorization"]
     answer = api.get("/v1/limits", headers={"Authorization": other, "X-API-Key": text})
     assert (answer.status_code, "two" in answer.json()["detail"]) == (401, True)
+    for first, second in (
+        (f"Bearer {text}", other),
+        (f"Bearer {text}", "Basic eA=="),
+        ("Basic eA==", f"Bearer {text}"),
+    ):
+        answer = api.get("/v1/limits", headers=[("Authorization", first), ("Authorization", second)])
+        assert (answer.status_code, "two" in answer.json()["detail"]) == (401, True)
     same = {"Authorization": f"Bearer {text}", "X-API-Key": text}
     assert api.get("/v1/limits", headers=same).status_code == 200
     assert api.get("/v1/limits", headers={"Authorization": f"Basic {text}"}).status_code == 401
@@ -161,6 +168,18 @@ def test_queued_jobs_per_key(api, new_key, service):
     assert submit(api, new_key(queued_jobs=2)).status_code == 202
     service.store.claim(first, "w")
     assert submit(api, headers).status_code == 202
+
+
+@pytest.mark.parametrize(
+    "target", ["POST /v1/jobs%0A", "POST /v1/jobs%0a?x=1", "POST /v1/jobs%00", "POST /v1/jobs%20"]
+)
+def test_another_spelling_of_a_path_is_another_path(api, new_key, service, target):
+    """No limit can be passed by under a path that one part of the service takes for another."""
+    headers = new_key(queued_jobs=1)
+    assert submit(api, headers).status_code == 202
+    answer = half_a_request(api, f"Authorization: {headers['Authorization']}", target=target)
+    assert answer.startswith("HTTP/1.1 404 ")
+    assert len(list(service.blobs.job_ids())) == 1
 
 
 def test_parallel_submissions_do_not_slip_past_the_limit(api, new_key, service):
@@ -247,10 +266,19 @@ def test_strangers_are_told_before_their_upload_is_read(api, new_key, service):
     [
         ({"Host": "evil.example"}, 403),
         ({"Host": "localhost.evil.example:8000"}, 403),
+        ({"Host": "evillocalhost"}, 403),
+        ({"Host": "evillocalhost:8000"}, 403),
+        ({"Host": "localhost@evil.example"}, 403),
+        ({"Host": "127.0.0.1.evil.example"}, 403),
+        ({"Host": "app.localhost:8000"}, 200),
         ({"Host": "localhost:8000"}, 200),
         ({"Host": "[::1]:8000"}, 200),
         ({"Origin": "https://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"}, 200),
     ],
 )
 def test_without_keys_pages_of_other_sites_get_nothing(api, headers, status):
@@ -258,6 +286,15 @@ def test_without_keys_pages_of_other_sites_get_nothing(api, headers, status):
     assert answer.status_code == status
     if status == 403:
         assert answer.json()["code"] == "foreign-origin"
+
+
+def test_readiness_names_nothing_to_pages_of_other_sites(api, service, new_key):
+    ours, theirs = api.get("/readyz").json(), api.get("/readyz", headers={"Host": "evil.example"}).json()
+    assert (ours["state"], ours["reasons"]) == ("STARTING", ["no worker is there yet"])
+    assert theirs == {"state": "STARTING", "reasons": [], "workers": []}
+    assert api.get("/readyz", headers={"Sec-Fetch-Site": "cross-site"}).json()["reasons"] == []
+    new_key()
+    assert api.get("/readyz", headers={"Host": "refinery.example"}).json() == ours
 
 
 def test_the_services_own_pages_may_ask(api):
