@@ -170,9 +170,7 @@ def test_queued_jobs_per_key(api, new_key, service):
     assert submit(api, headers).status_code == 202
 
 
-@pytest.mark.parametrize(
-    "target", ["POST /v1/jobs%0A", "POST /v1/jobs%0a?x=1", "POST /v1/jobs%00", "POST /v1/jobs%20"]
-)
+@pytest.mark.parametrize("target", ["POST /v1/jobs%0A", "POST /v1/jobs%0a?x=1", "POST /v1/jobs%00", "POST /v1/jobs%20"])
 def test_another_spelling_of_a_path_is_another_path(api, new_key, service, target):
     """No limit can be passed by under a path that one part of the service takes for another."""
     headers = new_key(queued_jobs=1)
