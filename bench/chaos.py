@@ -1,4 +1,4 @@
-"""`python -m bench.chaos --minutes N`: a service of real processes is killed at random; the ledger of its jobs.
+"""`python -m bench.chaos --minutes N`: kills parts of a real service at random and prints the ledger of its jobs.
 
 Workers are killed, frozen past their leases and thawed, and told to stop; Valkey is killed and comes back with its
 file, or is frozen; the api is killed in the middle of uploads, or frozen; jobs are canceled; one webhook in ten is
@@ -47,7 +47,7 @@ WEIGHTS = {
 
 
 class Chaos:
-    """Submits from one thread and disturbs from the other; what is done at random is decided by the seed."""
+    """Submits jobs from one thread and disturbs the service from another; the seed decides what is done at random."""
 
     def __init__(self, fleet: Fleet, workers: int, seed: int, bucket: Server | None):
         self._fleet, self._random, self._bucket = fleet, random.Random(seed), bucket
@@ -64,7 +64,7 @@ class Chaos:
         self._large = support.form(support.as_file(photo, compress_level=1), support.as_file(mask))
 
     def run(self, seconds: float) -> None:
-        """Disturb for so long, then start everything that is down."""
+        """Disturb for this many seconds, then start everything that is down."""
         self._submitter.start()
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -93,7 +93,7 @@ class Chaos:
         return [worker for worker in self._fleet.workers if worker.code is None]
 
     def _top_up(self) -> None:
-        """As many workers as there are to be: one that starts while Valkey is down ends, for its supervisor to see."""
+        """Start workers until there are enough; one that starts while Valkey is down ends at once."""
         for _ in range(self._workers - len(self._alive())):
             self._fleet.start_worker()
 
@@ -116,7 +116,7 @@ class Chaos:
         self._freeze(self._fleet.apis[-1].pid)
 
     def _freeze(self, pid: int) -> None:
-        """For less than a lease, or for longer."""
+        """Freeze a process for less than a lease, or for longer."""
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGSTOP)
             time.sleep(self._random.uniform(0.2, 3.0))
@@ -157,14 +157,14 @@ class Chaos:
         try:
             answer = self._fleet.post(files, **{**support.FAST, **fields})
         except httpx2.HTTPError:
-            return  # whether there is a job now is found out in the end
+            return  # the ledger shows at the end whether there is a job now
         if answer.status_code == 202:
             self._fleet.accepted.append(answer.json()["id"])
         else:
             self.refused += 1
 
     def _submit_all(self, chance: random.Random) -> None:
-        """Keep some jobs unfinished: small and large, some of them refined."""
+        """Keep some jobs unfinished: small and large ones, some of them refined."""
         while not self._stop.wait(chance.uniform(0.05, 0.6)):
             try:
                 if self._fleet.unfinished_count() >= MOST_UNFINISHED:
@@ -183,7 +183,7 @@ class Chaos:
 
 
 def main() -> int:
-    """Run, print the ledger, and say whether it is in order."""
+    """Run, print the ledger, and return whether it is in order."""
     parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=1.0, help="how long to disturb: %(default)s")
     parser.add_argument("--workers", type=int, default=3, help="worker processes: %(default)s")

@@ -1,4 +1,4 @@
-"""`python -m bench.encode PHOTO...`: seconds and size of result files, encoders side by side, taken in turns.
+"""`python -m bench.encode PHOTO...`: seconds and bytes of result files, encoder by encoder in turns.
 
 The first line of each format is how the service writes it (images.write); times are medians of the rounds, relative
 to that line, on one thread.
@@ -30,12 +30,12 @@ PAETH, CHOSEN = 128, 248  # libpng's filters: one for all rows, or the best of f
 
 
 def ours(format: str, quality: int = 95) -> Encoder:
-    """As the service writes it."""
+    """The service's own encoder."""
     return lambda photo, pixels: write.encode(photo, pixels, format, quality=quality)
 
 
 def png(level: int, strategy: int, filter: int) -> Encoder:
-    """libpng."""
+    """libpng with these settings."""
     return lambda _, pixels: bytes(imagecodecs.png_encode(pixels, level=level, strategy=strategy, filter=filter))
 
 

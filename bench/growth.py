@@ -30,7 +30,7 @@ FIGURES = ("seconds", "GiB above photo, result and network")
 def measure(
     megapixels: int, hole: str, network_name: str, device: str, iterations: int | None = None
 ) -> dict[str, Any]:
-    """One case in this process. iterations: instead of the preset's."""
+    """Measure one case in this process. iterations: replaces the preset's number."""
     preset = resolve_preset("default", {"iterations": iterations} if iterations else {})
     network = scenes.network_called(network_name, device)
     fixed, part = HOLES[hole]
@@ -38,7 +38,7 @@ def measure(
     image, mask = scenes.scene(height, height * 3 // 2, fixed / megapixels + part, 1)
     small, its_mask = scenes.scene(600, 800, 0.05, 1)
     inpainter = Inpainter(network)
-    inpainter.inpaint(small, its_mask, preset=preset)  # to warm up
+    inpainter.inpaint(small, its_mask, preset=preset)  # warm up
     took = 0.0
 
     def run() -> int:
@@ -61,7 +61,7 @@ def measure(
 
 
 def _apart(megapixels: int, hole: str, args: argparse.Namespace) -> dict[str, Any]:
-    """One case in a process of its own."""
+    """Measure one case in its own process, so that its peak memory is its own."""
     command = [sys.executable, "-m", "bench.growth", "--child", str(megapixels), hole]
     command += ["--network", args.network, "--device", args.device]
     command += ["--iterations", str(args.iterations)] if args.iterations else []

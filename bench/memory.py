@@ -38,7 +38,7 @@ QUICK = [name for name in CASES if "24 MP, quarter" not in name]
 
 
 def measure(name: str, network_name: str, device: str) -> dict[str, Any]:
-    """One case in this process: bytes above what was there with the network and the picture loaded.
+    """Measure one case in this process: bytes above what the process had with network and picture loaded.
 
     So many passes per scale are run that the last step has everything allocated that later ones would have.
     """
@@ -47,7 +47,7 @@ def measure(name: str, network_name: str, device: str) -> dict[str, Any]:
     network = scenes.network_called(network_name, device)
     image, mask = scenes.scene(height, width, fraction, blobs)
     inpainter = Inpainter(network, memory_budget_bytes=budget)
-    inpainter.variant(preset)  # made before, because the estimate is above the weights
+    inpainter.variant(preset)  # its weights belong to the network, above which the estimate counts
     results = []
 
     def run() -> int:
@@ -68,26 +68,26 @@ def measure(name: str, network_name: str, device: str) -> dict[str, Any]:
 
 
 def device_is_gpu(name: str) -> bool:
-    """Whether the device of that name is one whose memory torch counts: no process of its own is needed for a case."""
+    """Whether torch itself counts the memory of this device; a case then needs no process of its own."""
     return pick_device(name).type == "cuda"
 
 
 def peak_above(network: Network, run: Callable[[], int]) -> int:
-    """Bytes by which memory grows at most while `run`, which returns the peak on a GPU, is at work."""
+    """Peak growth of memory in bytes while `run` works; on a GPU `run` returns the peak itself."""
     gc.collect()
     on_gpu = device_of(network).type == "cuda"
     if on_gpu:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
     else:
-        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+        Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM, the peak
     before = torch.cuda.memory_allocated() if on_gpu else _status("VmRSS")
     peak = run()
     return (peak if on_gpu else _status("VmHWM")) - before
 
 
 def _status(what: str) -> int:
-    """Bytes of this process's memory, now (VmRSS) or at most (VmHWM). Linux."""
+    """Bytes of this process's memory: VmRSS is now, VmHWM the peak. Linux only."""
     return int(Path("/proc/self/status").read_text().split(f"{what}:")[1].split()[0]) * 1024
 
 

@@ -34,7 +34,7 @@ from models.networks.registry import device_of
 from models.planning.presets import PRESETS
 from models.planning.windows import scale_count
 
-BUDGET = 8 * 2**30  # bytes for refining: the same everywhere, as tiles and so pictures depend on it
+BUDGET = 8 * 2**30  # bytes for refining; fixed, because tiles, and so pictures, depend on it
 Method = Callable[[Network, Picture, Hole], Picture]
 TABLE = ["lpips vgg, hole", "lpips alex, hole", "psnr", "ssim", "l1 /4", "detail", "seam", "seconds"]
 
@@ -46,7 +46,7 @@ def with_preset(name: str, **overrides: Any) -> Method:
 
     def fill(network: Network, image: Picture, mask: Hole) -> Picture:
         result = inpaint(image, mask, network=network, preset=preset, memory_budget_bytes=BUDGET).image
-        if result.shape != image.shape:  # shrunk by its px_budget: enlarged as its user would have to
+        if result.shape != image.shape:  # shrunk by its px_budget; a user would enlarge it like this
             size = (image.shape[1], image.shape[0])
             big = np.asarray(Image.fromarray(result).resize(size, Image.Resampling.BICUBIC))
             result = np.where(mask[..., None], big, image)
@@ -56,7 +56,7 @@ def with_preset(name: str, **overrides: Any) -> Method:
 
 
 def enlarged(network: Network, image: Picture, mask: Hole) -> Picture:
-    """One pass on the picture shrunk to about the network's native size, enlarged, in the hole only."""
+    """One pass on the picture shrunk to about the network's native size; the filling is enlarged into the hole."""
     scales = scale_count(mask.shape[0], mask.shape[1], network.native_size, 8)
     device = device_of(network)
     pixels, hole = to_tensor(image).to(device), torch.from_numpy(mask).float()[None, None].to(device)
@@ -71,7 +71,7 @@ def enlarged(network: Network, image: Picture, mask: Hole) -> Picture:
 
 
 def telea(network: Network, image: Picture, mask: Hole) -> Picture:
-    """OpenCV's fast marching (Telea 2004): a floor."""
+    """OpenCV's fast marching (Telea 2004), as a lower bound of quality."""
     import cv2
 
     return np.asarray(cv2.inpaint(image, mask.astype(np.uint8) * 255, 5, cv2.INPAINT_TELEA), dtype=np.uint8)
@@ -124,7 +124,7 @@ def crops(folder: Path, side: int, most: int, each: int = 1) -> list[tuple[str, 
 
 
 class Items:
-    """What has been done so far, in a folder: per photo, kind of hole and method a picture and its figures."""
+    """The finished part of a run, in a folder: a picture and its figures for each photo, kind of hole and method."""
 
     def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
         """Raises SystemExit when the folder holds a run with other settings."""
@@ -141,7 +141,7 @@ class Items:
         return self._folder / ("--".join(part.replace("/", "_") for part in key) + suffix)
 
     def find(self, *key: str) -> dict[str, Any] | None:
-        """The figures and embeddings under this key, if they are there."""
+        """The figures and embeddings stored under this key, if any."""
         path = self._path(".json", *key)
         return json.loads(path.read_text()) if path.exists() else None
 
@@ -151,15 +151,15 @@ class Items:
             return np.asarray(opened)
 
     def put(self, picture: Picture, told: dict[str, Any], *key: str) -> None:
-        """Keep a picture and what is told of it."""
+        """Store a picture with its figures."""
         Image.fromarray(picture).save(self._path(".png", *key), compress_level=1)
-        begun = self._path(".part", *key)  # a file of figures is there whole or not at all
+        begun = self._path(".part", *key)  # renamed when complete, so that no file is half written
         begun.write_text(json.dumps(told))
         begun.rename(self._path(".json", *key))
 
 
 def fingerprint(network: Network) -> str:
-    """Of all that pictures and figures follow from: the weights, the engine, the presets, the holes, the figures."""
+    """A digest of everything that results depend on: weights, engine, presets, holes, figures."""
     found = hashlib.sha256(repr(PRESETS).encode())
     for folder, names in (("models", "*.py"), ("bench", "masks.py"), ("bench", "figures.py"), ("bench", "quality.py")):
         for path in sorted((scenes.ROOT / folder).glob(names)):
@@ -205,7 +205,7 @@ def markdown(table: list[dict[str, Any]], distance: dict[str, float]) -> str:
 def fill_and_measure(
     network: Network, name: str, truth: Picture, mask: Hole, backbones: dict[str, Backbone]
 ) -> tuple[Picture, dict[str, Any]]:
-    """A filling by the method called `name`, its figures, and embeddings of the patches around the hole."""
+    """Fill by the method `name`; the filling, its figures, and embeddings of the patches around the hole."""
     started = time.perf_counter()
     result = method(name)(network, truth, mask)
     took = time.perf_counter() - started
@@ -216,7 +216,7 @@ def fill_and_measure(
 
 
 def embedded(image: Picture, mask: Hole, backbones: dict[str, Backbone]) -> list[list[float]]:
-    """Embeddings of the patches whose middles lie in the hole, by VGG."""
+    """VGG embeddings of the patches whose centres lie in the hole."""
     vgg = backbones["vgg"]
     found = [vgg.embedding(patch.to(vgg.device))[0] for patch in patches(image, mask)]
     return [[round(float(v), 6) for v in vector] for vector in found]
@@ -250,7 +250,7 @@ def main() -> None:
     with allocator.reused():
         for kind, index in track([(k, i) for i in range(len(squares)) for k in args.kinds], description="holes"):
             photo, number, truth = squares[index]
-            seed = index // args.crops + 1000 * number  # a photo's first hole is the same with more of them
+            seed = index // args.crops + 1000 * number  # with more crops, a photo's first hole stays the same
             mask, stem = masks.draw(kind, side, seed), f"{Path(photo).stem}-{number}"
             for name in args.methods:
                 told = items.find(kind, stem, name)

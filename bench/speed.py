@@ -1,4 +1,4 @@
-"""`python -m bench.speed`: seconds, `reference` against the engine, taken in turns in one process.
+"""`python -m bench.speed`: seconds of `reference` and of the engine, in turns in one process.
 
 Every variant runs once to warm up; then rounds follow, each in the reverse order of the last. On CUDA it also tells how
 much of what the matrix units can do a step of the refinement uses.
@@ -65,7 +65,7 @@ CASES: dict[str, tuple[int, int, float, int, list[Variant]]] = {
 
 
 def seconds(inpainter: Inpainter, case: str, variant: Variant, iterations: int | None) -> float:
-    """One run. iterations: of cases with the same steps, fewer than there are, to save time."""
+    """One run. iterations: fewer steps, for cases that compare equal steps, to save time."""
     height, width, fraction, blobs, _ = CASES[case]
     image, mask = scenes.scene(height, width, fraction, blobs)
     fewer = {"iterations": iterations} if iterations and "same steps" in case else {}
@@ -86,7 +86,7 @@ def _wait(network: Network) -> None:
 
 
 def utilisation(network: Network, side: int, rounds: int) -> dict[str, Any]:
-    """How much of the bf16 rate of a large matrix product a step at side x side uses. CUDA.
+    """The share of a large bf16 matrix product's rate that a step at side x side reaches. CUDA only.
 
     Counted are the network's convolutions and matrix products as `flops_per_pixel` counts them, forwards and back to
     the features; not the Fourier transforms, in whatever form. Timed are whole steps: network, loss, both ways, Adam.

@@ -1,4 +1,4 @@
-"""`python -m bench.tensors`: bytes of tensors that refining a whole image has at most, counted on a processor.
+"""`python -m bench.tensors`: peak bytes of tensors while a whole image is refined, counted on the CPU.
 
 For a GPU's numbers without a GPU: the network for bfloat16 on CUDA runs operator by operator, but for its own kernels,
 which only write into tensors that are there, so what it fills is nonsense. Workspaces and recorded steps come on top.
@@ -24,7 +24,7 @@ from models.networks.lama.model import Lama
 
 
 class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """While inside, `peak` is the most bytes that tensors had, those aside that were there before."""
+    """Counts bytes of tensors made while it is active; `peak` is the maximum."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -52,11 +52,11 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _nothing(*_: Any, **__: Any) -> None:
-    """Instead of a kernel. (A mock would hold on to the tensors it is called with.)"""
+    """Replaces a kernel. A mock would keep the tensors it is called with alive."""
 
 
 def refined(network: Lama, side: int, *, bf16: bool, iterations: int = 4) -> int:
-    """Bytes at most, above the network's own, of refining a whole image of side x side on a processor.
+    """Peak bytes above the network's own while a whole image of side x side is refined on the CPU.
 
     bf16: with the arrangement that CUDA has for that; else with the one for float32, which a processor has too.
     """

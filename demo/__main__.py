@@ -29,7 +29,7 @@ console = Console()
 
 
 class DemoError(Exception):
-    """The service did not do what it should; the message says what it said."""
+    """The service refused or failed; the message has its words."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -144,7 +144,7 @@ def compare(photo: Path, mask: Path, result: Path, target: Path) -> None:
 
 
 def report(job: dict[str, Any], result: Path, compared: Path) -> None:
-    """What came out, where it is, and how long it took."""
+    """Print what came out, where it is, and how long it took."""
     console.print(f"[bold]Result[/bold]   {result}  ({job['result']['width']}x{job['result']['height']})")
     console.print(f"[bold]Compare[/bold]  {compared}")
     console.print(f"Network {job['network']['name']} on {job['network']['device']}, preset {job['preset']['name']}")

@@ -1,4 +1,4 @@
-"""`python -m bench.support.bare_upload DIR`: uploads are compared with this handler, which only writes each body.
+"""`python -m bench.support.bare_upload DIR`: a handler that only writes each body; uploads are compared with it.
 
 It runs under uvicorn with the settings of our api, prints its address, and looks at nothing that it gets.
 """

@@ -1,4 +1,4 @@
-"""The figures of bench.quality: how far a filling is from the truth, and what many of them say together."""
+"""The figures of bench.quality: how far a filling is from the truth, and statistics over many fillings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def energy(image: torch.Tensor, hole: torch.Tensor) -> float:
-    """Mean square of what a 5x5 Gaussian takes away, inside the hole."""
+    """Mean square, inside the hole, of what a 5x5 Gaussian blur removes."""
     rest = (image - pyramid.blur(image)) ** 2
     return float((rest.mean(dim=1, keepdim=True) * hole).sum() / hole.sum())
 
@@ -75,7 +75,7 @@ def seam(image: torch.Tensor, hole: torch.Tensor) -> float:
 
 
 def patches(image: Picture, mask: Hole, side: int = 224) -> list[torch.Tensor]:
-    """Squares whose middles lie in the hole, on a grid."""
+    """Squares on a grid whose centres lie in the hole."""
     height, width = mask.shape
     found = []
     for top in range(0, height - side + 1, side // 2):
@@ -94,7 +94,7 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 
 
 def by_photo(rows: list[dict[str, Any]]) -> list[dict[str, float]]:
-    """The figures of each photo, in the order of their first rows: means over its crops."""
+    """The means over each photo's crops, in the order in which photos first appear."""
     of: dict[str, list[dict[str, float]]] = {}
     for row in rows:
         of.setdefault(row["photo"], []).append(row["figures"])

@@ -36,7 +36,7 @@ RECIPES = {
     "medium": Recipe((4, 11), 100, 200, 0.3 / 1.3, (1, 5), (30, 150), 0),
     "thick": Recipe((1, 6), 250, 450, 0.3 / 1.3, (1, 4), (30, 300), 10),
 }
-MOST = 0.5  # masks that cover more than this part are drawn again
+MOST = 0.5  # share of the picture; a mask that covers more is drawn again
 
 
 def draw(kind: str, side: int, seed: int) -> NDArray[np.bool_]:

