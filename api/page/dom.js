@@ -1,4 +1,4 @@
-// Finding elements, and saying things.
+// Finding and making elements.
 
 /**
  * The element of this id, which the page is sure to have.
@@ -11,7 +11,12 @@ export function byId(id, kind) {
   return found;
 }
 
-/** @param {string} id @param {() => void} act */
+/** @param {string} selector @returns {HTMLElement[]} */
+export function all(selector) {
+  return /** @type {HTMLElement[]} */ ([...document.querySelectorAll(selector)]);
+}
+
+/** @param {string} id @param {(event: MouseEvent) => void} act */
 export function onClick(id, act) {
   byId(id, HTMLButtonElement).addEventListener("click", act);
 }
@@ -21,25 +26,41 @@ export function show(id, shown) {
   byId(id, HTMLElement).hidden = !shown;
 }
 
-/** @param {string} id @param {string} text */
+/** @param {string} id @param {boolean} enabled */
+export function enable(id, enabled) {
+  byId(id, HTMLButtonElement).disabled = !enabled;
+}
+
+/** Sets a text only when it differs, so that screen readers hear each change once. @param {string} id @param {string} text */
 export function say(id, text) {
   const element = byId(id, HTMLElement);
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** @param {number} seconds @returns {string} In words, as precise as is useful. */
-export function duration(seconds) {
-  if (seconds < 1.5) return "about a second";
-  if (seconds < 90) return `about ${Math.round(seconds)} seconds`;
-  if (seconds < 5400) return `about ${Math.round(seconds / 60)} minutes`;
-  return `about ${Math.round(seconds / 3600)} hours`;
+/**
+ * @template {keyof HTMLElementTagNameMap} T
+ * @param {T} tag @param {Record<string, string>} [attributes] @param {(Node | string)[]} children
+ * @returns {HTMLElementTagNameMap[T]}
+ */
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  element.append(...children);
+  return element;
 }
 
-/** Let the browser save a file. @param {Blob} blob @param {string} name */
-export function save(blob, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+/** @param {string} text @param {() => void} act @param {Record<string, string>} [attributes] */
+export function button(text, act, attributes = {}) {
+  const made = make("button", { type: "button", ...attributes }, text);
+  made.addEventListener("click", act);
+  return made;
+}
+
+/** A button that shows an icon of the page's sprite. @param {string} name @param {string} label @param {() => void} act */
+export function iconButton(name, label, act) {
+  const made = button("", act, { "aria-label": label, title: label, class: "icon" });
+  const icon = /** @type {SVGElement} */ (byId("icon-template", HTMLTemplateElement).content.cloneNode(true));
+  icon.querySelector("use")?.setAttribute("href", `#icon-${name}`);
+  made.append(icon);
+  return made;
 }

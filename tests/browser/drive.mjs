@@ -1,12 +1,13 @@
-// Runs one scenario in a real Chromium: node drive.mjs SCENARIO URL FOLDER. The folder has the files that the scenario
-// sends, and gets those that it downloads; screenshots go to shots/. Ends with 1 and says why when something is wrong.
+// Runs scenarios in a real browser. By hand: node drive.mjs SCENARIO URL FOLDER. The folder has the files that the
+// scenario sends, and gets those that it downloads; screenshots go to shots/. Ends with 1 and says why when something
+// is wrong. Without arguments, it runs what it is told on its input, one JSON object per line, and answers each with one:
+// so all tests share a browser, each with a context of its own.
 
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
-import { scenarios } from "./scenarios.mjs";
+import { scenarios } from "./scenarios/index.mjs";
 
 const ARGUMENTS = [
   "--no-sandbox",
@@ -19,41 +20,53 @@ const ARGUMENTS = [
 ];
 const SHOTS = fileURLToPath(new URL("shots/", import.meta.url));
 
-const [name, url, folder] = process.argv.slice(2);
-const { run, options = {} } = scenarios[name];
-const profile = await mkdtemp(join(tmpdir(), "refinery-browser-"));
-const complaints = [];
-let code = 0;
-const context = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.CHROMIUM,
-  args: ARGUMENTS,
-  acceptDownloads: true,
-  viewport: { width: 1280, height: 800 },
-  reducedMotion: "reduce",
-  ...options,
-});
-context.setDefaultTimeout(60_000);
-const page = context.pages()[0] ?? (await context.newPage());
-page.on("pageerror", (error) => complaints.push(`uncaught: ${error.message}`));
-page.on("console", (message) => {
-  if (/Content.Security.Policy/i.test(message.text())) complaints.push(message.text());
-});
-page.on("request", (request) => {
-  const asked = new URL(request.url());
-  if (!["data:", "blob:"].includes(asked.protocol) && asked.origin !== new URL(url).origin) {
-    complaints.push(`another host was asked: ${asked}`);
+const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGUMENTS });
+
+/** @returns {Promise<string>} What is wrong; empty when nothing is. */
+async function play({ scenario, url, folder, variables }) {
+  const { run, options = {} } = scenarios[scenario];
+  const complaints = [];
+  const context = await browser.newContext({
+    acceptDownloads: true,
+    viewport: { width: 1280, height: 800 },
+    reducedMotion: "reduce",
+    locale: "en-US",
+    ...options,
+  });
+  context.setDefaultTimeout(60_000);
+  const page = await context.newPage();
+  page.on("pageerror", (error) => complaints.push(`uncaught: ${error.message}`));
+  page.on("console", (message) => {
+    if (/Content.Security.Policy/i.test(message.text())) complaints.push(message.text());
+  });
+  page.on("request", (request) => {
+    const asked = new URL(request.url());
+    if (!["data:", "blob:"].includes(asked.protocol) && asked.origin !== new URL(url).origin) {
+      complaints.push(`another host was asked: ${asked}`);
+    }
+  });
+  const shoot = (label) => page.screenshot({ path: join(SHOTS, `${scenario}-${label}.png`) });
+  try {
+    await page.goto(url);
+    await page.locator("body[data-ready]").waitFor();
+    await run({ page, context, folder, shoot, variables });
+    return complaints.join("\n");
+  } catch (error) {
+    await shoot("failed").catch(() => {});
+    return [error.stack, ...complaints].join("\n");
+  } finally {
+    await context.close();
   }
-});
-const shoot = (label) => page.screenshot({ path: join(SHOTS, `${name}-${label}.png`) });
-try {
-  await page.goto(url);
-  await run({ page, context, folder, shoot });
-  if (complaints.length) throw new Error(complaints.join("\n"));
-} catch (error) {
-  console.error(error);
-  await shoot("failed").catch(() => {});
-  code = 1;
 }
-await context.close();
-await rm(profile, { recursive: true, force: true });
-process.exit(code);
+
+const [scenario, url, folder] = process.argv.slice(2);
+if (scenario) {
+  const wrong = await play({ scenario, url, folder, variables: process.env });
+  if (wrong) console.error(wrong);
+  await browser.close();
+  process.exit(wrong ? 1 : 0);
+}
+for await (const line of createInterface({ input: process.stdin })) {
+  console.log(JSON.stringify({ wrong: await play(JSON.parse(line)) }));
+}
+await browser.close();

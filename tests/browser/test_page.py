@@ -1,9 +1,11 @@
-"""The web page in a real Chromium, against a whole service with a real worker. scenarios.mjs says what is done."""
+"""The web page in a real Chromium, against a whole service with a real worker. What is done is in scenarios/."""
 
 import io
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +36,11 @@ def folder(tmp_path):
     (tmp_path / "hole.png").write_bytes(support.as_file(support.hole(WIDTH, HEIGHT, (150, 120, 200, 160))))
     (tmp_path / "small.png").write_bytes(support.as_file(support.hole()))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 this was a photo once")
+    upright = support.hole(HEIGHT, WIDTH, (150, 120, 200, 160))
+    (tmp_path / "upright_mask.png").write_bytes(support.as_file(upright))
+    clear = np.dstack([picture, np.full((HEIGHT, WIDTH), 255, np.uint8)])
+    clear[100:150, 200:260, 3] = 0
+    (tmp_path / "transparent.png").write_bytes(support.as_file(clear))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     lying = io.BytesIO()
@@ -42,19 +49,31 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def driver(chromium, packages):
+    """A browser that runs scenarios as it is told."""
+    with subprocess.Popen(
+        [packages, str(HERE / "drive.mjs")],
+        env={**os.environ, "CHROMIUM": chromium},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        process.stdin.close()
+        assert process.wait(30) == 0
+
+
 @pytest.fixture
-def browse(chromium, packages, folder):
+def browse(driver, folder):
     """Runs a scenario on the page of a service."""
 
     def run(scenario, url, **variables):
-        done = subprocess.run(
-            [packages, str(HERE / "drive.mjs"), scenario, str(url), str(folder)],
-            env={**os.environ, "CHROMIUM": chromium, **variables},
-            capture_output=True,
-            text=True,
-            timeout=200,
-        )
-        assert done.returncode == 0, done.stderr
+        task = {"scenario": scenario, "url": str(url), "folder": str(folder), "variables": variables}
+        driver.stdin.write(json.dumps(task) + "\n")
+        driver.stdin.flush()
+        wrong = json.loads(driver.stdout.readline())["wrong"]
+        assert not wrong, wrong
 
     return run
 
@@ -84,12 +103,12 @@ def test_a_photo_is_painted_filled_compared_and_downloaded(running, browse, fold
         script = folder / ("call.mjs" if name == "javascript" else f"call.{name}")
         if name == "javascript":
             (folder / "call.javascript").rename(script)
-        (folder / "photo-refined.png").unlink(missing_ok=True)
+        (folder / "photo-filled.png").unlink(missing_ok=True)
         done = subprocess.run(
             [*command, script], cwd=folder, env=support.environment(), capture_output=True, text=True, timeout=100
         )
         assert done.returncode == 0, (name, done.stderr)
-        again = np.asarray(Image.open(folder / "photo-refined.png"))
+        again = np.asarray(Image.open(folder / "photo-filled.png"))
         assert np.array_equal(again[~hole], before[~hole]), name
 
 
@@ -97,9 +116,41 @@ def test_the_greeting_names_the_page(running):
     assert any(f"{running.url}/ in a browser" in line for line in running.lines)
 
 
-@pytest.mark.parametrize("scenario", ["cancel", "reload", "broken", "drop", "phone", "keyboard", "tools", "dark"])
+SCENARIOS = """history compare reload submission deletion keyboard keys tools broken cancel options incoming
+    welcome phone dark chinese""".split()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
 def test_the_page(running, browse, scenario):
     browse(scenario, running.url)
+
+
+def test_a_service_that_hangs_is_noticed_and_comes_back(running, browse):
+    browse("lost", running.url, SERVICE_PID=str(running.process.pid))
+
+
+def test_many_photos_are_filled_and_downloaded_at_once(running, browse, folder):
+    browse("many", running.url)
+    with zipfile.ZipFile(folder / "filled.zip") as found:
+        assert found.testzip() is None
+        assert found.namelist() == ["photo-filled.png", "upright-filled.png"]
+        sizes = [Image.open(io.BytesIO(found.read(name))).size for name in found.namelist()]
+    assert sizes == [(WIDTH, HEIGHT), (HEIGHT, WIDTH)]
+
+
+def test_transparent_parts_become_the_hole(running, browse, folder):
+    browse("transparent", running.url)
+    hole = grey(folder / "transparent-mask.png") > 0
+    assert hole[100:150, 200:260].all()
+    assert hole.sum() == 50 * 60
+
+
+def test_a_grown_hole_is_filled_to_its_outline(running, browse, folder):
+    browse("grow", running.url)
+    before, after = (np.asarray(Image.open(folder / name).convert("RGB")) for name in ("photo.png", "grown.png"))
+    rows, columns = np.nonzero((before != after).any(-1))
+    assert (columns.min(), columns.max()) == (150 - 16, 199 + 16)
+    assert (rows.min(), rows.max()) == (120 - 16, 159 + 16)
 
 
 def test_a_photo_of_24_megapixels(running, browse, folder):

@@ -24,7 +24,7 @@ def fetch(api):
 def test_the_page_and_all_that_it_loads_comes_from_here(fetch):
     index = fetch("/")
     assert index.headers["content-type"] == "text/html; charset=utf-8"
-    loaded = re.findall(r'(?:href|src)="([^"]+)"', index.text)
+    loaded = re.findall(r'(?:href|src)="([^"#]+)"', index.text)
     assert "/page/main.js" in loaded
     for path in loaded:
         assert path.startswith("/")

@@ -1,0 +1,132 @@
+// The options of a job: which differ from the preset, which networks there are, and what is sent.
+
+import { all, button, byId, make, onClick, say, show } from "../dom.js";
+import { t } from "../i18n/index.js";
+import { Service } from "../service/client.js";
+import { prefer, preferences } from "../state/preferences.js";
+import { Workspace } from "../state/workspace.js";
+
+/** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Field */
+
+const ASK_MILLISECONDS = 15_000; // a network may come or go with a worker
+const DEFAULTS = { preset: "default", network: "auto", format: "png" };
+const COMMANDS = /** @type {Record<string, string>} */ ({ "big-lama": "python -m models download big-lama", builtin: "python -m worker" });
+
+export class Options {
+  /** @param {Workspace} workspace @param {Service} service @param {(grow: number) => void} onGrow */
+  constructor(workspace, service, onGrow) {
+    this.workspace = workspace;
+    this.service = service;
+    this.onGrow = onGrow;
+    this.form = byId("options", HTMLFormElement);
+    this.grow = byId("grow", HTMLInputElement);
+    /** @type {Set<string> | null} Values of the parameter that lead to a network; null before the service has told. */
+    this.networks = null;
+    for (const field of this.#fields()) field.value = preferences().options[field.name] ?? this.#standard(field);
+    this.grow.value = preferences().options["mask_dilate_pixels"] ?? "0";
+    for (const element of [this.form, this.grow]) element.addEventListener("input", () => this.#changed());
+    this.form.addEventListener("submit", (event) => event.preventDefault());
+    onClick("reset-options", () => this.#reset(null));
+    workspace.onChange(() => this.#draw());
+    onGrow(Number(this.grow.value));
+    setInterval(() => document.visibilityState === "visible" && void this.askNetworks(), ASK_MILLISECONDS);
+  }
+
+  /** What was chosen and differs from what the service does anyway. @returns {Record<string, string>} */
+  get chosen() {
+    /** @type {Record<string, string>} */
+    const chosen = {};
+    for (const field of this.#fields()) {
+      if (field.name !== "more" && field.value !== this.#standard(field)) chosen[field.name] = field.value;
+    }
+    if (this.grow.value !== "0") chosen["mask_dilate_pixels"] = this.grow.value;
+    for (const line of byId("more", HTMLTextAreaElement).value.split("\n")) {
+      const [name, ...value] = line.split("=");
+      if (name?.trim()) chosen[name.trim()] = value.join("=").trim();
+    }
+    return chosen;
+  }
+
+  /** What is sent with a job; null when a field has no value that it could have. */
+  get fields() {
+    return this.form.checkValidity() ? { format: DEFAULTS.format, ...this.chosen } : null;
+  }
+
+  /** Show what is wrong with a field. */
+  report() {
+    this.form.querySelector("details")?.setAttribute("open", "");
+    this.form.reportValidity();
+  }
+
+  async askNetworks() {
+    try {
+      const found = await this.service.networks();
+      this.networks = found && new Set(found.flatMap(({ parameter }) => parameter));
+    } catch {
+      return; // the next question may be answered
+    }
+    this.#draw();
+  }
+
+  /** @returns {Field[]} */
+  #fields() {
+    return /** @type {Field[]} */ ([...this.form.elements].filter((element) => element.hasAttribute("name")));
+  }
+
+  /** @param {Field} field */
+  #standard(field) {
+    return DEFAULTS[/** @type {keyof typeof DEFAULTS} */ (field.name)] ?? "";
+  }
+
+  #changed() {
+    const kept = this.#fields().map(({ name, value }) => [name, value]);
+    prefer({ options: { ...Object.fromEntries(kept), mask_dilate_pixels: this.grow.value } });
+    this.onGrow(Number(this.grow.value));
+    this.workspace.changed();
+  }
+
+  /** @param {string | null} name Of one option; all of them without it. */
+  #reset(name) {
+    for (const field of this.#fields()) {
+      if (name === null || field.name === name) field.value = this.#standard(field);
+    }
+    if (name === null || name === "mask_dilate_pixels") this.grow.value = "0";
+    const more = byId("more", HTMLTextAreaElement);
+    more.value = more.value.split("\n").filter((line) => line.split("=")[0]?.trim() !== name).join("\n");
+    this.#changed();
+  }
+
+  #draw() {
+    const chosen = Object.entries(this.chosen);
+    say("grow-value", t().pixels(Number(this.grow.value)));
+    this.grow.setAttribute("aria-valuetext", t().pixels(Number(this.grow.value)));
+    show("changed", chosen.length > 0);
+    show("changed-count", chosen.length > 0);
+    say("changed-count", t().changedCount(chosen.length));
+    const names = chosen.map(([name]) => name);
+    for (const label of all("[data-field]")) label.classList.toggle("differs", names.includes(label.dataset["field"] ?? ""));
+    const list = byId("changed-list", HTMLElement);
+    const told = chosen.map(([name, value]) => `${name}=${value}`);
+    if (told.join("\n") !== list.dataset["told"]) {
+      list.dataset["told"] = told.join("\n");
+      const chips = chosen.map(([name], i) =>
+        make("li", {}, told[i] ?? "", button("×", () => this.#reset(name), { "aria-label": t().resetOne(name) })),
+      );
+      list.replaceChildren(...chips);
+    }
+    this.#drawNetworks();
+  }
+
+  #drawNetworks() {
+    const select = /** @type {HTMLSelectElement} */ (this.form.elements.namedItem("network"));
+    const { networks } = this;
+    const missing = [...select.options].filter(({ value }) => networks && !networks.has(value));
+    for (const option of select.options) option.disabled = option.value !== "auto" && missing.includes(option);
+    if (missing.some((option) => option.selected && option.disabled)) this.#reset("network");
+    const [first] = missing.filter(({ value }) => value !== "auto");
+    show("network-missing", first !== undefined);
+    if (!first) return;
+    say("network-why", networks?.size ? t().networkMissing(first.text) : t().noWorker);
+    say("network-command", networks?.size ? (COMMANDS[first.value] ?? "") : "python -m worker");
+  }
+}
