@@ -16,7 +16,7 @@ from api.middleware.head import Head
 from api.middleware.request_context import RequestContext
 from api.middleware.request_metrics import RequestMetrics
 from api.openapi.document import openapi
-from api.routes import events, health, jobs, limits, metrics, networks, page, plans, results, submit, webhooks
+from api.routes import events, health, images, jobs, limits, metrics, networks, page, plans, results, submit, webhooks
 from api.routes.events import JobEvent
 from api.service import Service
 from jobs.errors import NotFound, Problem
@@ -68,7 +68,7 @@ async def _exact_path(request: Request) -> None:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (submit, jobs, results, events, networks, plans, limits, webhooks):
+    for module in (submit, jobs, results, events, images, networks, plans, limits, webhooks):
         app.include_router(module.router, dependencies=[Depends(identify)])
     for open_to_all in (health, metrics):
         app.include_router(open_to_all.router)

@@ -4,7 +4,7 @@ import { Board } from "./canvas/board.js";
 import { Cursor } from "./canvas/cursor.js";
 import { Pointer } from "./canvas/pointer.js";
 import { Tools } from "./canvas/tools.js";
-import { showHelp } from "./panels/help.js";
+import { showHelp } from "./dialogs/key-sheet.js";
 
 /** @typedef {{fill: () => void, download: () => void, copy: () => void}} Acts */
 /** @typedef {import("./canvas/tools.js").Tool} Tool */

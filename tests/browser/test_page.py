@@ -116,11 +116,13 @@ def test_the_greeting_names_the_page(running):
     assert any(f"{running.url}/ in a browser" in line for line in running.lines)
 
 
-SCENARIOS = """history compare reload submission deletion keyboard keys tools broken cancel options incoming
-    welcome phone dark chinese""".split()
-
-
-@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        *("history", "compare", "reload", "submission", "deletion", "keyboard", "keys", "tools", "broken", "cancel"),
+        *("options", "incoming", "welcome", "address", "phone", "dark", "chinese"),
+    ],
+)
 def test_the_page(running, browse, scenario):
     browse(scenario, running.url)
 

@@ -9,9 +9,14 @@ import { Opening } from "./opening.js";
 export async function openAddress(address, opening, service, complain) {
   try {
     const blob = await service.imageAt(address);
-    const name = decodeURIComponent(new URL(address).pathname.split("/").at(-1) ?? "");
-    await opening.open([new File([blob], name || "photo", { type: blob.type })]);
+    await opening.open([new File([blob], nameIn(address) || `photo.${blob.type.split("/")[1]}`, { type: blob.type })]);
   } catch (error) {
     complain(t().addressFailed(messageOf(error)));
   }
+}
+
+/** @param {string} address @returns {string} The file's name; empty when the address has none. */
+function nameIn(address) {
+  const { protocol, pathname } = new URL(address);
+  return protocol === "data:" ? "" : decodeURIComponent(pathname.split("/").at(-1) ?? "");
 }

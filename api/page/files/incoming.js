@@ -2,6 +2,8 @@
 
 import { all, byId, onClick, show } from "../dom.js";
 
+const CARRIED = ["Files", "text/uri-list"]; // the second: a picture dragged from another page
+
 /**
  * @param {{hasPhoto: () => boolean, photos: (files: File[]) => void, mask: (file: File) => void,
  *   address: (address: string) => void}} taker
@@ -21,8 +23,9 @@ export function takeFiles(taker) {
 
   let leaving = 0;
   document.addEventListener("dragover", (event) => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
+    if (!event.dataTransfer?.types.some((type) => CARRIED.includes(type))) return;
     event.preventDefault();
+    if (!event.dataTransfer.types.includes("Files")) return;
     clearTimeout(leaving);
     show("zones", true);
     const over = zoneAt(event.target);
@@ -35,9 +38,11 @@ export function takeFiles(taker) {
     leaving = setTimeout(() => show("zones", false), 150);
   });
   document.addEventListener("drop", (event) => {
-    if (!event.dataTransfer?.types.includes("Files")) return;
+    if (!event.dataTransfer?.types.some((type) => CARRIED.includes(type))) return;
     event.preventDefault();
     show("zones", false);
+    const address = event.dataTransfer.getData("text/uri-list").split(/\r?\n/)[0];
+    if (!event.dataTransfer.types.includes("Files")) return address && taker.address(address);
     const toMask = zoneAt(event.target)?.dataset["zone"] === "mask";
     void filesIn(event.dataTransfer).then((files) => {
       const [first] = files;

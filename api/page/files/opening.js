@@ -3,8 +3,8 @@
 import { t } from "../i18n/index.js";
 import { Mask } from "../mask/mask.js";
 import { packed } from "../mask/runs.js";
-import { dismiss, notify } from "../panels/notices.js";
-import { ask } from "../panels/question.js";
+import { dismiss, notify } from "../dialogs/notices.js";
+import { ask } from "../dialogs/question.js";
 import { randomId } from "../state/jobs.js";
 import { Photo } from "../state/photo.js";
 import { holeOf } from "../state/steps.js";

@@ -8,7 +8,7 @@ import { Photo } from "../state/photo.js";
 import { Planner } from "../state/planner.js";
 import { inWords, remaining } from "../state/remaining.js";
 import { messageOf } from "../service/trouble.js";
-import { keepNotice, dismiss } from "./notices.js";
+import { keepNotice, dismiss } from "../dialogs/notices.js";
 import { progressText, progressValue } from "./progress.js";
 
 const HAS_KEYS = matchMedia("(hover: hover)"); // as far as a page can know

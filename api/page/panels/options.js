@@ -10,7 +10,7 @@ import { Workspace } from "../state/workspace.js";
 
 const ASK_MILLISECONDS = 15_000; // a network may come or go with a worker
 const DEFAULTS = { preset: "default", network: "auto", format: "png" };
-const COMMANDS = /** @type {Record<string, string>} */ ({ "big-lama": "python -m models download big-lama", builtin: "python -m worker" });
+const COMMANDS = /** @type {Record<string, string>} */ ({ "big-lama": "lama-refinery weights download big-lama", builtin: "python -m worker" });
 
 export class Options {
   /** @param {Workspace} workspace @param {Service} service @param {(grow: number) => void} onGrow */

@@ -9,7 +9,7 @@ import { messageOf } from "../service/trouble.js";
 import { Jobs } from "../state/jobs.js";
 import { Photo } from "../state/photo.js";
 import { UNDO_MILLISECONDS, Workspace } from "../state/workspace.js";
-import { dismiss, notify } from "./notices.js";
+import { dismiss, notify } from "../dialogs/notices.js";
 import { progressText, progressValue } from "./progress.js";
 import { showSmall } from "./thumbnails.js";
 

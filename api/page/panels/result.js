@@ -6,7 +6,7 @@ import { filledName } from "../files/names.js";
 import { copyPicture, save } from "../files/save.js";
 import { Workspace } from "../state/workspace.js";
 import { showCalls } from "./call-panel.js";
-import { notify } from "./notices.js";
+import { notify } from "../dialogs/notices.js";
 
 /** @param {Workspace} workspace @param {() => boolean} keyed Whether the service was given an API key. */
 export function showResult(workspace, keyed) {

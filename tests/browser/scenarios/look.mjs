@@ -1,6 +1,7 @@
 // How the page looks: the first visit, phones, colours, languages.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as help from "./helpers.mjs";
 
@@ -14,6 +15,26 @@ export const welcome = {
     await page.locator("#fill:enabled").waitFor();
     await help.accessible(page, "sample");
     await shoot("sample");
+  },
+};
+
+export const address = {
+  async run({ page, folder }) {
+    await page.fill("#address", "http://127.0.0.1/photo.png");
+    await page.keyboard.press("Enter");
+    await help.notice(page, "The address could not be opened").waitFor();
+    const file = (await readFile(join(folder, "photo.png"))).toString("base64");
+    await page.fill("#address", `data:image/png;base64,${file}`);
+    await page.keyboard.press("Enter");
+    await help.info(page, "photo.png, 384 × 320");
+    // The same by dragging a picture from another page.
+    const dragged = await page.evaluateHandle((data) => {
+      const transfer = new DataTransfer();
+      transfer.setData("text/uri-list", `data:image/png;base64,${data}`);
+      return transfer;
+    }, file);
+    await page.dispatchEvent("#board", "drop", { dataTransfer: dragged });
+    await page.locator("#photo-list li").nth(1).waitFor();
   },
 };
 

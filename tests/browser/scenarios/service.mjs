@@ -116,7 +116,7 @@ export const options = {
     await page.locator("#network-why", { hasText: "No worker has Big-LaMa" }).waitFor();
     assert.ok(await network("big-lama").isDisabled());
     assert.ok(await network("builtin").isEnabled());
-    assert.match(await page.textContent("#network-command"), /^python -m \S+ .*big-lama$/);
+    assert.match(await page.textContent("#network-command"), /^lama-refinery weights download big-lama$/);
 
     await page.selectOption("#options [name=preset]", "single-pass");
     await page.fill("#options [name=max_scales]", "2");
