@@ -40,6 +40,10 @@ lint: install-dev $(BROWSER)/node_modules/.package-lock.json ## Format, rules, t
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	@lua=$$(command -v luac5.1 || command -v luac || command -v luajit); case "$$lua" in \
+		*luajit) for file in jobs/store/lua/*.lua; do "$$lua" -bl $$file >/dev/null || exit 1; done ;; \
+		?*) "$$lua" -p jobs/store/lua/*.lua ;; \
+		*) echo "no Lua compiler (luac or luajit): the syntax of jobs/store/lua is not checked" ;; esac
 	$(BROWSER)/node_modules/.bin/tsc --project $(BROWSER)/tsconfig.json
 
 format: install-dev ## Format the code

@@ -17,10 +17,10 @@ from jobs.codecs import codec_pool
 from jobs.janitor import Janitor
 from jobs.settings import Settings
 from jobs.store.connection import connect, connect_async
-from jobs.store.fair_queue import Turns
+from jobs.store.fair_queue import FairQueue
 from jobs.store.idempotency import IdempotencyKeys
 from jobs.store.job_store import JobStore
-from jobs.store.quotas import Turnstile
+from jobs.store.quotas import Quotas
 from models.memory.host import free_host_memory
 
 T = TypeVar("T")
@@ -35,8 +35,8 @@ class Service:
         self.settings = settings
         self.redis: redis.Redis = connect(settings)
         self.store = JobStore(self.redis, settings)
-        self.turns = Turns(self.redis)
-        self.turnstile = Turnstile(self.redis)
+        self.fair_queue = FairQueue(self.redis)
+        self.quotas = Quotas(self.redis)
         self.blobs = Blobs.of(settings)
         self.idempotency = IdempotencyKeys(self.redis, settings)
         self.queue: Celery = broker.make_app(settings)

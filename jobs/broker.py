@@ -1,58 +1,72 @@
-"""The one Celery app and its whole policy. Only job ids travel through the broker.
+"""Celery: the app, its policy, and how kombu keeps messages in Redis. Nothing else knows their lists and envelopes.
 
-Job states never come from Celery: results are switched off, and a message that is lost or delivered twice is harmless,
-because jobs.store.job_store decides who works on what, and jobs.store.fair_queue what is next: a message calls a worker
-for a network, and the id in it says only on whose account.
+A message wakes a worker. Its queue names a network, and the worker asks jobs.store.fair_queue which job of that network
+is next. The job id in a message only says which job it was sent for. So a message that is lost or delivered twice is
+harmless. Results are switched off: the state of a job never comes from Celery.
 
-Each value of a job's `network` has a queue, and a worker takes from those whose jobs it can do. Higher priorities come
-first whatever the network; within one, the queues take turns.
+Each value of a job's `network` has a queue, and a worker listens to the queues whose jobs it can do. Higher priorities
+come first whatever the network; within a priority, the queues take turns.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 from celery import Celery  # type: ignore[import-untyped]
+from kombu.exceptions import OperationalError
 from redis.connection import parse_url
 
+from jobs.job import RANKS
 from jobs.parameters import NETWORKS, NetworkChoice, Priority
 from jobs.settings import Settings
 
 TASK = "refinery.refine"
 QUEUE = "refinery.jobs"
-PRIORITIES = {"high": 0, "normal": 3, "low": 6}  # as Celery has them on Redis, where 0 is the highest
-SEPARATOR = "\x06\x16"  # kombu keeps a list per priority: the queue's name, and this and a number from 3 on
+# 0, 3 and 6 of kombu's ten priorities, 0 being the highest: by default it has a list of its own for each of these.
+PRIORITIES = {priority: 3 * rank for priority, rank in RANKS.items()}
+SEPARATOR = "\x06\x16"  # kombu's: between the queue's name and the priority in the name of a list
 
 
-def name_of(network: str) -> str:
+class BrokerUnreachable(Exception):
+    """The broker does not take a message."""
+
+
+class Message(NamedTuple):
+    """A message that waits."""
+
+    job_id: str
+    list_name: str
+    text: str  # kombu's envelope
+
+
+def queue_of(network: str) -> str:
     """The queue of the jobs that ask for a network."""
     return QUEUE if network == "auto" else f"{QUEUE}.{network}"
 
 
 def network_of(name: str) -> NetworkChoice:
-    """The network whose jobs a queue has. Raises ValueError for a queue of something else."""
+    """The network whose jobs a queue has. Raises ValueError for a queue that has no jobs."""
     for network in NETWORKS:
-        if name_of(network) == name:
+        if queue_of(network) == name:
             return network
-    raise ValueError(f"{name!r} is no queue of jobs")
+    raise ValueError(f"{name!r} is not a queue of jobs")
 
 
 def lists_of(network: str) -> list[str]:
     """The Redis lists of a queue, the highest priority first."""
-    name = name_of(network)
+    name = queue_of(network)
     return [name if number == 0 else f"{name}{SEPARATOR}{number}" for number in PRIORITIES.values()]
 
 
-LISTS = tuple(lists_of("auto"))
 EVERY_LIST = tuple(name for network in NETWORKS for name in lists_of(network))
 
 
 def make_app(settings: Settings) -> Celery:
-    """The Celery app for these settings; worker registers the task `TASK` on it, api only sends."""
+    """The Celery app for these settings."""
     app = Celery("refinery", broker=broker_url(settings.redis_url), set_as_current=False)
     transport: dict[str, Any] = {
         "visibility_timeout": settings.visibility_timeout_seconds,
@@ -73,9 +87,9 @@ def make_app(settings: Settings) -> Celery:
         # A message is acknowledged when its job is over, and a worker takes no more than it has threads.
         task_acks_late=True,
         worker_prefetch_multiplier=1,
-        # CUDA bears no fork; decode and encode let go of the GIL. See DESIGN: GPU work in a worker.
+        # A process that uses CUDA cannot fork, and decoding and encoding release the interpreter's lock.
         worker_pool="threads",
-        # The timeout has to be in all three places, or the shortest one wins.
+        # Celery reads the timeout in three places, and the shortest one counts.
         broker_transport_options=transport,
         result_backend_transport_options={"visibility_timeout": settings.visibility_timeout_seconds},
         visibility_timeout=settings.visibility_timeout_seconds,
@@ -91,7 +105,7 @@ def make_app(settings: Settings) -> Celery:
 
 
 def broker_url(redis_url: str) -> str:
-    """The same server as Celery writes it: a unix socket is `redis+socket://`, and TLS is not the URL's matter."""
+    """The server's URL as Celery reads it: a unix socket is `redis+socket://`; `broker_tls` has the TLS options."""
     if not redis_url.startswith("unix://"):
         parts = urlsplit(redis_url)
         kept = [(name, value) for name, value in parse_qsl(parts.query) if not name.startswith("ssl_")]
@@ -102,10 +116,10 @@ def broker_url(redis_url: str) -> str:
 
 
 def broker_tls(redis_url: str) -> dict[str, Any] | None:
-    """How Celery is to do TLS with the server: as the job store does, None where it does not.
+    """Celery's TLS options, the same as the job store's; None for a server without TLS.
 
     redis-py checks certificate and host name unless the URL says otherwise (`ssl_cert_reqs`, `ssl_ca_certs`, and so
-    on); kombu on its own checks neither.
+    on). Without these options kombu checks neither.
     """
     if not redis_url.startswith("rediss://"):
         return None
@@ -115,43 +129,58 @@ def broker_tls(redis_url: str) -> dict[str, Any] | None:
 
 
 def send(app: Celery, job_id: str, priority: Priority = "normal", network: NetworkChoice = "auto") -> None:
-    """Tell the workers about a queued job. Raises kombu's OperationalError when the broker does not answer;
-    the job is safe all the same, its message is sent again by jobs.janitor.
+    """Wake a worker for a queued job.
+
+    Raises BrokerUnreachable when the broker does not answer. The job is safe all the same: jobs.janitor sends its
+    message.
     """
-    app.send_task(
-        TASK,
-        args=[job_id],
-        task_id=job_id,
-        queue=name_of(network),
-        priority=PRIORITIES[priority],
-        retry=True,
-        retry_policy={"max_retries": 1, "interval_start": 0.1},
-    )
+    try:
+        app.send_task(
+            TASK,
+            args=[job_id],
+            task_id=job_id,
+            queue=queue_of(network),
+            priority=PRIORITIES[priority],
+            retry=True,
+            retry_policy={"max_retries": 1, "interval_start": 0.1},
+        )
+    except OperationalError as error:
+        raise BrokerUnreachable(str(error)) from error
+
+
+def on_message(app: Celery, work: Callable[[NetworkChoice], None]) -> None:
+    """Let a worker of this app call `work` with the network of each message."""
+
+    def refine(task: Any, job_id: str) -> None:
+        work(network_of(task.request.delivery_info["routing_key"]))
+
+    app.task(name=TASK, bind=True)(refine)
 
 
 def waiting(client: redis.Redis, network: str | None = None) -> int:
-    """How many messages wait in the broker, of one network or all, without those that a worker has taken."""
+    """How many messages of a network, or of all, wait in the broker. Messages that a worker has taken do not count."""
     return sum(int(client.llen(name)) for name in (lists_of(network) if network else EVERY_LIST))
 
 
 def waiting_ids(client: redis.Redis) -> set[str]:
-    """The job ids of the messages that wait; reads them all, page by page."""
-    return {job_id for name in EVERY_LIST for job_id, _ in _messages(client, name)}
+    """The job ids of the messages that wait. Reads all messages."""
+    return {message.job_id for name in EVERY_LIST for message in _messages(client, name)}
 
 
-def messages_for(client: redis.Redis, network: str) -> list[tuple[str, str, str]]:
-    """What waits for one network: job id, list and message, for `drop`."""
-    return [(job_id, name, text) for name in lists_of(network) for job_id, text in _messages(client, name)]
+def messages_for(client: redis.Redis, network: str) -> list[Message]:
+    """The messages that wait for a worker with a network."""
+    return [message for name in lists_of(network) for message in _messages(client, name)]
 
 
-def drop(client: redis.Redis, name: str, message: str) -> None:
-    """Take a message out of its list."""
-    client.lrem(name, 1, message)
+def drop(client: redis.Redis, message: Message) -> None:
+    """Delete a message that waits."""
+    client.lrem(message.list_name, 1, message.text)
 
 
-def _messages(client: redis.Redis, name: str) -> Iterator[tuple[str, str]]:
+def _messages(client: redis.Redis, name: str) -> Iterator[Message]:
+    """The messages in a list, read page by page."""
     start, page = 0, 1000
-    while messages := client.lrange(name, start, start + page - 1):
-        for message in messages:
-            yield str(json.loads(message)["headers"]["id"]), str(message)
+    while texts := client.lrange(name, start, start + page - 1):
+        for text in texts:
+            yield Message(str(json.loads(text)["headers"]["id"]), name, str(text))
         start += page

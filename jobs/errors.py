@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from images.errors import ImageError
 
 TYPE_PREFIX = "urn:lama-refinery:problem:"
+FULL_QUEUE_SECONDS = 10  # before a client should try a full queue again: about one job's time
 
 
 class FieldError(BaseModel):
@@ -132,6 +133,9 @@ class UnknownJob(RefineryError):
     """No job has this id (any more)."""
 
     code, status, title = "unknown-job", 404, "There is no such job"
+
+    def __init__(self) -> None:
+        super().__init__("No job has this id. Ids are forgotten some time after the job has expired.")
 
 
 class JobExpired(RefineryError):
@@ -284,6 +288,12 @@ class TooManyJobs(Throttled):
 
     code, status, title = "too-many-jobs", 429, "Too many jobs are queued"
 
+    def __init__(self) -> None:
+        super().__init__(
+            "As many jobs of this API key are waiting as it may have. Submit again when some of them have begun.",
+            retry_after_seconds=FULL_QUEUE_SECONDS,
+        )
+
 
 class QuotaExceeded(Throttled):
     """More megapixels per hour than the API key may submit."""
@@ -295,6 +305,13 @@ class QueueFull(Throttled):
     """As many jobs are queued as the service holds."""
 
     code, status, title = "queue-full", 503, "The queue is full"
+
+    def __init__(self, limit: int):
+        """limit: the most jobs that may wait."""
+        super().__init__(
+            f"{limit} jobs are waiting, and the service takes no more at present. Submit again later.",
+            retry_after_seconds=FULL_QUEUE_SECONDS,
+        )
 
 
 def problem_of(error: Exception, *, instance: str | None = None) -> Problem:

@@ -11,12 +11,12 @@ from __future__ import annotations
 import secrets
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import InternalError, Problem, ServiceUnavailable, StartDeadlineExceeded, WorkerLost, problem_of
-from jobs.parameters import Parameters
+from jobs.parameters import Parameters, Priority
 
 
 class Status(StrEnum):
@@ -34,6 +34,8 @@ class Status(StrEnum):
         """Nothing more will be computed; the data may still be there."""
         return self in (Status.SUCCEEDED, Status.FAILED, Status.CANCELED)
 
+
+RANKS: dict[Priority, int] = {priority: rank for rank, priority in enumerate(get_args(Priority))}  # 0 is the highest
 
 ALLOWED: dict[Status, tuple[Status, ...]] = {
     Status.QUEUED: (Status.RUNNING, Status.FAILED, Status.CANCELED),

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, fi
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from jobs.parameters import NetworkChoice
-from jobs.webhooks.signing import secret_bytes
+from jobs.webhooks.signing import check_secret
 
 PREFIX = "REFINERY_"
 
@@ -401,7 +401,7 @@ class Settings(BaseSettings):
         if len(value) > 2:
             raise ValueError("at most two secrets can be active")
         for item in value:
-            secret_bytes(item)
+            check_secret(item)
         return value
 
     @property

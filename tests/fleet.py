@@ -22,7 +22,7 @@ from jobs.job import Status
 from jobs.settings import Settings
 from jobs.store import events, heartbeat
 from jobs.store.deliveries import Deliveries
-from jobs.store.job_store import LEASES, QUEUED
+from jobs.store.redis_keys import LEASES, QUEUED
 from tests import support
 from tests.servers.receiver import Receiver
 

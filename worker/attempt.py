@@ -29,7 +29,7 @@ from jobs.janitor import Janitor
 from jobs.job import Job, LeaseLost, NetworkInfo, Status
 from jobs.parameters import NetworkChoice
 from jobs.settings import Settings
-from jobs.store.fair_queue import Turns
+from jobs.store.fair_queue import FairQueue
 from jobs.store.job_store import Change, JobStore
 from jobs.telemetry import tracing
 from jobs.telemetry.logs import about, request_id
@@ -67,7 +67,7 @@ class Attempts:
         *,
         name: str,
         store: JobStore,
-        turns: Turns,
+        queue: FairQueue,
         blobs: Blobs,
         networks: Networks,
         leases: LeaseKeeper,
@@ -77,7 +77,7 @@ class Attempts:
         metrics: WorkerMetrics,
         settings: Settings,
     ):
-        self._name, self._store, self._turns, self._blobs, self._networks = name, store, turns, blobs, networks
+        self._name, self._store, self._queue, self._blobs, self._networks = name, store, queue, blobs, networks
         self._leases, self._janitor, self._settings = leases, janitor, settings
         self._emergency, self._watchdog, self._metrics = emergency, watchdog, metrics
         self._device = threading.Semaphore(1)
@@ -88,11 +88,11 @@ class Attempts:
 
     def work(self, network: NetworkChoice) -> None:
         """Claim the job that is next of those for a network and bring it to an end; nothing when there is none."""
-        while (job_id := self._turns.next(network)) is not None:
+        while (job_id := self._queue.next(network)) is not None:
             seen = self._store.find(job_id)
             if seen is None:
                 log.error("job %s waits, but its record is gone; run Redis with `noeviction`", job_id)
-                self._turns.forget(network, job_id)
+                self._queue.forget(network, job_id)
                 continue
             with about(job_id), self._company.joined(alone=seen.losses > 0):
                 if self._emergency.declared.is_set():

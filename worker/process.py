@@ -21,9 +21,10 @@ from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 from jobs import broker
 from jobs.blobs import Blobs
 from jobs.janitor import Janitor
+from jobs.parameters import NetworkChoice
 from jobs.settings import Settings
 from jobs.store.connection import connect
-from jobs.store.fair_queue import Turns
+from jobs.store.fair_queue import FairQueue
 from jobs.store.heartbeat import WorkerState
 from jobs.store.job_store import JobStore
 from worker.attempt import Attempts
@@ -74,7 +75,7 @@ def serve(settings: Settings) -> int:
         attempts = Attempts(
             name=name,
             store=store,
-            turns=Turns(client),
+            queue=FairQueue(client),
             blobs=blobs,
             networks=networks,
             leases=leases,
@@ -85,14 +86,14 @@ def serve(settings: Settings) -> int:
             settings=settings,
         )
 
-        def work(task: Any, job_id: str) -> None:
+        def work(network: NetworkChoice) -> None:
             try:
-                attempts.work(broker.network_of(task.request.delivery_info["routing_key"]))
+                attempts.work(network)
             finally:
                 with contextlib.suppress(redis.RedisError):  # the janitor does it too, a little later
-                    janitor.release()
+                    janitor.send_released()
 
-        app.task(name=broker.TASK, bind=True)(work)
+        broker.on_message(app, work)
         leases.start()
         watchdog.start()
         janitor.start()
@@ -169,7 +170,7 @@ def _consume(
         without_mingle=True,
         pool="threads",
         concurrency=networks.concurrency(),
-        queues=[broker.name_of(choice) for choice in networks.choices()],
+        queues=[broker.queue_of(choice) for choice in networks.choices()],
         optimization="fair",
         consumer_cls="worker.consumer:Consumer",
     )
@@ -184,7 +185,7 @@ def _consume(
 def _give_away(janitor: Janitor) -> None:
     """New messages for the jobs whose messages this worker took and does not want any more."""
     try:
-        janitor.release()
+        janitor.send_released()
         janitor.resend_messages(older_than_seconds=0)
     except redis.RedisError as error:
         log.warning("jobs wait for the next round of another process's janitor: %s", error)

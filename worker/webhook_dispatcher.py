@@ -18,9 +18,11 @@ from jobs.errors import RefineryError
 from jobs.http.guarded_fetch import Answer, post
 from jobs.settings import Settings
 from jobs.store.deliveries import Attempt, Claim, Deliveries, DeliveryState
+from jobs.store.webhook_secrets import WebhookSecrets
 from jobs.telemetry import tracing
 from jobs.telemetry.logs import about
-from jobs.webhooks.events import parse_retry_after, retry_delay, secrets_for, signed_headers
+from jobs.webhooks.retries import parse_retry_after, retry_delay
+from jobs.webhooks.signing import signed_headers
 from worker.metrics import WorkerMetrics
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ class Dispatcher:
         self._redis, self._settings = client, settings
         self._metrics = metrics or WorkerMetrics()
         self._deliveries = Deliveries(client, settings)
+        self._secrets = WebhookSecrets(client, settings)
         self._busy: Counter[str] = Counter()  # requests under way, by host
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -97,7 +100,7 @@ class Dispatcher:
     def _attempt(self, claim: Claim, span: tracing.Span) -> None:
         """Send once and record it."""
         record, now, started = claim.record, datetime.now(UTC), time.monotonic()
-        keys = secrets_for(record.owner, self._redis, self._settings)
+        keys = self._secrets.active(record.owner)
         headers = {
             "Content-Type": "application/json",
             **signed_headers(record.id, record.body, keys, now),
@@ -137,7 +140,7 @@ class Dispatcher:
             self._deliveries.settle(claim, attempt, DeliveryState.FAILED, disable=True)
             return "failed"
         asked = parse_retry_after(answer.retry_after if answer else None, datetime.now(UTC))
-        delay = retry_delay(len(claim.attempts) - claim.earlier + 1, asked, self._settings)
+        delay = retry_delay(len(claim.attempts) - claim.earlier + 1, asked, self._settings.webhook_retry_seconds)
         if delay is None:
             self._deliveries.settle(claim, attempt, DeliveryState.FAILED)
             return "failed"

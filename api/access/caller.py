@@ -36,7 +36,7 @@ async def identify(
     """
     service = service_of(request)
     key = _key(request, bearer, header)
-    admission = await service.call(service.turnstile.admit, key)
+    admission = await service.call(service.quotas.admit, key)
     request.state.owner = admission.owner
     request.state.rate_limit = rate_limit_headers(admission)
     if admission.owner is None:

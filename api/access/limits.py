@@ -11,12 +11,11 @@ from contextlib import contextmanager
 
 from api.service import Service
 from images.errors import TooManyPixels
-from jobs.errors import PriorityNotAllowed, QuotaExceeded, TooManyRequests
+from jobs.errors import PriorityNotAllowed, QueueFull, QuotaExceeded, TooManyJobs, TooManyRequests
 from jobs.job import InputInfo
 from jobs.parameters import Parameters
 from jobs.settings import Settings
 from jobs.store.api_keys import Limits
-from jobs.store.job_store import queue_full, too_many_jobs
 from jobs.store.quotas import MEGAPIXEL, Admission, Window
 
 POLICY = '"requests"'
@@ -49,11 +48,11 @@ def check_submission(admission: Admission, settings: Settings) -> None:
     """Check whether one more job may be queued, without its body. Raises TooManyJobs, QuotaExceeded, QueueFull."""
     limits = admission.limits
     if limits and limits.queued_jobs is not None and admission.own_queued >= limits.queued_jobs:
-        raise too_many_jobs()
+        raise TooManyJobs
     if admission.pixels and not admission.pixels.open:
         raise _quota_exceeded(admission.pixels)
     if admission.queued >= settings.max_queued_jobs:
-        raise queue_full(settings.max_queued_jobs)
+        raise QueueFull(settings.max_queued_jobs)
 
 
 def permitted(parameters: Parameters, limits: Limits | None) -> Parameters:
@@ -77,7 +76,7 @@ def charged(service: Service, caller: Admission, info: InputInfo) -> Iterator[No
     Raises QuotaExceeded, or TooManyPixels for a photo larger than a whole hour's quota.
     """
     owner, limits, pixels = caller.owner, caller.limits, info.width * info.height
-    quota = service.turnstile.charge_pixels(owner, limits, pixels) if owner and limits else None
+    quota = service.quotas.charge_pixels(owner, limits, pixels) if owner and limits else None
     if owner is None or limits is None or quota is None:
         yield
         return
@@ -90,7 +89,7 @@ def charged(service: Service, caller: Admission, info: InputInfo) -> Iterator[No
     try:
         yield
     except BaseException:
-        service.turnstile.charge_pixels(owner, limits, -pixels)
+        service.quotas.charge_pixels(owner, limits, -pixels)
         raise
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,9 @@ from typing import Any, Literal
 import redis
 from pydantic import ValidationError
 
-from jobs.settings import PREFIX, Settings, default_data_dir, explained
+from jobs.settings import explained
 from jobs.store.api_keys import ApiKey, Keys, Limits, NoSuchKey
-from jobs.store.connection import connect
-from jobs.store.locate import StoreError, running_url
+from jobs.store.connection import StoreError, open_store, running_url
 
 DESCRIPTION = "API keys of lama-refinery. Once there is a key, every request needs one. See docs/keys.md."
 STORE = """The service's own store is used: that of REFINERY_REDIS_URL if it is set, else the one of the embedded
@@ -34,33 +32,14 @@ def main(arguments: list[str]) -> int:
     """Run one command; the exit code: 0, 1 when it could not be done, 2 for usage."""
     options = _parser().parse_args(arguments)
     try:
-        with store(options.data) as keys:
-            return int(options.run(keys, options))
+        with open_store(options.data, embedded=_embedded_store) as (client, _):
+            return int(options.run(Keys(client), options))
     except (redis.RedisError, OSError) as error:
         return _fail(f"the job store cannot be reached: {error}")
     except ValidationError as error:
         return _fail(explained(error))  # without the values, which may hold a password
     except (StoreError, NoSuchKey, ValueError) as error:
         return _fail(str(error))
-
-
-@contextmanager
-def store(directory: Path | None) -> Iterator[Keys]:
-    """The keys in the service's store. Raises StoreError, redis.RedisError."""
-    shared = os.environ.get(f"{PREFIX}REDIS_URL")
-    if shared and directory:
-        raise StoreError("REFINERY_REDIS_URL is set, and the service uses that store: leave out --data")
-    with _embedded_store((directory or Path(default_data_dir())).resolve()) if not shared else _url(shared) as url:
-        client = connect(Settings(redis_url=url))
-        try:
-            yield Keys(client)
-        finally:
-            client.close()
-
-
-@contextmanager
-def _url(url: str) -> Iterator[str]:
-    yield url
 
 
 @contextmanager

@@ -8,8 +8,8 @@ from datetime import datetime
 from api.following.job_view import JobView
 from api.service import Service
 from jobs.job import Job, Status
-from jobs.store.heartbeat import AT_WORK, workers
-from jobs.telemetry.backlog import UNMEASURED_SECONDS
+from jobs.store.durations import mean_job_seconds
+from jobs.store.heartbeat import workers
 
 # Bounds of a Retry-After. Asking more than once a second tells nobody more; after a minute the estimate is stale.
 SHORTEST_SECONDS, LONGEST_SECONDS = 1, 60
@@ -22,24 +22,23 @@ def view_of(service: Service, job: Job) -> tuple[JobView, int | None]:
     """
     if job.status.final:
         return JobView.of(job), None
-    ahead = service.turns.ahead([job])[0]
+    ahead = service.fair_queue.ahead([job])[0]
     left = seconds_left(
         job,
         now=service.store.now(),
         ahead=ahead or 0,
-        usual=service.store.usual_seconds(),
-        at_work=sum(worker.state in AT_WORK for worker in workers(service.redis)),
+        usual=mean_job_seconds(service.redis),
+        at_work=sum(worker.state.serving for worker in workers(service.redis)),
     )
     return JobView.of(job, ahead), math.ceil(min(max(left, SHORTEST_SECONDS), LONGEST_SECONDS))
 
 
-def seconds_left(job: Job, *, now: datetime, ahead: int, usual: float | None, at_work: int) -> float:
+def seconds_left(job: Job, *, now: datetime, ahead: int, usual: float, at_work: int) -> float:
     """An estimate of the seconds until a job ends.
 
-    ahead: queued jobs before it. usual: mean seconds of the last jobs, None before the first. at_work: live workers;
+    ahead: queued jobs before it. usual: mean seconds of the last jobs. at_work: live workers;
     with none, no queued job ends, so the longest wait is right.
     """
-    usual = UNMEASURED_SECONDS if usual is None else usual
     if job.status is Status.QUEUED:
         return usual * (ahead // at_work + 1) if at_work else float(LONGEST_SECONDS)
     if not at_work:

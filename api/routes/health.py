@@ -10,7 +10,7 @@ from api.access.anonymous import check_anonymous
 from api.dependencies import ServiceDep
 from api.service import Service
 from jobs.errors import ForeignOrigin, Unauthorized
-from jobs.store.heartbeat import AT_WORK, WorkerState
+from jobs.store.heartbeat import WorkerState
 from jobs.telemetry.health import health
 
 router = APIRouter(tags=["health"])
@@ -59,7 +59,7 @@ async def readyz(request: Request, service: ServiceDep, response: Response) -> R
     A service without API keys tells pages of other sites the state alone.
     """
     found = await service.call(health, service.redis, service.blobs, service.settings)
-    if found.state not in AT_WORK:
+    if not found.state.serving:
         response.status_code = 503
     if await service.call(_is_foreign, request, service):
         return Readiness(state=found.state, reasons=[], workers=[])
@@ -70,7 +70,7 @@ async def readyz(request: Request, service: ServiceDep, response: Response) -> R
 def _is_foreign(request: Request, service: Service) -> bool:
     """Whether the service has no keys, and the request comes from another site or machine."""
     try:
-        if not service.turnstile.admit(None).locked:
+        if not service.quotas.admit(None).locked:
             check_anonymous(request.scope, request.headers, service.settings)
     except redis.RedisError:
         return False  # then there is nothing to tell

@@ -57,7 +57,7 @@ async def index(
     statuses = [s for s in LISTED if status is None or s in status]
     jobs = await service.call(lambda: service.store.page(caller.owner, statuses, before=cursor, limit=limit + 1))
     more, jobs = len(jobs) > limit, jobs[:limit]
-    ahead = await service.call(service.turns.ahead, jobs)
+    ahead = await service.call(service.fair_queue.ahead, jobs)
     if more:
         query = [("status", s.value) for s in status or ()] + [("limit", limit), ("cursor", jobs[-1].id)]
         response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
@@ -175,4 +175,4 @@ def _delete(service: Service, job: Job) -> None:
     except IllegalChange:
         raise JobExpired("The images of this job have been deleted already.") from None
     service.blobs.delete(job.id)
-    store.deleted(job.id)
+    store.blobs_deleted(job.id)

@@ -44,7 +44,7 @@ def _check(request: Request, service: Service) -> None:
         if not may_read(request.headers.get("authorization", ""), token):
             raise Unauthorized("Send `Authorization: Bearer` and REFINERY_METRICS_TOKEN.", challenge=CHALLENGE)
         return
-    if service.turnstile.admit(None).locked:
+    if service.quotas.admit(None).locked:
         raise Unauthorized(
             "The service has API keys, and no REFINERY_METRICS_TOKEN is set: nobody may read its metrics.",
             challenge=CHALLENGE,

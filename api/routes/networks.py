@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from api.dependencies import ServiceDep
 from api.openapi.parts import problems
-from jobs.store.heartbeat import AT_WORK, Presence, workers
+from jobs.store.heartbeat import Presence, workers
 
 router = APIRouter(prefix="/v1", tags=["networks"])
 
@@ -40,7 +40,7 @@ async def index(service: ServiceDep) -> NetworkList:
 def networks(present: list[Presence]) -> NetworkList:
     """The networks of these workers."""
     found: dict[str, NetworkView] = {}
-    for worker in (w for w in present if w.state in AT_WORK):
+    for worker in (w for w in present if w.state.serving):
         for facts in worker.networks:
             view = found.setdefault(
                 facts.name, NetworkView(name=facts.name, parameter=[], workers=0, loaded=0, devices=[])

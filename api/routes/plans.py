@@ -18,8 +18,8 @@ from api.submission.uploads import check_wishes, inspect
 from images.codec.shared import SharedArray
 from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo
-from jobs.store.heartbeat import AT_WORK, NetworkFacts, Presence, workers
-from jobs.store.job_store import QUEUED
+from jobs.store.heartbeat import NetworkFacts, Presence, workers
+from jobs.store.redis_keys import QUEUED
 from models.planning.plan import plan, shrunk_mask
 from models.planning.presets import resolve_preset
 
@@ -101,7 +101,7 @@ def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
 
     Without any worker, the built-in network's numbers stand for `auto` and `builtin`. Raises NetworkUnavailable.
     """
-    serving = [worker for worker in present if worker.state in AT_WORK]
+    serving = [worker for worker in present if worker.state.serving]
     found = [facts for worker in serving for facts in worker.networks if parameter in facts.parameter]
     if found:
         return min(found, key=lambda facts: (facts.seconds_per_work_pixel is None, not facts.loaded))

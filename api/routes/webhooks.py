@@ -11,10 +11,10 @@ from pydantic import BaseModel, Field
 from api.dependencies import Caller, ServiceDep
 from api.openapi.parts import JobId, problem, problems
 from api.service import Service
+from jobs.errors import UnknownJob
 from jobs.parameters import WebhookEvent
+from jobs.store import webhook_secrets
 from jobs.store.deliveries import Attempt, Deliveries, Delivery, DeliveryState
-from jobs.store.job_store import unknown_job
-from jobs.webhooks.events import rotate_secret, secrets_for
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 
@@ -108,7 +108,7 @@ async def redeliver(service: ServiceDep, caller: Caller, job_id: JobId, delivery
 async def secret(response: Response, service: ServiceDep, caller: Caller) -> WebhookSecrets:
     """A receiver needs one of them to verify signatures; the first use makes it."""
     response.headers.update(NO_STORE)
-    return WebhookSecrets(secrets=await service.call(secrets_for, caller.owner, service.redis, service.settings))
+    return WebhookSecrets(secrets=await service.call(_secrets_of(service).active, caller.owner))
 
 
 @router.post(
@@ -120,13 +120,17 @@ async def secret(response: Response, service: ServiceDep, caller: Caller) -> Web
 async def rotate(response: Response, service: ServiceDep, caller: Caller) -> WebhookSecrets:
     """The secret before it stays active beside the new one, until the next rotation."""
     response.headers.update(NO_STORE)
-    return WebhookSecrets(secrets=await service.call(rotate_secret, caller.owner, service.redis, service.settings))
+    return WebhookSecrets(secrets=await service.call(_secrets_of(service).rotate, caller.owner))
+
+
+def _secrets_of(service: Service) -> webhook_secrets.WebhookSecrets:
+    return webhook_secrets.WebhookSecrets(service.redis, service.settings)
 
 
 def _of_job(service: Service, job_id: str, owner: str | None) -> list[Delivery]:
     job = service.store.find(job_id)  # expired or not
     if job is None or job.owner != owner:
-        raise unknown_job()
+        raise UnknownJob
     return Deliveries(service.redis, service.settings).of_job(job_id)
 
 

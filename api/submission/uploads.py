@@ -11,7 +11,6 @@ from collections.abc import Callable
 from functools import partial
 
 import redis
-from kombu.exceptions import OperationalError
 
 from api.service import Service
 from api.submission.receive import Upload
@@ -104,6 +103,6 @@ def enqueue(service: Service, job: Job) -> None:
     """Tell the workers about a queued job."""
     try:
         broker.send(service.queue, job.id, job.parameters.priority, job.parameters.network)
-    except OperationalError as error:
+    except broker.BrokerUnreachable as error:
         # The job is stored and will not be lost: jobs.janitor sees that it has no message.
         log.warning("job %s: its message will be sent later (%s)", job.id, error)

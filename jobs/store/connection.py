@@ -1,6 +1,13 @@
-"""Clients of the Redis that holds the jobs."""
+"""Clients of the Redis that holds the jobs, and its clock, which is the only one that counts."""
 
 from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import redis
 import redis.asyncio
@@ -9,7 +16,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-from jobs.settings import Settings
+from jobs.settings import PREFIX, Settings, default_data_dir
+
+WHICH_STORE = """The service's own store is used: that of REFINERY_REDIS_URL if it is set, else the one of the embedded
+service that runs on --data."""
+
+
+class StoreError(Exception):
+    """An operator's command has no store to work on; the message says why."""
 
 
 def connect(settings: Settings) -> redis.Redis:
@@ -26,7 +40,7 @@ def connect(settings: Settings) -> redis.Redis:
 
 
 def connect_async(settings: Settings, *, longest_wait_seconds: float) -> redis.asyncio.Redis:
-    """An asynchronous client, whose blocking reads may wait so long."""
+    """An asynchronous client for blocking reads of up to `longest_wait_seconds`."""
     return redis.asyncio.Redis.from_url(
         settings.redis_url,
         decode_responses=True,
@@ -34,3 +48,60 @@ def connect_async(settings: Settings, *, longest_wait_seconds: float) -> redis.a
         socket_connect_timeout=3.0,
         health_check_interval=30,
     )
+
+
+def running_url(directory: Path) -> str:
+    """The URL of the Valkey that an embedded service runs on `directory`. Raises OSError when there is none."""
+    return f"unix://{(directory / 'socket').read_text()}"
+
+
+@contextmanager
+def _running(data: Path) -> Iterator[str]:
+    """The URL of the store of the embedded service that runs on `data`. Raises StoreError."""
+    try:
+        url = running_url(data / "valkey")
+    except OSError:
+        raise StoreError(
+            f"no service runs on {data}: give its directory with --data, or set REFINERY_REDIS_URL"
+        ) from None
+    yield url
+
+
+@contextmanager
+def open_store(
+    data: Path | None, *, embedded: Callable[[Path], AbstractContextManager[str]] = _running
+) -> Iterator[tuple[redis.Redis, Settings]]:
+    """A client of the store for an operator's command, and the settings with its address.
+
+    The store is that of REFINERY_REDIS_URL if it is set, else the one of the embedded service on the directory `data`,
+    whose URL `embedded` provides. Raises StoreError, redis.RedisError, and pydantic's ValidationError for a wrong
+    setting.
+    """
+    shared = os.environ.get(f"{PREFIX}REDIS_URL")
+    if shared and data:
+        raise StoreError("REFINERY_REDIS_URL is set, and the service uses that store: leave out --data")
+    with nullcontext(shared) if shared else embedded((data or Path(default_data_dir())).resolve()) as url:
+        settings = Settings(redis_url=url)
+        with connect(settings) as client:
+            yield client, settings
+
+
+def server_time(client: redis.Redis) -> datetime:
+    """The server's time, UTC, to the microsecond. Raises redis.RedisError."""
+    return moment_of(client.time())
+
+
+def moment_of(answer: Any) -> datetime:
+    """The answer to the command TIME as a time in UTC."""
+    seconds, microseconds = answer
+    return from_ms(int(seconds) * 1000).replace(microsecond=int(microseconds))
+
+
+def to_ms(moment: datetime) -> int:
+    """Whole milliseconds since 1970, as sorted sets have them."""
+    return int(moment.timestamp() * 1000)
+
+
+def from_ms(milliseconds: float) -> datetime:
+    """The time, UTC, of a score in a sorted set."""
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

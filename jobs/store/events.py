@@ -1,7 +1,7 @@
 """What happened to a job, as a stream that can be followed: every change of state, and progress.
 
-The store writes the events in the same atomic step as the change itself. Ids are those of the Redis stream;
-reading on from the last id that was seen misses nothing, as long as it is among the kept ones.
+lua/commit.lua and lua/progress.lua write an event in the step that makes the change. An event's id is its id in the
+Redis stream. A reader that goes on from the last id it has seen misses nothing, as long as that event is still kept.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import redis.asyncio
 from pydantic import BaseModel, ConfigDict
 
 from jobs.job import Progress
-from jobs.store.job_store import events_key
+from jobs.store.redis_keys import events_key
 
 START = "0-0"
 
@@ -31,9 +31,9 @@ class Event(BaseModel):
 
 
 def read(client: redis.Redis, job_id: str, *, after: str = START, wait_seconds: float = 0.0) -> list[Event]:
-    """The events after the id `after`, oldest first; waits up to so long for the first one.
+    """The events after the id `after`, oldest first; [] when nothing has happened after `wait_seconds`.
 
-    The client's own socket timeout must be longer than the wait. [] when nothing happened.
+    The client's socket timeout must be longer than the wait.
     """
     return _events(client.xread({events_key(job_id): after}, count=1000, block=_block(wait_seconds)))
 
@@ -41,7 +41,7 @@ def read(client: redis.Redis, job_id: str, *, after: str = START, wait_seconds: 
 async def read_async(
     client: redis.asyncio.Redis, job_id: str, *, after: str = START, wait_seconds: float = 0.0
 ) -> list[Event]:
-    """As `read`, without holding a thread."""
+    """The same as `read`, for an asynchronous client."""
     return _events(await client.xread({events_key(job_id): after}, count=1000, block=_block(wait_seconds)))
 
 

@@ -1,4 +1,4 @@
-"""Workers as they present themselves: one key per worker that vanishes when the worker stops renewing it."""
+"""The workers that are alive. Each announces itself under a key of its own, which vanishes when it is not renewed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
-from jobs.store.job_store import SPACE
+from jobs.store.redis_keys import WORKER, WORKERS
 
-NAMES = SPACE + "workers"
-TTL_SECONDS = 10.0
-RENEWAL_SECONDS = 2.0
+TTL_SECONDS = 10.0  # after which a worker without a sign of life is gone
+RENEWAL_SECONDS = 2.0  # several times in TTL_SECONDS, so that one slow answer of Redis does no harm
 
 
 class WorkerState(StrEnum):
@@ -25,8 +24,10 @@ class WorkerState(StrEnum):
     DRAINING = "DRAINING"
     DEFUNCT = "DEFUNCT"
 
-
-AT_WORK = (WorkerState.READY, WorkerState.BUSY)  # the states in which jobs are worked on
+    @property
+    def serving(self) -> bool:
+        """Whether a worker in this state works on jobs."""
+        return self in (WorkerState.READY, WorkerState.BUSY)
 
 
 class NetworkFacts(BaseModel):
@@ -65,32 +66,28 @@ class Presence(BaseModel):
 
 
 def announce(client: redis.Redis, presence: Presence) -> None:
-    """Tell everybody about this worker, for TTL_SECONDS."""
+    """Show this worker for TTL_SECONDS."""
     pipe = client.pipeline()
-    pipe.set(_key(presence.name), presence.model_dump_json(), px=int(TTL_SECONDS * 1000))
-    pipe.sadd(NAMES, presence.name)
+    pipe.set(WORKER % presence.name, presence.model_dump_json(), px=int(TTL_SECONDS * 1000))
+    pipe.sadd(WORKERS, presence.name)
     pipe.execute()
 
 
 def leave(client: redis.Redis, name: str) -> None:
-    """This worker is gone."""
+    """Take this worker off the list at once."""
     pipe = client.pipeline()
-    pipe.delete(_key(name))
-    pipe.srem(NAMES, name)
+    pipe.delete(WORKER % name)
+    pipe.srem(WORKERS, name)
     pipe.execute()
 
 
 def workers(client: redis.Redis) -> list[Presence]:
     """The workers that are alive, by name."""
-    members: Any = client.smembers(NAMES)
+    members: Any = client.smembers(WORKERS)
     names: list[str] = sorted(members)
     if not names:
         return []
-    texts: Any = client.mget([_key(name) for name in names])
+    texts: Any = client.mget([WORKER % name for name in names])
     if dead := [name for name, text in zip(names, texts, strict=True) if text is None]:
-        client.srem(NAMES, *dead)
+        client.srem(WORKERS, *dead)
     return [Presence.model_validate_json(text) for text in texts if text is not None]
-
-
-def _key(name: str) -> str:
-    return f"{SPACE}worker:{name}"

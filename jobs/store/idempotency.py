@@ -1,7 +1,7 @@
-"""Which submission an Idempotency-Key belongs to, per owner, so that sending it twice makes one job.
+"""Idempotency-Keys: sending a submission twice makes one job. Each owner has its own keys.
 
-A record is `pending` while its first request is being received, under a lock that is renewed, and names its job
-before that job is made: when a process dies between the two, the next request sees whether the job is there.
+The first request with a key holds its lock while it is being received. The record names the job before the job is made:
+when a process dies in between, the next request with the key can see whether the job is there.
 """
 
 from __future__ import annotations
@@ -14,45 +14,18 @@ import redis
 
 from jobs.errors import IdempotencyKeyInUse
 from jobs.settings import Settings
-from jobs.store.job_store import SPACE
+from jobs.store.redis_keys import IDEMPOTENCY
+from jobs.store.scripts import Script
 
-LOCK_SECONDS = 30.0  # a request whose process died holds its key for so long
-
-# Answers {token, fingerprint, job_id, answer}: with an answer, the key is done; with our token, it is ours; else busy.
-_BEGIN = """
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-local found = redis.call('HMGET', KEYS[1], 'fingerprint', 'job_id', 'answer', 'until')
-if found[3] then return {'', found[1], found[2], found[3]} end
-if found[4] and tonumber(found[4]) > now then return {'', '', '', ''} end
-redis.call('HSET', KEYS[1], 'token', ARGV[1], 'until', now + tonumber(ARGV[2]))
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return {ARGV[1], found[1] or '', found[2] or '', ''}
-"""
-
-# Writes fields while the token is the lock's, and renews the lock. Answers 1, or 0 when it is somebody else's.
-_WRITE = """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return 0 end
-local t = redis.call('TIME')
-redis.call('HSET', KEYS[1], 'until', t[1] * 1000 + math.floor(t[2] / 1000) + tonumber(ARGV[2]))
-for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1]) end
-return 1
-"""
-
-_RELEASE = """
-if redis.call('HGET', KEYS[1], 'token') ~= ARGV[1] then return end
-if redis.call('HEXISTS', KEYS[1], 'job_id') == 1 then
-  redis.call('HSET', KEYS[1], 'until', 0)
-else
-  redis.call('DEL', KEYS[1])
-end
-"""
+LOCK_SECONDS = 30.0  # how long a request whose process died keeps its key locked
+LOCK_MS = int(LOCK_SECONDS * 1000)
 
 
 class Begun(NamedTuple):
-    """What is known of a key. token: the caller's, who has to go on; "" when there is an answer already.
+    """What is known about a key.
 
-    fingerprint and job_id: of the first request; with a token, of one whose process died before it answered.
+    token: the caller's lock, with which it goes on; "" when there is an answer already.
+    fingerprint, job_id: of the first request; with a token, of a request whose process died before it answered.
     """
 
     token: str
@@ -62,18 +35,18 @@ class Begun(NamedTuple):
 
 
 class IdempotencyKeys:
-    """The records. One object may be used by any number of threads."""
+    """The keys of one service. One object may be used by any number of threads."""
 
     def __init__(self, client: redis.Redis, settings: Settings):
-        self._ttl_ms = int(settings.idempotency_seconds * 1000)
-        self._begin = client.register_script(_BEGIN)
-        self._write = client.register_script(_WRITE)
-        self._release = client.register_script(_RELEASE)
+        self._keep_ms = int(settings.idempotency_seconds * 1000)
+        self._begin = Script(client, "begin_idempotent")
+        self._write = Script(client, "write_idempotent")
+        self._release = Script(client, "release_idempotent")
 
     def begin(self, owner: str | None, key: str) -> Begun:
         """Look the key up and lock it if it is free. Raises IdempotencyKeyInUse while another request has it."""
         token = secrets.token_hex(8)
-        answer: Any = self._begin(keys=[_name(owner, key)], args=[token, int(LOCK_SECONDS * 1000), self._ttl_ms])
+        answer: Any = self._begin(record=_name(owner, key), token=token, lock_ms=LOCK_MS, keep_ms=self._keep_ms)
         begun = Begun(*answer)
         if not begun.token and not begun.answer:
             raise IdempotencyKeyInUse(
@@ -82,15 +55,16 @@ class IdempotencyKeys:
         return begun
 
     def write(self, owner: str | None, key: str, token: str, **fields: str) -> None:
-        """Renew the lock and note `fingerprint`, `job_id` or `answer`. Raises IdempotencyKeyInUse if it is lost."""
-        pairs = [text for pair in fields.items() for text in pair]
-        if not self._write(keys=[_name(owner, key)], args=[token, int(LOCK_SECONDS * 1000), *pairs]):
-            raise IdempotencyKeyInUse("This request took too long, and another one with its Idempotency-Key came.")
+        """Renew the lock and store `fingerprint`, `job_id` or `answer`. Raises IdempotencyKeyInUse if it is lost."""
+        if not self._write(record=_name(owner, key), token=token, lock_ms=LOCK_MS, fields=fields):
+            raise IdempotencyKeyInUse(
+                "This request took too long, and another one with its Idempotency-Key came. Send it again later."
+            )
 
     def release(self, owner: str | None, key: str, token: str) -> None:
-        """Unlock a key whose request was refused, and forget it unless it names a job, which may have been made."""
-        self._release(keys=[_name(owner, key)], args=[token])
+        """Unlock a key whose request was refused. It is forgotten unless it names a job, which may have been made."""
+        self._release(record=_name(owner, key), token=token)
 
 
 def _name(owner: str | None, key: str) -> str:
-    return f"{SPACE}idempotency:{owner or ''}:{hashlib.sha256(key.encode()).hexdigest()}"
+    return IDEMPOTENCY % (owner or "", hashlib.sha256(key.encode()).hexdigest())

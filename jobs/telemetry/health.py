@@ -1,4 +1,4 @@
-"""Whether the service works, in one word and its reasons: for /readyz and for the operator's commands."""
+"""Whether the service works, as a state and its reasons: for /readyz and for the operator's commands."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ import redis
 from jobs.blobs import Blobs
 from jobs.errors import RefineryError
 from jobs.settings import Settings
-from jobs.store.heartbeat import AT_WORK, Presence, WorkerState, workers
-from jobs.store.job_store import QUEUED
+from jobs.store.heartbeat import Presence, WorkerState, workers
+from jobs.store.redis_keys import QUEUED
 
 # The service is in the best state that any of its workers is in.
-BEST_FIRST = [
-    WorkerState.READY,
-    WorkerState.BUSY,
-    WorkerState.STARTING,
-    WorkerState.DRAINING,
-    WorkerState.DEFUNCT,
-]
+BEST_FIRST = [WorkerState.READY, WorkerState.BUSY, WorkerState.STARTING, WorkerState.DRAINING, WorkerState.DEFUNCT]
 
 
 class Health(NamedTuple):
@@ -33,8 +27,9 @@ class Health(NamedTuple):
 def health(client: redis.Redis, blobs: Blobs, settings: Settings) -> Health:
     """Look at the stores and the workers.
 
-    DEFUNCT: a store does not answer or takes nothing, or every worker is broken. STARTING: no worker is there yet, or
-    none is ready. DRAINING: all of them stop. A full queue is BUSY: jobs are worked on, submissions are refused.
+    DEFUNCT: a store does not answer or cannot be written to, or every worker is broken. STARTING: no worker is there
+    yet, or none is ready. DRAINING: all workers are stopping. A full queue is BUSY: jobs are worked on, submissions are
+    refused.
     """
     broken: list[str] = []
     present: list[Presence] = []
@@ -55,6 +50,6 @@ def health(client: redis.Redis, blobs: Blobs, settings: Settings) -> Health:
         return Health(WorkerState.STARTING, ["no worker is there yet"], present)
     state = min((worker.state for worker in present), key=BEST_FIRST.index)
     reasons = sorted({f"worker: {worker.reason}" for worker in present if worker.state is state})
-    if state in AT_WORK and queued >= settings.max_queued_jobs:
+    if state.serving and queued >= settings.max_queued_jobs:
         state, reasons = WorkerState.BUSY, [f"the queue is full ({queued} jobs): submissions are refused", *reasons]
     return Health(state, reasons, present)

@@ -32,7 +32,7 @@ from jobs.errors import (
 )
 from jobs.store.heartbeat import WorkerState
 from jobs.telemetry.backlog import queue_seconds
-from jobs.telemetry.overview import HAPPENINGS, Overview, survey
+from jobs.telemetry.overview import JOB_EVENTS, Overview, overview_of
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
 # What a job can fail with. Their counters are there before the first one does: increase() does not see a series begin.
@@ -67,7 +67,7 @@ class ServiceCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every metric."""
         try:
-            found = survey(self._redis)
+            found = overview_of(self._redis)
             seconds = queue_seconds(self._redis)
         except redis.RedisError:
             found, seconds = None, {}
@@ -110,7 +110,7 @@ def _of(found: Overview) -> Iterator[Metric]:
     yield waiting
     yield oldest
     events = CounterMetricFamily("refinery_job_events", "What has happened to jobs, once each.", labels=["event"])
-    for name in HAPPENINGS:
+    for name in JOB_EVENTS:
         events.add_metric([name], found.totals.get(name, 0))
     yield events
     failures = CounterMetricFamily(

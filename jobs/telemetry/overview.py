@@ -1,7 +1,7 @@
 """What the whole service is doing, read from the job store: for the metrics, and for a person.
 
-Nothing here belongs to one process. The counts are kept by jobs.store.scripts in the steps that change the jobs, so
-that they are right whichever process dies.
+Nothing here belongs to one process. lua/commit.lua counts in the steps that change the jobs, so that the counts are
+right whichever process dies.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ from typing import Any
 import redis
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.job import RANKS
 from jobs.parameters import Priority
+from jobs.store.connection import server_time, to_ms
 from jobs.store.heartbeat import Presence, workers
-from jobs.store.job_store import DEAD, EXPIRY, HOOK_HOSTS, LEASES, ORDER, QUEUED, RANKS, TOTALS
+from jobs.store.redis_keys import DEAD_LETTERS, DELIVERY_HOSTS, EXPIRY, LEASES, ORDER, QUEUED, RANK_SPAN_MS, TOTALS
 
-RANK_SPAN = 1e13  # in ORDER, the milliseconds of a rank come after those of the one before
-# What can happen to a job, as `totals` counts it; `failed:<code>` counts the failures by their code besides.
-HAPPENINGS = (
-    *("accepted", "running", "requeued", "retried"),  # queued three ways: made, given back or lost, tried again
+# What can happen to a job, as `totals` counts it. `failed:<code>` counts the failures by their code besides.
+JOB_EVENTS = (
+    *("accepted", "running", "requeued", "retried"),  # a job is queued when it is made, given back or lost, or retried
     *("succeeded", "failed", "canceled", "expired"),
 )
 
@@ -55,24 +56,23 @@ class Overview(BaseModel):
     stale_leases: int = Field(description="Running jobs whose worker is gone and that nobody has taken back yet.")
     dead_letters: int = Field(description="Failed jobs to look at.")
     webhooks_overdue_seconds: float = Field(description="How late the webhook is that is due first.")
-    totals: dict[str, int] = Field(description="How often each of HAPPENINGS has happened, and `failed:<code>`.")
+    totals: dict[str, int] = Field(description="How often each of JOB_EVENTS has happened, and `failed:<code>`.")
     store: StoreFacts
     workers: list[Presence]
 
 
-def survey(client: redis.Redis) -> Overview:
-    """Look at everything, in a handful of commands whose cost does not grow with the jobs. Raises redis.RedisError."""
-    seconds, microseconds = client.time()
-    now = seconds * 1000 + microseconds // 1000
+def overview_of(client: redis.Redis) -> Overview:
+    """Read everything with a few commands whose cost does not grow with the jobs. Raises redis.RedisError."""
+    now = to_ms(server_time(client))
     pipe = client.pipeline(transaction=False)
     for rank in RANKS.values():
-        low, high = rank * RANK_SPAN, f"({(rank + 1) * RANK_SPAN}"
+        low, high = rank * RANK_SPAN_MS, f"({(rank + 1) * RANK_SPAN_MS}"
         pipe.zcount(ORDER, low, high)
         pipe.zrangebyscore(ORDER, low, high, start=0, num=1, withscores=True)
-    for name in (QUEUED, LEASES, EXPIRY, DEAD):
+    for name in (QUEUED, LEASES, EXPIRY, DEAD_LETTERS):
         pipe.zcard(name)
     pipe.zcount(LEASES, "-inf", now)
-    pipe.zrange(HOOK_HOSTS, 0, 0, withscores=True)
+    pipe.zrange(DELIVERY_HOSTS, 0, 0, withscores=True)
     pipe.hgetall(TOTALS)
     pipe.info("memory")
     pipe.info("persistence")
@@ -80,9 +80,9 @@ def survey(client: redis.Redis) -> Overview:
     queue: dict[Priority, QueueFacts] = {}
     for priority, rank in RANKS.items():
         count, first = answers[2 * rank : 2 * rank + 2]
-        age = (now - (first[0][1] - rank * RANK_SPAN)) / 1000 if first else 0.0
+        age = (now - (first[0][1] - rank * RANK_SPAN_MS)) / 1000 if first else 0.0
         queue[priority] = QueueFacts(waiting=count, oldest_seconds=max(0.0, age))
-    queued, running, kept, dead, stale, hooks, totals, memory, persistence = answers[2 * len(RANKS) :]
+    queued, running, kept, dead, stale, hosts, totals, memory, persistence = answers[2 * len(RANKS) :]
     return Overview(
         queue=queue,
         queued=queued,
@@ -90,7 +90,7 @@ def survey(client: redis.Redis) -> Overview:
         kept=kept,
         stale_leases=stale,
         dead_letters=dead,
-        webhooks_overdue_seconds=max(0.0, (now - hooks[0][1]) / 1000) if hooks else 0.0,
+        webhooks_overdue_seconds=max(0.0, (now - hosts[0][1]) / 1000) if hosts else 0.0,
         totals={name: int(count) for name, count in totals.items()},
         store=StoreFacts(
             memory_bytes=memory["used_memory"],

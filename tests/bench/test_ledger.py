@@ -7,7 +7,7 @@ import pytest
 from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, ResultInfo, new_job
 from jobs.parameters import Parameters
-from jobs.store.job_store import events_key
+from jobs.store.redis_keys import events_key
 from tests.fleet import Fleet
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)

@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from api.embedded.valkey import find_binary
 from jobs.store.heartbeat import Presence, WorkerState, announce
-from jobs.telemetry.overview import survey
+from jobs.telemetry.overview import overview_of
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -51,7 +51,7 @@ def test_valkey_keeps_what_it_is_told_and_says_when_it_is_full(where, tmp_path):
         redis.Redis(unix_socket_path=str(tmp_path / "v.sock"), retry=Retry(ConstantBackoff(0.05), 200)) as client,
     ):
         try:
-            seen = survey(client).store
+            seen = overview_of(client).store
             assert (seen.persistent, seen.evicts, seen.memory_limit_bytes) == (True, False, 600 << 20)
             client.config_set("maxmemory", seen.memory_bytes)
             with pytest.raises(redis.exceptions.OutOfMemoryError):

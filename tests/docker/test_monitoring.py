@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 
 from api.middleware.request_metrics import RequestMetrics
 from jobs.store.heartbeat import Presence, WorkerState
-from jobs.telemetry.overview import HAPPENINGS
+from jobs.telemetry.overview import JOB_EVENTS
 from tests import support
 from tests.exposition import names
 from worker.metrics import STAGES, StateCollector, WorkerMetrics
@@ -63,7 +63,7 @@ def test_the_dashboard_shows_every_metric(exported):
 
 def test_they_select_labels_that_there_are():
     allowed = {
-        "event": set(HAPPENINGS),
+        "event": set(JOB_EVENTS),
         "stage": set(STAGES),
         "kind": {"photo", "hole"},
         "state": {"queued", "running", "final", *WorkerState},

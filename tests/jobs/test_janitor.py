@@ -11,7 +11,7 @@ from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, Job, Status, new_id, new_job
 from jobs.parameters import Parameters
 from jobs.settings import Settings
-from jobs.store.job_store import DELETIONS, EXPIRY, LEASES, QUEUED, STARTS
+from jobs.store.redis_keys import DELETIONS, EXPIRY, LEASES, QUEUED, STARTS
 from tests import support
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
@@ -31,10 +31,10 @@ def janitor(service):
 @pytest.fixture
 def sure(janitor, settings):
     """The janitor, once it has heard the store for a lease."""
-    janitor.contact.start()
-    support.wait_until(lambda: janitor.contact.hear() >= settings.lease_seconds)
+    janitor.connection.start()
+    support.wait_until(lambda: janitor.connection.check() >= settings.lease_seconds)
     yield janitor
-    janitor.contact.stop()
+    janitor.connection.stop()
 
 
 def make_job(service, age_seconds=0.0, message=True):

@@ -10,7 +10,7 @@ import time
 import pytest
 import redis
 
-from jobs.store.locate import running_url
+from jobs.store.connection import running_url
 from tests import hostile, support
 
 MAX_PIXELS = 1_000_000

@@ -89,7 +89,7 @@ def test_a_valkey_frozen_past_the_leases_costs_no_job_its_worker(fleet, nothing_
     fleet.wait_for_workers(1)
     job_id = fleet.submit(min_side=64, iterations=60)
     fleet.wait_for(job_id, Status.RUNNING)
-    support.wait_until(lambda: fleet.service.janitor.contact.hear() > 4)  # as the api and the worker have then too
+    support.wait_until(lambda: fleet.service.janitor.connection.check() > 4)  # as the api and the worker have then too
     os.kill(fleet.valkey.child.pid, signal.SIGSTOP)
     time.sleep(4.5)
     os.kill(fleet.valkey.child.pid, signal.SIGCONT)

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
+from jobs.dead_letters import DeadLetters
 from jobs.job import Status
 from jobs.store import heartbeat
-from jobs.store.dead_letters import DeadLetters
 from tests import support
 from tests.fleet import Fleet
 from worker.__main__ import main

@@ -11,8 +11,9 @@ from jobs import broker
 from jobs.job import InputInfo, Job, Status, new_id
 from jobs.parameters import Parameters
 from jobs.store import events, heartbeat
-from jobs.store.job_store import job_key
-from jobs.telemetry.backlog import UNMEASURED_SECONDS, queue_seconds
+from jobs.store.durations import UNMEASURED_SECONDS
+from jobs.store.redis_keys import job_key
+from jobs.telemetry.backlog import queue_seconds
 from models import PRESETS
 from tests import support
 
@@ -146,7 +147,7 @@ def test_a_message_delivered_twice_does_nothing(service, submit, worker):
 
 def test_a_job_whose_message_was_lost_is_done_all_the_same(service, submit, worker):
     job_id = submit(preset="single-pass")
-    service.redis.delete(*broker.LISTS)
+    service.redis.delete(*broker.lists_of("auto"))
     worker(requeue_grace_seconds=0.5)
     assert wait_for(service, job_id, Status.SUCCEEDED).attempt == 1
 

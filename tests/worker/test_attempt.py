@@ -16,7 +16,7 @@ from worker.metrics import WorkerMetrics
 from worker.safety.watchdog import Watchdog
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
-PARTS = ("turns", "blobs", "networks", "leases", "janitor", "emergency")  # which a job that fails at once does not need
+PARTS = ("queue", "blobs", "networks", "leases", "janitor", "emergency")  # which a job that fails at once does not need
 
 
 class Failing(Attempts):

@@ -16,7 +16,8 @@ from filelock import FileLock
 from jobs.job import InputInfo, Job, new_id
 from jobs.parameters import Parameters
 from jobs.store.deliveries import Deliveries
-from jobs.webhooks.events import new_secret, rotate_secret, secrets_for
+from jobs.store.webhook_secrets import WebhookSecrets
+from jobs.webhooks.signing import new_secret
 from tests import support
 from tests.servers.receiver import Reply, receiving
 from worker.webhook_dispatcher import Dispatcher
@@ -57,7 +58,7 @@ def dispatcher(service):
 
 @pytest.fixture
 def secret(service):
-    return secrets_for(None, service.redis, service.settings)[0]
+    return WebhookSecrets(service.redis, service.settings).active(None)[0]
 
 
 def end_a_job(store, url, events=None, **parameters):
@@ -225,7 +226,7 @@ def test_while_redis_is_away_nothing_is_lost(tmp_path, settings):
 
 def test_old_and_new_secret_verify_after_a_rotation(store, service, dispatcher, secret):
     dispatcher()
-    new, old = rotate_secret(None, service.redis, service.settings)
+    new, old = WebhookSecrets(service.redis, service.settings).rotate(None)
     assert old == secret
     with receiving() as receiver:
         end_a_job(store, receiver.url)
@@ -306,9 +307,9 @@ def test_the_manuals_javascript_receiver_verifies(store, service, dispatcher, se
         job = end_a_job(store, f"http://127.0.0.1:{node.port}/", metadata={"name": "Grüße 🙂"})
         (delivery,) = settled(service, job, "delivered")
         assert [a.status for a in delivery.attempts] == [204]
-        rotate_secret(None, service.redis, service.settings)
+        WebhookSecrets(service.redis, service.settings).rotate(None)
         settled(service, end_a_job(store, f"http://127.0.0.1:{node.port}/"), "delivered")
-        rotate_secret(None, service.redis, service.settings)  # now its secret is no longer active
+        WebhookSecrets(service.redis, service.settings).rotate(None)  # now its secret is no longer active
         (refused,) = settled(service, end_a_job(store, f"http://127.0.0.1:{node.port}/"), "failed")
         assert {a.status for a in refused.attempts} == {401}
     finally:

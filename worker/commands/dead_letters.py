@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from kombu.exceptions import OperationalError
 from pydantic import ValidationError
 
 from jobs import broker
+from jobs.dead_letters import DeadLetter, DeadLetters, NoSuchLetter
 from jobs.errors import RefineryError
 from jobs.job import IllegalChange
 from jobs.settings import Settings, explained
-from jobs.store.dead_letters import DeadLetter, DeadLetters, NoSuchLetter
+from jobs.store.connection import WHICH_STORE, StoreError, open_store
 from jobs.store.job_store import JobStore
-from jobs.store.locate import WHERE, StoreError, reached
 
 DESCRIPTION = """Jobs that lost all their workers, met an internal error, or could not be read or stored. They stay here
 until they are retried, dropped, or expire with their images. Without a command: list."""
@@ -29,7 +28,7 @@ def main(arguments: list[str]) -> int:
     """Run one command; the exit code: 0, 1 when it could not be done, 2 for usage."""
     options = _parser().parse_args(arguments)
     try:
-        with reached(options.data) as (client, settings):
+        with open_store(options.data) as (client, settings):
             letters = DeadLetters(client, JobStore(client, settings))
             return int(options.run(letters, options, settings))
     except redis.RedisError as error:
@@ -76,7 +75,7 @@ def _retry(letters: DeadLetters, options: argparse.Namespace, settings: Settings
     def retry(job_id: str) -> str:
         try:
             letters.retry(job_id, app)
-        except OperationalError:
+        except broker.BrokerUnreachable:
             return f"Job {job_id} is queued again. Its message could not be sent; the service will send it."
         return f"Job {job_id} is queued again."
 
@@ -119,7 +118,7 @@ def _last_fault(letter: DeadLetter) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m worker dead-letters", description=DESCRIPTION, epilog=WHERE)
+    parser = argparse.ArgumentParser(prog="python -m worker dead-letters", description=DESCRIPTION, epilog=WHICH_STORE)
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("--data", type=Path, metavar="DIR", help="data directory of the embedded service")
     printed = argparse.ArgumentParser(add_help=False)

@@ -18,11 +18,11 @@ from rich.table import Table
 from jobs.blobs import Blobs
 from jobs.job import Job
 from jobs.settings import Settings, explained
-from jobs.store.heartbeat import AT_WORK, Presence, WorkerState, workers
+from jobs.store.connection import WHICH_STORE, StoreError, open_store
+from jobs.store.heartbeat import Presence, WorkerState, workers
 from jobs.store.job_store import JobStore
-from jobs.store.locate import WHERE, StoreError, reached
 from jobs.telemetry.health import Health, health
-from jobs.telemetry.overview import Overview, survey
+from jobs.telemetry.overview import Overview, overview_of
 
 FILE_COLUMNS = 240
 DESCRIPTION = """Shows the workers, what each of them is doing, the queue and the dead letters. The exit code is 0 when
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     if options.ready and not options.self:
         parser.error("--ready goes with --self; without them, the exit code is about readiness already")
     try:
-        with reached(options.data) as (client, settings):
+        with open_store(options.data) as (client, settings):
             if options.self:
                 return _own(workers(client), options.ready)
             return _everything(client, _with_blobs(settings, options.data), options)
@@ -59,7 +59,7 @@ def _own(present: list[Presence], ready: bool) -> int:
     if not ours:
         return _complain(f"no worker of {here} is there")
     if ready:
-        return int(any(worker.state not in AT_WORK for worker in ours))
+        return int(any(not worker.state.serving for worker in ours))
     return int(any(worker.state is WorkerState.DEFUNCT for worker in ours))
 
 
@@ -72,14 +72,14 @@ def _with_blobs(settings: Settings, data: Path | None) -> Settings:
 
 def _everything(client: redis.Redis, settings: Settings, options: argparse.Namespace) -> int:
     store = JobStore(client, settings)
-    seen, found = survey(client), health(client, Blobs.of(settings), settings)
+    seen, found = overview_of(client), health(client, Blobs.of(settings), settings)
     jobs = {job_id: store.find(job_id) for worker in found.workers for job_id in worker.jobs}
     if options.json:
         print(json.dumps(_record(found, seen, jobs), indent=2))
     else:
         # Off a terminal, lines stay whole for whoever searches them.
         _show(Console(width=None if sys.stdout.isatty() else FILE_COLUMNS), found, seen, jobs, store.now())
-    return 0 if found.state in AT_WORK else 1
+    return 0 if found.state.serving else 1
 
 
 def _record(found: Health, seen: Overview, jobs: dict[str, Job | None]) -> dict[str, Any]:
@@ -149,7 +149,7 @@ def _age(seconds: float) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m worker status", description=DESCRIPTION, epilog=WHERE)
+    parser = argparse.ArgumentParser(prog="python -m worker status", description=DESCRIPTION, epilog=WHICH_STORE)
     parser.add_argument("--data", type=Path, metavar="DIR", help="data directory of the embedded service")
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--json", action="store_true", help="as JSON")

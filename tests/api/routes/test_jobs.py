@@ -52,7 +52,7 @@ def test_a_submission_is_stored_and_enqueued(api, service):
 
 def test_only_the_id_travels_through_the_broker(api, service):
     job_id = submit(api)
-    (message,) = service.redis.lrange(broker.LISTS[1], 0, -1)
+    (message,) = service.redis.lrange(broker.lists_of("auto")[1], 0, -1)
     assert job_id in message
     assert len(message) < 2000
 

@@ -7,7 +7,7 @@ from jobs.job import InputInfo, new_job
 from jobs.parameters import Parameters
 from jobs.store.api_keys import Keys, Limits
 from jobs.telemetry.metrics import FAILURES
-from jobs.telemetry.overview import survey
+from jobs.telemetry.overview import overview_of
 from tests import support
 from tests.exposition import families, value
 
@@ -149,7 +149,7 @@ def test_looking_costs_the_same_however_many_jobs_there_are(service, store):
 
     def commands():
         counting = Counting(service.redis)
-        survey(counting)
+        overview_of(counting)
         return counting.commands
 
     few = commands()

@@ -18,7 +18,7 @@ from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, Progress, new_job
 from jobs.parameters import Parameters
 from jobs.store.idempotency import IdempotencyKeys
-from jobs.store.job_store import ORDER
+from jobs.store.redis_keys import ORDER
 from tests import support
 from tests.api.routes.test_jobs import DATA, finish, submit
 
@@ -347,7 +347,7 @@ def test_the_queue_position_follows_priority_and_age(api, service):
     ids = [submit(api, priority=p) for p in ("normal", "low", "normal", "high")]
     places = [api.get(f"/v1/jobs/{job_id}").json()["queue_position"] for job_id in ids]
     assert places == [2, 4, 3, 1]
-    assert [service.redis.llen(name) for name in broker.LISTS] == [1, 2, 1]
+    assert [service.redis.llen(name) for name in broker.lists_of("auto")] == [1, 2, 1]
     service.store.claim(ids[3], "w")
     api.post(f"/v1/jobs/{ids[0]}/cancel")
     assert [api.get(f"/v1/jobs/{job_id}").json()["queue_position"] for job_id in ids] == [None, 2, 1, None]
@@ -358,7 +358,7 @@ def test_an_estimate_of_the_time_left(service):
     info = InputInfo(width=8, height=6, format="png", hole_fraction=0.5, mask_source="mask", bytes=1)
     job = new_job(now, Parameters(), info)
     assert seconds_left(job, now=now, ahead=7, usual=10.0, at_work=2) == 40.0
-    assert seconds_left(job, now=now, ahead=0, usual=None, at_work=0) == 60.0
+    assert seconds_left(job, now=now, ahead=0, usual=10.0, at_work=0) == 60.0
     running = job.claim(now, "w").model_copy(update={"progress": Progress(stage="refine", fraction=0.25)})
     later = now.replace(year=now.year + 1)
     spent = (later - now).total_seconds()

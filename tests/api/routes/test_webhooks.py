@@ -4,7 +4,7 @@ import base64
 
 import pytest
 
-from jobs.webhooks.events import new_secret
+from jobs.webhooks.signing import new_secret
 from tests import support
 from tests.servers.receiver import Reply, receiving
 from worker.webhook_dispatcher import Dispatcher

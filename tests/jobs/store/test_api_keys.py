@@ -10,8 +10,9 @@ from jobs.errors import QueueFull, TooManyJobs
 from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import Parameters
 from jobs.store.api_keys import SHAPE, Keys, Limits, NoSuchKey, id_of
-from jobs.store.job_store import ORDER, RELEASED, JobStore
-from jobs.store.quotas import MEGAPIXEL, Turnstile
+from jobs.store.job_store import JobStore
+from jobs.store.quotas import MEGAPIXEL, Quotas
+from jobs.store.redis_keys import ORDER, RELEASED
 
 UNLIMITED = {name: None for name in Limits.model_fields if name != "max_priority"}
 
@@ -23,7 +24,7 @@ def keys(service):
 
 @pytest.fixture
 def turnstile(service):
-    return Turnstile(service.redis)
+    return Quotas(service.redis)
 
 
 def made(keys, **limits):
@@ -174,12 +175,12 @@ def test_more_jobs_than_may_run_wait_for_those_of_their_owner(store, keys, servi
     assert store.claim(third.id, "w") is None
     assert store.claim(second.id, "w") is None
     assert store.claim(other.id, "w")
-    assert store.held(store.find(second.id))
+    assert store.owner_busy(store.find(second.id))
     assert store.find(second.id).status is Status.QUEUED
     store.finish(first.id, running.attempt, lambda job, now: job.cancel(now, store.expires_at(now)))
     (before, after) = service.redis.zrange(ORDER, 0, -1)  # within one millisecond either may be first
-    assert store.released().id == before
-    assert store.released() is None
+    assert store.pop_released().id == before
+    assert store.pop_released() is None
     assert store.claim(before, "w")
     assert store.claim(after, "w") is None
 
@@ -205,5 +206,5 @@ def test_the_janitor_sends_messages_for_released_jobs_and_none_for_held_ones(set
     service.redis.zadd("refinery:queued", {second.id: 0})
     assert janitor.resend_messages() == []
     store.finish(first.id, attempt, lambda job, now: job.cancel(now, store.expires_at(now)))
-    janitor.release()
+    janitor.send_released()
     assert broker.waiting_ids(service.redis) == {second.id}

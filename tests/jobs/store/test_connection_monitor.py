@@ -9,8 +9,8 @@ import redis
 
 from api.service import Service
 from jobs.job import Status
-from jobs.store.connection_monitor import Contact
-from jobs.store.job_store import LEASES
+from jobs.store.connection_monitor import ConnectionMonitor
+from jobs.store.redis_keys import LEASES
 from tests import support
 from tests.jobs.test_janitor import make_job
 
@@ -29,13 +29,13 @@ def freeze(valkey, seconds):
     os.kill(valkey.child.pid, signal.SIGCONT)
 
 
-def wait_until_sure(contact):
-    support.wait_until(lambda: contact.hear() >= 1)
+def wait_until_sure(monitor):
+    support.wait_until(lambda: monitor.check() >= 1)
 
 
 def test_a_frozen_store_takes_no_job_from_a_worker(alone, valkey):
     job = make_job(alone)
-    wait_until_sure(alone.janitor.contact)
+    wait_until_sure(alone.janitor.connection)
     attempt = alone.store.claim(job.id, "w").attempt
     freeze(valkey, 1.5)
     assert alone.store.due(LEASES) == [job.id]
@@ -43,32 +43,32 @@ def test_a_frozen_store_takes_no_job_from_a_worker(alone, valkey):
     assert alone.store.renew(job.id, attempt)
     # And when it stays silent with the store there, it is lost.
     alone.redis.zadd(LEASES, {job.id: 0})
-    wait_until_sure(alone.janitor.contact)
+    wait_until_sure(alone.janitor.connection)
     assert [back.id for back in alone.janitor.requeue_lost()] == [job.id]
     assert alone.store.find(job.id).status is Status.QUEUED
 
 
 def test_a_store_that_was_away_is_heard_anew(alone, valkey):
-    contact = alone.janitor.contact
-    wait_until_sure(contact)
+    monitor = alone.janitor.connection
+    wait_until_sure(monitor)
     valkey.stop()
     with pytest.raises(redis.RedisError):
-        contact.hear()
+        monitor.check()
     valkey.start()
-    assert contact.hear() == 0
+    assert monitor.check() == 0
 
 
 def test_another_server_is_heard_anew(alone, valkey):
     """As after a failover, of which a client may see nothing but another `run_id`."""
-    contact = Contact(alone.redis, lease_seconds=3600)
-    support.wait_until(lambda: contact.hear() >= 1)
+    monitor = ConnectionMonitor(alone.redis, lease_seconds=3600)
+    support.wait_until(lambda: monitor.check() >= 1)
     valkey.stop()
     valkey.start()
-    assert contact.hear() == 0
+    assert monitor.check() == 0
 
 
 def test_a_silence_shorter_than_half_a_lease_is_none(alone, valkey):
-    contact = Contact(alone.redis, lease_seconds=3600)
-    support.wait_until(lambda: contact.hear() >= 1)
+    monitor = ConnectionMonitor(alone.redis, lease_seconds=3600)
+    support.wait_until(lambda: monitor.check() >= 1)
     freeze(valkey, 0.3)
-    assert contact.hear() >= 1
+    assert monitor.check() >= 1

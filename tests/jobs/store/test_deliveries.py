@@ -7,7 +7,7 @@ import pytest
 from jobs.errors import InternalError, UnknownDelivery, problem_of
 from jobs.job import Progress
 from jobs.store.deliveries import Attempt, Deliveries, DeliveryState
-from jobs.store.job_store import hook_keys
+from jobs.store.redis_keys import DELIVERY_HOSTS, delivery_keys
 from tests.hooks import NOW, make
 
 HALF = Progress(stage="refine", fraction=0.5, scale=1, scales=2, iteration=3, iterations=9)
@@ -121,7 +121,7 @@ def test_one_that_is_not_final_gives_way_to_news(store, deliveries, create):
 def test_progress_is_throttled_and_the_newest_waits(store, service, deliveries, create):
     job = create(events=("job.progress", "job.succeeded"))
     claimed = store.claim(job.id, "w")
-    hook = hook_keys(job.id, "")[0]
+    hook = delivery_keys(job.id, "")["deliveries"]
     for n in range(1, 9):
         store.progress(job.id, claimed.attempt, HALF.model_copy(update={"iteration": n}))
     assert told(deliveries, job) == []  # the interval is not over
@@ -143,7 +143,7 @@ def test_progress_is_throttled_and_the_newest_waits(store, service, deliveries, 
 def test_the_progress_being_sent_is_not_replaced(store, service, deliveries, create):
     job = create(events=("job.progress",))
     claimed = store.claim(job.id, "w")
-    hook = hook_keys(job.id, "")[0]
+    hook = delivery_keys(job.id, "")["deliveries"]
     service.redis.hset(hook, "progress_at", 0)
     store.progress(job.id, claimed.attempt, HALF)
     (claim,) = deliveries.claim(HOST, 1)
@@ -177,8 +177,8 @@ def test_a_lost_lease_is_taken_over_and_the_loser_cannot_write(store, service, d
     store.claim(create(events=("job.started",)).id, "w")
     (dead,) = deliveries.claim(HOST, 1)
     assert deliveries.claim(HOST, 1) == []
-    service.redis.zadd(hook_keys("", HOST)[3], {dead.job_id: 0})  # the lease runs out
-    service.redis.zadd(hook_keys("", HOST)[2], {HOST: 0})
+    service.redis.zadd(delivery_keys("", HOST)["due"], {dead.job_id: 0})  # the lease runs out
+    service.redis.zadd(DELIVERY_HOSTS, {HOST: 0})
     assert deliveries.due_hosts() == [HOST]
     (heir,) = deliveries.claim(HOST, 1)
     assert heir.record == dead.record
@@ -191,7 +191,7 @@ def test_a_lost_lease_is_taken_over_and_the_loser_cannot_write(store, service, d
 def test_deliveries_outlive_their_job_until_they_are_done(store, service, deliveries, create):
     job = create(events=("job.succeeded",))
     store.finish(job.id, store.claim(job.id, "w").attempt, succeed(store))
-    hook, pending, *_ = hook_keys(job.id, HOST)
+    hook, pending, _ = delivery_keys(job.id, HOST).values()
     store.update(job.id, lambda j, now: j.expire(now))
     service.redis.delete(f"refinery:job:{job.id}")  # its tombstone is gone, too
     assert service.redis.ttl(hook) == -1
@@ -216,7 +216,7 @@ def test_what_is_done_goes_with_its_job(store, service, deliveries, create):
     job = create(events=("job.succeeded",))
     store.finish(job.id, store.claim(job.id, "w").attempt, succeed(store))
     deliver(deliveries)
-    hook = hook_keys(job.id, HOST)[0]
+    hook = delivery_keys(job.id, HOST)["deliveries"]
     assert service.redis.ttl(hook) == -1
     store.update(job.id, lambda j, now: j.expire(now))
     assert 0 < service.redis.ttl(hook) <= service.settings.tombstone_seconds

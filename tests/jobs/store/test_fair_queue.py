@@ -12,14 +12,14 @@ from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import NETWORKS, Parameters
 from jobs.store.api_keys import Keys, Limits
-from jobs.store.job_store import RELEASED, job_key
+from jobs.store.redis_keys import RELEASED, job_key
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 
 
 @pytest.fixture
-def turns(service):
-    return service.turns
+def queue(service):
+    return service.fair_queue
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def make(store):
 
 def begin(service, network="auto"):
     """What a worker does that gets a message: the id of the job it claims."""
-    job_id = service.turns.next(network)
+    job_id = service.fair_queue.next(network)
     assert job_id is None or service.store.claim(job_id, "w").status is Status.RUNNING
     return job_id
 
@@ -63,7 +63,7 @@ def test_one_job_is_soon_begun_whatever_another_key_has_queued(service, store):
     for _ in range(10):
         begin(service)
     lonely = store.create(new_job(store.now(), Parameters(), INPUT, owner="b"))
-    assert service.turns.ahead([lonely]) == [1]
+    assert service.fair_queue.ahead([lonely]) == [1]
     assert lonely.id in {begin(service) for _ in range(2)}
 
 
@@ -85,7 +85,7 @@ def test_priorities_go_before_turns(service, make):
 
 def test_each_network_has_its_own_order(service, make):
     big, usual = make("a", network="big-lama"), make("a")
-    assert service.turns.next("builtin") is None
+    assert service.fair_queue.next("builtin") is None
     assert begin_all(service, "big-lama") == [big]
     assert begin_all(service) == [usual]
 
@@ -97,16 +97,16 @@ def test_who_cancels_keeps_its_turn(service, store, make):
     assert begin_all(service) == [a[4], *b]
 
 
-def test_an_owner_with_as_many_running_jobs_as_its_key_allows_is_passed_over(service, store, turns, make):
+def test_an_owner_with_as_many_running_jobs_as_its_key_allows_is_passed_over(service, store, queue, make):
     key, _ = Keys(service.redis).create("k", Limits(running_jobs=1))
     first, second, elsewhere = make(key.id), make(key.id), make(key.id, network="builtin")
     other = make()
     assert begin_all(service) == [first, other]
-    assert (turns.next("builtin"), [turns.waiting(name) for name in NETWORKS]) == (None, [0, 0, 0])
-    assert store.held(store.find(second))
+    assert (queue.next("builtin"), [queue.ready(name) for name in NETWORKS]) == (None, [0, 0, 0])
+    assert store.owner_busy(store.find(second))
     end(service, first)
     assert service.redis.lrange(RELEASED, 0, -1) == [second, elsewhere]  # a message for each network it waits for
-    assert [turns.waiting(name) for name in ("auto", "builtin")] == [1, 1]
+    assert [queue.ready(name) for name in ("auto", "builtin")] == [1, 1]
     assert begin_all(service) == [second]
     assert begin_all(service, "builtin") == []
 
@@ -133,7 +133,7 @@ def test_a_job_that_is_late_is_not_begun(service, store, make):
     late = make("a", start_deadline_seconds=0.1)
     store.update(late, lambda job, now: job.model_copy(update={"start_by": now}))
     waiting = make("b")
-    assert service.turns.next("auto") == late
+    assert service.fair_queue.next("auto") == late
     assert store.claim(late, "w") is None
     assert store.find(late).error.code == "start-deadline-exceeded"
     assert begin_all(service) == [waiting]
@@ -167,23 +167,23 @@ def test_the_place_in_the_queue_is_what_happens_when_nobody_else_comes(service, 
             chosen = data.draw(st.sampled_from(sorted(waiting)))
             store.update(chosen, lambda job, now: job.request_cancel(now, store.expires_at(now)))
     queued = [store.find(job_id) for job_id in service.redis.zrange("refinery:queued", 0, -1)]
-    places = dict(zip([job.id for job in queued], service.turns.ahead(queued), strict=True))
+    places = dict(zip([job.id for job in queued], service.fair_queue.ahead(queued), strict=True))
     assert [places[job_id] for job_id in begin_all(service)] == list(range(len(queued)))
-    assert service.turns.ahead(queued) == [None] * len(queued)
+    assert service.fair_queue.ahead(queued) == [None] * len(queued)
     assert service.redis.keys("refinery:turns:*") == []
 
 
 def test_networks_take_turns_in_the_place_too(service, store, make):
     ids = [make("a"), make("a"), make("a", network="builtin"), make("b", network="builtin")]
     ids += [make("a", network="big-lama", priority="high")]
-    assert service.turns.ahead([store.find(job_id) for job_id in ids]) == [1, 3, 1, 3, 0]
+    assert service.fair_queue.ahead([store.find(job_id) for job_id in ids]) == [1, 3, 1, 3, 0]
 
 
 def test_an_id_without_a_record_is_forgotten(service, make):
     gone, kept = make("a", priority="high"), make("b")
     service.redis.delete(job_key(gone))
-    assert service.turns.next("auto") == gone
-    service.turns.forget("auto", gone)
+    assert service.fair_queue.next("auto") == gone
+    service.fair_queue.forget("auto", gone)
     assert not [
         name for name in service.redis.scan_iter() if service.redis.type(name) == "zset" and has(service, name, gone)
     ]

@@ -9,7 +9,7 @@ from jobs.errors import JobExpired, UnknownJob
 from jobs.job import IllegalChange, InputInfo, Job, LeaseLost, Progress, Status, new_id
 from jobs.parameters import Parameters
 from jobs.store import events
-from jobs.store.job_store import DELETIONS, EXPIRY, LEASES, QUEUED, job_key
+from jobs.store.redis_keys import DELETIONS, EXPIRY, LEASES, QUEUED, job_key
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 HALF = Progress(stage="refine", fraction=0.5, scale=1, scales=2, iteration=3, iterations=9)
@@ -53,7 +53,7 @@ def test_each_state_is_in_its_set(store, job):
     assert sets_with(store, job.id) == {"expiring"}
     assert store.update(job.id, lambda j, now: j.expire(now)).seq == done.seq + 1
     assert sets_with(store, job.id) == {"deleting"}
-    store.deleted(job.id)
+    store.blobs_deleted(job.id)
     assert sets_with(store, job.id) == set()
     with pytest.raises(JobExpired):
         store.get(job.id)

@@ -8,7 +8,18 @@ from jobs.blobs import BlobMissing
 from jobs.errors import InternalError, problem_of
 from jobs.job import IllegalChange, InputInfo, LeaseLost, Progress, Status, new_job
 from jobs.parameters import Parameters
-from jobs.store.job_store import DEAD, DELETIONS, EXPIRY, INPUTS, LEASES, ORDER, QUEUED, STARTS, index_key, job_key
+from jobs.store.redis_keys import (
+    DEAD_LETTERS,
+    DELETIONS,
+    EXPIRY,
+    INPUTS,
+    LEASES,
+    ORDER,
+    QUEUED,
+    STARTS,
+    index_key,
+    job_key,
+)
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 SET_OF = {Status.QUEUED: QUEUED, Status.RUNNING: LEASES, Status.EXPIRED: DELETIONS}
@@ -170,7 +181,7 @@ def test_whatever_happens_the_job_is_queued_leased_or_final(service):
             assert (redis.zscore(STARTS, self.id) is not None) == (job.start_by is not None)
             assert job.start_by is None or job.status is Status.QUEUED
             assert redis.zscore(INPUTS, self.id) is None or job.status in (Status.SUCCEEDED, Status.CANCELED)
-            assert (redis.zscore(DEAD, self.id) is not None) == job.dead_letter
+            assert (redis.zscore(DEAD_LETTERS, self.id) is not None) == job.dead_letter
             assert bool(job.faults) <= (job.losses > 0)
             assert (job.expires_at is not None) == (job.status.final or job.status is Status.EXPIRED)
             assert (redis.pttl(job_key(self.id)) > 0) == (job.status is Status.EXPIRED)

@@ -7,7 +7,7 @@ from jobs import broker
 from jobs.job import InputInfo, Job, Status, new_id
 from jobs.parameters import Parameters
 from jobs.store import events
-from jobs.store.job_store import LEASES
+from jobs.store.redis_keys import LEASES
 from tests import support
 from tests.servers.proxy import Proxy
 
@@ -33,8 +33,8 @@ def lose_reply(service, far, proxy):
     """The answer to the next change of a job is lost; new: to its creation."""
 
     def arm(*, new=False):
-        script = far.store._queue_script if new else far.store._commit_script
-        service.redis.script_load(script.script)  # or the first answer would be that it is unknown
+        script = far.store._commit_new if new else far.store._commit_change
+        service.redis.script_load(script.text)  # or the first answer would be that it is unknown
         proxy.drop_reply(script.sha)
 
     return arm
@@ -61,7 +61,7 @@ def test_a_created_job_is_not_taken_for_another_one(far, service, proxy, lose_re
 
 def test_a_created_job_that_has_been_claimed_when_the_command_comes_again(far, service):
     """As above, with a worker between the two commands."""
-    sent, script = [], far.store._queue_script
+    sent, script = [], far.store._commit_new
 
     def twice(**command):
         sent.append(script(**command))
@@ -69,7 +69,7 @@ def test_a_created_job_that_has_been_claimed_when_the_command_comes_again(far, s
         sent.append(script(**command))
         return sent[-1]
 
-    job, far.store._queue_script = make_job(far.store), twice
+    job, far.store._commit_new = make_job(far.store), twice
     assert far.store.create(job).id == job.id
     assert sent == [1, 1]
     assert service.store.find(job.id).status is Status.RUNNING
@@ -87,7 +87,7 @@ def test_a_claimed_job_is_worked_on(far, service, proxy, lose_reply):
 
 
 def test_a_job_taken_back_gets_its_message(far, service, proxy, lose_reply):
-    support.wait_until(lambda: far.janitor.contact.hear() >= far.settings.lease_seconds)
+    support.wait_until(lambda: far.janitor.connection.check() >= far.settings.lease_seconds)
     job = service.store.create(make_job(service.store))
     service.store.claim(job.id, "w")
     service.redis.zadd(LEASES, {job.id: 0})
@@ -112,8 +112,8 @@ def test_a_submission_is_accepted(far, service, settings, serve, proxy, lose_rep
 def test_images_stay_when_nobody_knows_whether_there_is_a_job(service, settings, serve, proxy, monkeypatch):
     """Every answer is lost: the client is told to try again, and what was made is whole."""
     with serve(settings.model_copy(update={"redis_url": proxy.url})) as client:
-        script = service.store._queue_script
-        service.redis.script_load(script.script)
+        script = service.store._commit_new
+        service.redis.script_load(script.text)
         proxy.drop_replies(script.sha)
         answer = client.post("/v1/jobs", files=support.form(), data=support.FAST)
         proxy.drop_replies(None)

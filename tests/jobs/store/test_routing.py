@@ -48,7 +48,7 @@ def hasty(settings):
 
 def taken(service, *networks):
     """What a worker that serves these networks gets, in order."""
-    names = [broker.name_of(network) for network in networks]
+    names = [broker.queue_of(network) for network in networks]
     found = []
     with service.queue.connection_for_read() as connection, connection.channel() as channel:
         queues = [service.queue.amqp.queues.select_add(name)(channel) for name in names]
@@ -74,7 +74,7 @@ def test_a_worker_gets_what_it_can_do_the_highest_priority_first(service):
 def test_a_lost_message_is_sent_to_the_right_queue(service):
     job = service.store.create(new_job(service.store.now(), Parameters(network="big-lama"), INPUT))
     assert service.janitor.resend_messages(older_than_seconds=0) == [job.id]
-    assert [found[0] for found in broker.messages_for(service.redis, "big-lama")] == [job.id]
+    assert [found.job_id for found in broker.messages_for(service.redis, "big-lama")] == [job.id]
 
 
 def test_a_network_that_no_worker_has_is_waited_for_and_then_named(hasty):

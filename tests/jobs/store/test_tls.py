@@ -5,7 +5,6 @@ import ssl
 import pytest
 import redis
 import trustme
-from kombu.exceptions import OperationalError
 
 from jobs import broker
 from jobs.settings import Settings
@@ -36,7 +35,7 @@ def tried(act):
     """Whether it went well, False when the certificate was refused; another error as it is."""
     try:
         act()
-    except (redis.ConnectionError, OperationalError) as error:
+    except (redis.ConnectionError, broker.BrokerUnreachable) as error:
         return False if "CERTIFICATE_VERIFY_FAILED" in str(error) else str(error)
     return True
 

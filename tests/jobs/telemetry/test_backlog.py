@@ -2,8 +2,9 @@
 
 from jobs.job import new_job
 from jobs.parameters import NETWORKS, Parameters
-from jobs.store.job_store import key_key
-from jobs.telemetry.backlog import UNMEASURED_SECONDS, queue_seconds
+from jobs.store.durations import UNMEASURED_SECONDS
+from jobs.store.redis_keys import api_key_key
+from jobs.telemetry.backlog import queue_seconds
 from tests.jobs.store.test_routing import INPUT, make_job
 
 
@@ -40,7 +41,7 @@ def test_a_jobs_time_is_what_the_last_ones_of_its_network_had_the_device(service
 
 def test_jobs_that_wait_for_others_of_their_owner_need_no_worker(service):
     """Nor does a message say that a job waits, or its absence that none does."""
-    service.redis.hset(key_key("busy"), "limits", '{"running_jobs": 1}')
+    service.redis.hset(api_key_key("busy"), "limits", '{"running_jobs": 1}')
     jobs = [
         service.store.create(new_job(service.store.now(), Parameters(), INPUT, owner=owner))
         for owner in ("busy", "busy", "other")

@@ -1,0 +1,48 @@
+"""How long the last jobs took. Estimates of a job's end and of the work that waits are made of it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import redis
+
+from jobs.job import Job, Status
+from jobs.parameters import NetworkChoice
+from jobs.store.redis_keys import DURATIONS, REFINED
+
+KEPT = 20  # enough for a steady mean, few enough to follow a change of the photos within minutes
+UNMEASURED_SECONDS = 5.0  # taken for a job until one has succeeded: about what a photo with one hole takes on a GPU
+
+
+def record(client: redis.Redis, job: Job) -> None:
+    """Note how long a job took that has succeeded. Raises redis.RedisError."""
+    if job.status is not Status.SUCCEEDED or job.started_at is None or job.completed_at is None:
+        return
+    seconds = {DURATIONS: (job.completed_at - job.started_at).total_seconds()}
+    if "refine" in job.timings_seconds:
+        seconds[REFINED % job.parameters.network] = job.timings_seconds["refine"]
+    pipe = client.pipeline()
+    for name, value in seconds.items():
+        pipe.lpush(name, value)
+        pipe.ltrim(name, 0, KEPT - 1)
+    with contextlib.suppress(redis.exceptions.OutOfMemoryError):  # a full store keeps the earlier ones
+        pipe.execute()
+
+
+def mean_job_seconds(client: redis.Redis) -> float:
+    """The mean time from start to end of the last jobs that succeeded."""
+    return _mean(client, DURATIONS)
+
+
+def mean_device_seconds(client: redis.Redis, network: NetworkChoice) -> float:
+    """The mean time for which the last jobs of a network that succeeded had the device.
+
+    Decoding, encoding and the wait for the device are not in it: they run beside another job's refinement.
+    """
+    return _mean(client, REFINED % network)
+
+
+def _mean(client: redis.Redis, name: str) -> float:
+    last: Any = client.lrange(name, 0, -1)
+    return sum(map(float, last)) / len(last) if last else UNMEASURED_SECONDS
