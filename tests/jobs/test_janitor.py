@@ -92,6 +92,15 @@ def test_a_lost_message_is_sent_again_once(service, janitor):
     assert young.id not in broker.waiting_ids(service.redis)
 
 
+def test_a_message_that_was_sent_again_has_the_grace_of_a_new_one(service, janitor):
+    job = make_job(service, age_seconds=60, message=False)
+    assert janitor.resend_messages() == [job.id]
+    service.redis.delete(*broker.EVERY_LIST)  # a worker took it, and does not say yet what comes of it
+    assert janitor.resend_messages() == []
+    service.redis.zincrby(QUEUED, -1000 * 60, job.id)
+    assert janitor.resend_messages() == [job.id]
+
+
 def test_many_messages_are_all_read(service):
     ids = {make_job(service).id for _ in range(7)}
     assert broker.waiting_ids(service.redis) == ids

@@ -191,6 +191,20 @@ def test_a_second_address_is_tried():
         assert posted(f"http://two.example:{server.port}/", resolve=names).status == 200
 
 
+def test_a_second_address_is_tried_in_time_when_the_first_says_nothing():
+    """A listener whose queue is full lets further connections wait."""
+    with receiving(Reply(200)) as server, socket.create_server(("127.0.0.9", server.port), backlog=0):
+        waiting = [socket.socket() for _ in range(4)]
+        for each in waiting:
+            each.setblocking(False)
+            each.connect_ex(("127.0.0.9", server.port))
+        names = NameServer(["127.0.0.9", "127.0.0.1"])
+        patient = LOCAL.model_copy(update={"webhook_timeout_seconds": 4.0})
+        assert posted(f"http://two.example:{server.port}/", patient, resolve=names).status == 200
+        for each in waiting:
+            each.close()
+
+
 @pytest.fixture(scope="module")
 def authority():
     return trustme.CA()

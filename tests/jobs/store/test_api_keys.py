@@ -2,6 +2,7 @@
 
 import hashlib
 import threading
+import time
 
 import pytest
 from pydantic import ValidationError
@@ -10,6 +11,7 @@ from jobs.errors import QueueFull, TooManyJobs
 from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import Parameters
 from jobs.store.api_keys import SHAPE, Keys, Limits, NoSuchKey, id_of
+from jobs.store.connection import to_ms
 from jobs.store.job_store import JobStore
 from jobs.store.quotas import MEGAPIXEL, Quotas
 from jobs.store.redis_keys import ORDER, RELEASED
@@ -23,7 +25,7 @@ def keys(service):
 
 
 @pytest.fixture
-def turnstile(service):
+def quotas(service):
     return Quotas(service.redis)
 
 
@@ -47,9 +49,9 @@ def test_only_a_hash_of_a_key_is_stored(keys, service):
     assert fields["digest"] == hashlib.sha256(text.encode()).hexdigest()
 
 
-def test_keys_are_listed_and_revoked_but_never_forgotten(keys, turnstile):
+def test_keys_are_listed_and_revoked_but_never_forgotten(keys, quotas):
     assert not keys.exist()
-    assert not turnstile.admit(None).locked
+    assert not quotas.admit(None).locked
     first, text = made(keys)
     second, _ = keys.create("  other  ", Limits(max_priority="low"))
     assert {key.name for key in keys.list()} == {"tester", "other"}
@@ -59,7 +61,7 @@ def test_keys_are_listed_and_revoked_but_never_forgotten(keys, turnstile):
     keys.revoke(second.id)
     assert all(key.revoked_at for key in keys.list())
     assert keys.exist()
-    admission = turnstile.admit(text)
+    admission = quotas.admit(text)
     assert (admission.locked, admission.owner, admission.revoked) == (True, None, True)
     with pytest.raises(NoSuchKey, match="nope"):
         keys.revoke("nope")
@@ -80,31 +82,31 @@ def test_limits_out_of_range(limits):
 @pytest.mark.parametrize(
     "change", [lambda k: k[:-1], lambda k: k + "A", lambda k: k.upper(), lambda k: "", lambda k: k[9:]]
 )
-def test_what_is_not_the_key_opens_nothing(keys, turnstile, change):
+def test_what_is_not_the_key_opens_nothing(keys, quotas, change):
     _, text = made(keys)
-    assert turnstile.admit(text).owner
-    admission = turnstile.admit(change(text))
+    assert quotas.admit(text).owner
+    admission = quotas.admit(change(text))
     assert admission.owner is None
     assert admission.locked
 
 
-def test_another_secret_with_the_same_id_opens_nothing_and_uses_nothing_up(keys, turnstile, service):
+def test_another_secret_with_the_same_id_opens_nothing_and_uses_nothing_up(keys, quotas, service):
     key, text = made(keys, requests_per_minute=2)
     forged = text[:-43] + "A" * 43
     for _ in range(5):
-        assert turnstile.admit(forged).owner is None
-    assert turnstile.admit(text).requests.left == 1
-    assert turnstile.admit(text, charge=False).requests.left == 1
+        assert quotas.admit(forged).owner is None
+    assert quotas.admit(text).requests.left == 1
+    assert quotas.admit(text, charge=False).requests.left == 1
     assert key.id == id_of(forged)
 
 
-def test_the_quota_holds_under_a_crowd(keys, turnstile):
+def test_the_quota_holds_under_a_crowd(keys, quotas):
     _, text = made(keys, requests_per_minute=20)
     passed = []
 
     def ask():
         for _ in range(10):
-            passed.append(turnstile.admit(text).requests.open)
+            passed.append(quotas.admit(text).requests.open)
 
     crowd = [threading.Thread(target=ask) for _ in range(6)]
     for thread in crowd:
@@ -112,37 +114,69 @@ def test_the_quota_holds_under_a_crowd(keys, turnstile):
     for thread in crowd:
         thread.join()
     assert sum(passed) == 20
-    refused = turnstile.admit(text).requests
+    refused = quotas.admit(text).requests
     assert (refused.left, refused.used) == (0, 20)
     assert 1 <= refused.wait_seconds <= 62
     assert refused.wait_seconds <= refused.reset_seconds + 1
 
 
-def test_what_was_used_long_enough_ago_counts_no_more(keys, turnstile, service):
+def test_what_was_used_long_enough_ago_counts_no_more(keys, quotas, service):
     key, text = made(keys, requests_per_minute=3)
     name = f"refinery:used-requests:{key.id}"
     now = int(service.redis.time()[0])
     service.redis.hset(name, mapping={str(now - 62): "1", str(now - 61 + 10): "2"})
-    seen = turnstile.admit(text).requests
+    seen = quotas.admit(text).requests
     assert (seen.used, seen.open) == (3, True)
-    late = turnstile.admit(text).requests
+    late = quotas.admit(text).requests
     assert not late.open
     assert 8 <= late.wait_seconds <= 11  # when the two of 51 s ago leave, one of them is enough
     assert service.redis.pttl(name) > 0
 
 
-def test_pixels_are_taken_and_given_back(keys, turnstile):
+@pytest.mark.parametrize(("slices_ago", "counts"), [(59, True), (60, True), (61, False)])
+def test_a_slice_counts_until_all_of_it_has_left_the_window(keys, quotas, service, slices_ago, counts):
+    """An hour has slices of a minute. The one of 60 minutes ago may have been used 59.01 minutes ago."""
+    key, _ = made(keys, megapixels_per_hour=1)
+    take = lambda: quotas.charge_pixels(key.id, key.limits, 1)  # noqa: E731
+    slice_ms = 60_000
+    while slice_ms - to_ms(service.store.now()) % slice_ms < 5000:  # not across the end of a slice
+        time.sleep(0.1)
+    before = to_ms(service.store.now())
+    then = before // slice_ms - slices_ago
+    service.redis.hset(f"refinery:used-pixels:{key.id}", str(then), MEGAPIXEL)
+    window = take()
+    assert window.open == (not counts)
+    if counts:
+        free_at = (then + 61) * slice_ms
+        assert free_at - to_ms(service.store.now()) <= window.wait <= free_at - before
+        assert window.reset == window.wait
+    else:
+        assert service.redis.hget(f"refinery:used-pixels:{key.id}", str(then)) is None  # and is forgotten
+
+
+def test_the_wait_ends_when_enough_has_left_the_window(keys, quotas, service):
+    key, _ = made(keys, megapixels_per_hour=1)
+    now = to_ms(service.store.now()) // 60_000
+    used = {str(now - 50): MEGAPIXEL // 4, str(now - 40): MEGAPIXEL // 2, str(now - 30): MEGAPIXEL // 4}
+    service.redis.hset(f"refinery:used-pixels:{key.id}", mapping=used)
+    waits = [quotas.charge_pixels(key.id, key.limits, share * MEGAPIXEL // 4).wait_seconds for share in (1, 2, 3, 4)]
+    minutes = [round(wait / 60) for wait in waits]
+    assert [minutes[1] - minutes[0], minutes[2] - minutes[1], minutes[3] - minutes[2]] == [10, 0, 10]
+    assert 10 * 60 < waits[0] <= 11 * 60
+
+
+def test_pixels_are_taken_and_given_back(keys, quotas):
     key, text = made(keys, megapixels_per_hour=10)
-    take = lambda pixels: turnstile.charge_pixels(key.id, key.limits, pixels)  # noqa: E731
+    take = lambda pixels: quotas.charge_pixels(key.id, key.limits, pixels)  # noqa: E731
     assert take(9 * MEGAPIXEL).open
     refused = take(2 * MEGAPIXEL)
     assert (refused.open, refused.left) == (False, MEGAPIXEL)
     assert 3500 < refused.wait_seconds <= 3660
     assert take(-9 * MEGAPIXEL).open
     assert take(10 * MEGAPIXEL).open
-    assert not turnstile.admit(text).pixels.open
+    assert not quotas.admit(text).pixels.open
     assert take(11 * MEGAPIXEL).wait == -1
-    assert turnstile.charge_pixels(key.id, Limits(), 1) is None
+    assert quotas.charge_pixels(key.id, Limits(), 1) is None
 
 
 def test_a_full_queue_takes_no_more(settings, service):

@@ -148,6 +148,15 @@ def test_a_renewed_lease_protects_the_job(store, job):
     assert lost.status is Status.QUEUED
 
 
+def test_a_cancel_renews_no_lease(store, job):
+    """Only the worker does: a canceled job whose worker is dead is taken back as soon as any other."""
+    store.claim(job.id, "w")
+    store._redis.zadd(LEASES, {job.id: 1000})
+    store.update(job.id, lambda j, now: j.request_cancel(now, store.expires_at(now)))
+    assert store.find(job.id).cancel_requested
+    assert store.due(LEASES) == [job.id]
+
+
 def test_a_change_that_raises_changes_nothing(store, job):
     with pytest.raises(IllegalChange):
         store.update(job.id, lambda j, now: j.expire(now))
