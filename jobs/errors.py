@@ -134,8 +134,8 @@ class UnknownJob(RefineryError):
 
     code, status, title = "unknown-job", 404, "There is no such job"
 
-    def __init__(self) -> None:
-        super().__init__("No job has this id. Ids are forgotten some time after the job has expired.")
+    def __init__(self, detail: str = "No job has this id. Ids are forgotten some time after the job has expired."):
+        super().__init__(detail)
 
 
 class JobExpired(RefineryError):
@@ -288,11 +288,11 @@ class TooManyJobs(Throttled):
 
     code, status, title = "too-many-jobs", 429, "Too many jobs are queued"
 
-    def __init__(self) -> None:
-        super().__init__(
-            "As many jobs of this API key are waiting as it may have. Submit again when some of them have begun.",
-            retry_after_seconds=FULL_QUEUE_SECONDS,
-        )
+    def __init__(
+        self,
+        detail: str = "As many jobs of this API key are waiting as it may have. Submit again when some have begun.",
+    ):
+        super().__init__(detail, retry_after_seconds=FULL_QUEUE_SECONDS)
 
 
 class QuotaExceeded(Throttled):
@@ -306,12 +306,8 @@ class QueueFull(Throttled):
 
     code, status, title = "queue-full", 503, "The queue is full"
 
-    def __init__(self, limit: int):
-        """limit: the most jobs that may wait."""
-        super().__init__(
-            f"{limit} jobs are waiting, and the service takes no more at present. Submit again later.",
-            retry_after_seconds=FULL_QUEUE_SECONDS,
-        )
+    def __init__(self, detail: str = "As many jobs are waiting as the service takes. Submit again later."):
+        super().__init__(detail, retry_after_seconds=FULL_QUEUE_SECONDS)
 
 
 def problem_of(error: Exception, *, instance: str | None = None) -> Problem:

@@ -52,7 +52,7 @@ def check_submission(admission: Admission, settings: Settings) -> None:
     if admission.pixels and not admission.pixels.open:
         raise _quota_exceeded(admission.pixels)
     if admission.queued >= settings.max_queued_jobs:
-        raise QueueFull(settings.max_queued_jobs)
+        raise QueueFull
 
 
 def permitted(parameters: Parameters, limits: Limits | None) -> Parameters:

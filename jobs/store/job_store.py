@@ -311,17 +311,18 @@ class JobStore:
             first_progress_ms=self._progress_interval_ms if tells_progress else "",
         )
         if isinstance(answer, str):
-            raise self._refusal(answer, job)
+            raise _refusal(answer, job)
         return job.model_copy(update={"seq": answer}) if answer else None
 
-    def _refusal(self, reason: str, job: Job) -> Exception:
-        """The error for a reason of lua/commit.lua."""
-        return {
-            "lease-alive": lease_lost(job.id, job.attempt),
-            "too-many-running": OwnerBusy(),
-            "too-many-queued": TooManyJobs(),
-            "queue-full": QueueFull(self._settings.max_queued_jobs),
-        }[reason]
+
+def _refusal(reason: str, job: Job) -> Exception:
+    """The error for a reason of lua/commit.lua."""
+    return {
+        "lease-alive": lease_lost(job.id, job.attempt),
+        "too-many-running": OwnerBusy(),
+        "too-many-queued": TooManyJobs(),
+        "queue-full": QueueFull(),
+    }[reason]
 
 
 def _delivery_parameters(job_id: str, delivery: NewDelivery | None) -> dict[str, str]:
