@@ -19,8 +19,7 @@ import redis
 from pydantic import ValidationError
 
 from jobs.settings import PREFIX, Settings, default_data_dir, explained
-from jobs.store.connection import connect
-from jobs.store.connection import running_url
+from jobs.store.connection import connect, running_url
 
 # Variables of this prefix that are read elsewhere: by the client, by the engine, by the shell's completion.
 OTHER_VARIABLES = frozenset({"URL", "API_KEY", "WEIGHTS_DIR"})
