@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import simplejpeg  # type: ignore[import-untyped]
 
+from images.errors import ImageTooCostly
 from images.formats import exif
 from images.formats.source import Facts, damaged, size_of, truncated, variant
 
@@ -20,6 +21,7 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # Baseline, extended and progressive, Huffman or arithmetic: not lossless, not hierarchical.
 _READABLE = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _ICC = b"ICC_PROFILE\0"
+MAX_SCANS = 100  # encoders make 10 to 20
 
 
 def survey(file: BinaryIO, name: str) -> Facts:
@@ -65,6 +67,11 @@ def survey(file: BinaryIO, name: str) -> Facts:
         file.seek(start + length)
     if frame is None or not scans:
         raise damaged(name, "jpeg", "there is no picture in it")
+    if scans > MAX_SCANS:
+        raise ImageTooCostly(
+            f"The {name} declares {frame[0]} x {frame[1]} pixels in {scans} scans, and each takes another pass over "
+            f"all pixels. At most {MAX_SCANS} scans are read: open it in an image editor and save it again."
+        )
     icc = b"".join(parts[number] for number in sorted(parts)) if parts and len(parts) == total else None
     orientation, carried = exif.normalised(block)
     width, height = frame

@@ -45,7 +45,7 @@ def survey(file: BinaryIO, name: str) -> Facts:
     if max(width, height) > _MAX_SIDE:
         raise variant(name, f"a PNG of more than {_MAX_SIDE} pixels along a side")
 
-    has_alpha, icc, block, data_seen = colour in (4, 6), None, None, False
+    has_alpha, icc, block, data_seen, profile_seen = colour in (4, 6), None, None, False, False
     position = HEADER_END
     while True:
         file.seek(position)
@@ -64,8 +64,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
             data_seen = True
         elif kind == b"tRNS" and not data_seen:
             has_alpha = True
-        elif kind == b"iCCP" and not data_seen:
-            icc = _profile(file.read(length))
+        elif kind == b"iCCP" and not data_seen and not profile_seen:  # the format allows one
+            profile_seen, icc = True, _profile(file.read(length))
         elif kind == b"eXIf":
             block = file.read(length)
     if not data_seen:

@@ -20,10 +20,12 @@ from images.formats.source import Facts, damaged, size_of, truncated, variant
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIPS, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR, _COLOURS = 273, 277, 278, 279, 284, 317, 320
-_TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT, _ICC, _DNG = 324, 325, 338, 339, 34675, 50706
+_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
+_ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG = 34675, 32997, 32998, 50706
 _WANTED = {
     *(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, exif.ORIENTATION, _STRIPS, _SAMPLES),
-    *(_STRIP_BYTES, _PLANAR, _COLOURS, _TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT, _ICC, _DNG),
+    *(_STRIP_BYTES, _PLANAR, _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT),
+    *(_ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG),
 }
 _KINDS = {
     1: "u1",
@@ -36,9 +38,11 @@ _KINDS = {
     9: "i4",
     13: "u4",
     16: "u8",
+    17: "i8",
     18: "u8",
 }
 _GREY, _RGB = (0, 1), 2
+_USUAL_TILE_SIDE = 2048  # pixels; writers use tiles up to this size for smaller pictures too
 _STRIP_TARGET_BYTES = 1 << 20
 _Tags = dict[int, "NDArray[Any]"]
 
@@ -58,6 +62,11 @@ def survey(file: BinaryIO, name: str) -> Facts:
     width, height = one(_WIDTH, 0), one(_HEIGHT, 0)
     if width < 1 or height < 1:
         raise damaged(name, "tiff", "its header gives no size")
+    if one(_IMAGE_LAYERS, 1) != 1 or one(_TILE_LAYERS, 1) != 1:
+        raise variant(name, "a TIFF of several layers (ImageDepth)")
+    for tile_side, side in ((one(_TILE_WIDTH, 1), width), (one(_TILE_HEIGHT, 1), height)):
+        if not 1 <= tile_side <= max(side + 15, _USUAL_TILE_SIDE):  # whole tiles are decoded, also beyond the edge
+            raise damaged(name, "tiff", "its tiles are much larger than its picture")
     _check_data(tags, size, name)
 
     depths = {int(bits) for bits in tags.get(_BITS, np.array([1]))}
@@ -81,18 +90,22 @@ def survey(file: BinaryIO, name: str) -> Facts:
 def decode_deep(file: BinaryIO, facts: Facts) -> tuple[NDArray[np.uint16], bool]:
     """(HxWxC uint16 as stored, grey) of a TIFF file whose facts say `deep`.
 
-    C is 1 to 4, alpha last and not premultiplied.
+    C is 1 to 4, alpha last and not premultiplied. Raises ValueError if libtiff sees another size than the survey did.
     """
     tags = _directory(file, size_of(file), "image")
     photometric = int(tags[_PHOTOMETRIC][0]) if _PHOTOMETRIC in tags else 0
     grey = photometric in _GREY
     file.seek(0)
     data = file.getvalue() if isinstance(file, io.BytesIO) else file.read()
-    pixels: NDArray[np.uint16] = imagecodecs.tiff_decode(data)
-    if pixels.ndim == 2:
-        pixels = pixels[..., np.newaxis]
-    elif _PLANAR in tags and int(tags[_PLANAR][0]) == 2:  # one plane after another
+    samples = int(tags[_SAMPLES][0]) if _SAMPLES in tags else 1
+    planes = samples > 1 and _PLANAR in tags and int(tags[_PLANAR][0]) == 2  # one after another
+    shape = facts.height, facts.width
+    pixels = np.empty((samples, *shape) if planes else (*shape, samples) if samples > 1 else shape, np.uint16)
+    pixels = imagecodecs.tiff_decode(data, out=pixels)
+    if planes:
         pixels = np.moveaxis(pixels, 0, -1)
+    elif samples == 1:
+        pixels = pixels[..., np.newaxis]
     colours = 1 if grey else 3
     pixels = pixels[..., : colours + facts.has_alpha]
     if photometric == 0:  # 0 is white
@@ -164,9 +177,15 @@ def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
     if len(raw) < entry * count or len(after) < struct.calcsize(order + link):
         raise truncated(name, "tiff")
     tags: _Tags = {}
+    seen: set[int] = set()
     for at in range(0, len(raw), entry):
         tag, kind, length = struct.unpack_from(order + "HH" + offset, raw, at)
-        if tag not in _WANTED or kind not in _KINDS or not length:
+        if tag not in _WANTED:
+            continue
+        if tag in seen:  # libtiff takes the first, Pillow the last
+            raise damaged(name, "tiff", "a value stands in it twice")
+        seen.add(tag)
+        if kind not in _KINDS or not length:
             continue
         dtype = np.dtype(_KINDS[kind]).newbyteorder(order)  # type: ignore[arg-type]
         inline = raw[at + entry - struct.calcsize(order + offset) : at + entry]
@@ -182,7 +201,7 @@ def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
 
 
 def _check_data(tags: _Tags, size: int, name: str) -> None:
-    """Refuse a file that ends before the last of its strips or tiles does."""
+    """Refuse a file that ends before the last of its strips or tiles does, or in which they overlap."""
     for where, how_long in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
         if where in tags and len(tags[where]):
             offsets = tags[where].astype(np.float64)  # no integer holds the sums a hostile file may ask for
@@ -191,6 +210,8 @@ def _check_data(tags: _Tags, size: int, name: str) -> None:
                 lengths = np.zeros(1)  # sloppy writers leave them away; decoding will tell
             if (offsets + lengths > size).any() or (offsets >= size).any():
                 raise truncated(name, "tiff")
+            if lengths.sum() > size:  # a small file would be decoded many times over
+                raise damaged(name, "tiff", "parts of its picture lie in the same place")
             return
     raise damaged(name, "tiff", "there is no picture in it")
 

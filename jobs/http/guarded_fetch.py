@@ -8,8 +8,6 @@ for all of it.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import socket
 import ssl
 import time
@@ -17,12 +15,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import unquote_to_bytes
 
 import httpcore2
 
 from jobs.errors import FetchFailed, UploadTooLarge
 from jobs.http.addresses import DEFAULT_PORTS, check_addresses, target_of
+from jobs.http.data_url import write_data
 from jobs.settings import Settings
 
 Resolver = Callable[[str, int], list[str]]
@@ -58,7 +56,7 @@ def fetch(
     Raises UrlNotAllowed, UploadTooLarge (more than max_bytes), FetchFailed for everything else.
     """
     if url[:5].lower() == "data:":
-        _write_data(url, max_bytes, into)
+        write_data(url, max_bytes, into)
         return
     headers = {"Accept": "image/*", "Accept-Encoding": "identity"}
     with _request("GET", url, settings, settings.fetch_timeout_seconds, headers, None, resolve, ssl_context) as answer:
@@ -198,21 +196,3 @@ def _left(deadline: float) -> float:
     if left <= 0:
         raise httpcore2.ReadTimeout("the deadline is over")
     return left
-
-
-def _write_data(url: str, max_bytes: int, into: BinaryIO) -> None:
-    """Decode a data URL (RFC 2397)."""
-    head, comma, text = url[5:].partition(",")
-    if not comma:
-        raise FetchFailed("The data URL has no comma, and so no data.")
-    if len(text) > 3 * max_bytes + 1024:
-        raise UploadTooLarge(f"The data URL has more than {max_bytes} bytes.")
-    data = unquote_to_bytes(text)
-    if head.lower().replace(" ", "").endswith(";base64"):
-        try:
-            data = base64.b64decode(data + b"=" * (-len(data) % 4), validate=True)
-        except (ValueError, binascii.Error):
-            raise FetchFailed("The data URL is not valid base64.") from None
-    if len(data) > max_bytes:
-        raise UploadTooLarge(f"The data URL has more than {max_bytes} bytes.")
-    into.write(data)
