@@ -79,7 +79,7 @@ def shifted(entries):
 
 def many_strips(count=50_000):
     """Strips of one row that all lie in the same place."""
-    honest = [entry for entry in plain(without=(STRIPS, STRIP_BYTES, ROWS, HEIGHT))]
+    honest = plain(without=(STRIPS, STRIP_BYTES, ROWS, HEIGHT))
     strips = [(STRIPS, LONG, [0] * count), (STRIP_BYTES, LONG, [len(STRIP)] * count)]
     return shifted(sorted([*honest, (HEIGHT, LONG, count), (ROWS, LONG, 1), *strips]))
 
