@@ -103,6 +103,13 @@ def exif_block(orientation=6, *, order="<", thumbnail=b""):
     return head + thumbnail
 
 
+def progressive(side, scans):
+    """A blank progressive JPEG whose last scan is there again and again."""
+    data = saved(Image.new("L", (side, side), 128), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * scans + data[-2:]
+
+
 def srgb_profile():
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -12,7 +12,7 @@ from images.codec.pool import CodecPool
 from images.errors import BrokenImage, ImageTooCostly, UnsupportedFormat
 from images.formats import jpeg, png
 from images.read import probe, read_image
-from tests.images.picture_files import png_chunk, raw_png, saved, smooth
+from tests.images.picture_files import png_chunk, progressive, raw_png, saved, smooth
 
 MEGABYTE = 1 << 20
 SHORT, LONG = 3, 4
@@ -145,13 +145,6 @@ def test_what_libtiff_sees_must_be_what_was_surveyed(monkeypatch):
     monkeypatch.setattr("images.formats.tiff._WANTED", {*range(256, 340)})
     with pytest.raises(BrokenImage):
         read_image(tiff(*shifted([*plain(), (IMAGE_DEPTH, LONG, 30_000)])))
-
-
-def progressive(side, scans):
-    """A blank progressive JPEG whose last scan is there again and again."""
-    data = saved(Image.new("L", (side, side), 128), "JPEG", progressive=True)
-    last = data.rindex(b"\xff\xda")
-    return data[:-2] + data[last:-2] * scans + data[-2:]
 
 
 def test_a_jpeg_of_many_scans(pool):
