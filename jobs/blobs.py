@@ -1,6 +1,7 @@
 """The bytes of jobs, addressed by job id: `<id>/image`, `<id>/hole`, `<id>/result-<attempt>`.
 
-A directory or an S3 bucket, through obstore. A put is whole or absent, also when the process dies in it.
+A directory or an S3 bucket, through obstore. A put is whole or absent, also when the process dies in it. An upload is
+staged before its job has an id: in a directory it is written where the blobs are, so that it only has to be renamed.
 Each attempt has its own result name, so that a worker that lost its job cannot change a result that is read.
 
 A store that does not answer is ServiceUnavailable, after retries of bounded time; BlobMissing is only ever said by a
@@ -10,15 +11,17 @@ store that works. The bucket's endpoint, region and credentials come from the us
 from __future__ import annotations
 
 import asyncio
+import io
 import logging
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
 
 import obstore
 from obstore.exceptions import BaseError
@@ -36,6 +39,7 @@ CONNECT_SECONDS = 5
 CHECK_SECONDS = 3
 CHUNK_BYTES = 5 * 1024 * 1024  # S3 takes no smaller parts
 READ_BYTES = 256 * 1024
+STAGING = ".staging"  # beside the folders of jobs, on the same file system
 
 
 class BlobMissing(Exception):
@@ -93,30 +97,49 @@ class Blobs:
         Raises ServiceUnavailable when the store does not take them.
         """
         with _translated(), _nothing_missing():
-            if self._directory is not None and not isinstance(data, bytes):
-                self._copy(data, self._directory / job_id, name)
-                return
             # Two chunks in flight: at most 15 MiB of a file of any size are in memory.
             obstore.put(self._store, f"{job_id}/{name}", data, chunk_size=CHUNK_BYTES, max_concurrency=2)
 
-    @staticmethod
-    def _copy(data: IO[bytes], folder: Path, name: str) -> None:
-        """What obstore does too, in a quarter of the time: written under another name, then renamed."""
-        staged = folder / f"{name}#{secrets.token_hex(4)}"
-        while True:
+    def stage(self) -> BinaryIO:
+        """A new file to write an upload into, for `adopt`. Closing it deletes what was not adopted.
+
+        Creating and writing it raises ServiceUnavailable when the disk does not take it.
+        """
+        with _translated(), _nothing_missing():
+            if self._directory is None:
+                raw = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
+                return cast(BinaryIO, _Staged(raw, None))
+            folder = self._directory / STAGING
             folder.mkdir(exist_ok=True)
-            try:
-                file = staged.open("xb")
-                break
-            except FileNotFoundError:  # deleted meanwhile
-                continue
-        try:
-            with file:
-                shutil.copyfileobj(data, file, READ_BYTES)
-            staged.replace(folder / name)
-        except BaseException:
-            staged.unlink(missing_ok=True)
-            raise
+            path = folder / secrets.token_hex(16)
+            return cast(BinaryIO, _Staged(io.FileIO(str(path), "x+"), path))
+
+    def adopt(self, job_id: str, name: str, staged: BinaryIO) -> None:
+        """Make all bytes of a file from `stage` a blob; it stays open for reading. Raises ServiceUnavailable."""
+        if self._directory is None:
+            staged.seek(0)
+            self.put(job_id, name, staged)
+            return
+        with _translated(), _nothing_missing():
+            path, folder = Path(staged.name), self._directory / job_id
+            folder.mkdir(exist_ok=True)
+            path.replace(folder / name)
+
+    def sweep_staged(self, before: float) -> int:
+        """Delete staged files that nobody has written to since `before`, in seconds since 1970; how many.
+
+        Processes that were killed during an upload leave them behind.
+        """
+        if self._directory is None:
+            return 0
+        count = 0
+        with _translated():
+            for path in (self._directory / STAGING).glob("*"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < before:
+                        path.unlink()
+                        count += 1
+        return count
 
     def get(self, job_id: str, name: str) -> bytes:
         """All bytes of a blob. Raises BlobMissing, ServiceUnavailable."""
@@ -171,7 +194,8 @@ class Blobs:
         """The ids that have blobs, in no order."""
         with _translated():
             if self._directory is not None:
-                yield from (entry.name for entry in self._directory.iterdir() if entry.is_dir())
+                entries = (entry for entry in self._directory.iterdir() if entry.name != STAGING)
+                yield from (entry.name for entry in entries if entry.is_dir())
                 return
             yield from obstore.list_with_delimiter(self._store)["common_prefixes"]
 
@@ -199,6 +223,29 @@ class Blobs:
         """Look whether a blob is missing because its bucket is: S3 answers 404 to both. Raises BaseError."""
         if self._directory is None:
             obstore.list_with_delimiter(self._store, prefix="check")
+
+
+class _Staged(io.BufferedRandom):
+    """A file that is deleted when it is closed, unless it was renamed before.
+
+    Every write goes to the disk at once, so that no later call can fail for want of space.
+    """
+
+    def __init__(self, raw: io.FileIO, path: Path | None):
+        super().__init__(raw)
+        self._path = path
+
+    def write(self, data: Any, /) -> int:
+        with _translated():
+            count = super().write(data)
+            super().flush()
+            return count
+
+    def close(self) -> None:
+        with suppress(OSError):  # of bytes that the disk did not take
+            super().close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
 
 
 async def _pieces(stream: obstore.BytesStream) -> AsyncIterator[bytes]:

@@ -224,12 +224,16 @@ class Janitor:
             self._store.blobs_deleted(job_id)
 
     def sweep_orphans(self) -> list[str]:
-        """Delete old blobs that belong to no job or to an expired one. Returns the ids under which they were.
+        """Delete old blobs that belong to no job or to an expired one, and old staged uploads.
 
-        They come from an api that died between storing an upload and creating its job, or from a worker
+        Returns the ids under which the blobs were.
+
+        They come from an api that died before it had created the job of an upload, or from a worker
         that wrote its result after the job had been deleted.
         """
         limit = self._store.now().timestamp() - self._settings.orphan_grace_seconds
+        if count := self._blobs.sweep_staged(limit):
+            log.warning("%d uploads were never finished: deleted", count)
         found: list[str] = []
         for job_id in self._blobs.job_ids():
             try:

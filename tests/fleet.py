@@ -17,7 +17,7 @@ import obstore
 
 from api.embedded.valkey import Valkey
 from api.service import Service
-from jobs.blobs import BlobMissing
+from jobs.blobs import STAGING, BlobMissing
 from jobs.job import Status
 from jobs.settings import Settings
 from jobs.store import events, heartbeat
@@ -204,6 +204,8 @@ class Fleet:
         if self.settings.blobs_url.startswith("file:"):
             for directory in self.blobs.iterdir():
                 found[directory.name] = {path.name for path in directory.iterdir()}
+            if not found.get(STAGING):
+                found.pop(STAGING, None)
         else:
             for page in obstore.list(self.service.blobs._store):
                 for item in page:

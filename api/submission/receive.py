@@ -1,6 +1,7 @@
 """The body of a submission: a multipart form with files, or a JSON object with URLs of them.
 
-Files lie in unnamed temporary files, which are gone when the request is answered.
+Files are written where the service keeps its images (jobs.blobs), so that accepting one only renames it. What was not
+accepted is gone when the request is answered.
 """
 
 from __future__ import annotations
@@ -8,11 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from fastapi import Request
@@ -20,6 +20,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.service import Service, service_of
+from jobs.blobs import Blobs
 from jobs.errors import (
     FetchFailed,
     FieldError,
@@ -36,14 +37,13 @@ from jobs.settings import Settings
 
 FILES = ("image", "mask")
 MAX_FIELD_BYTES = 32 * 1024  # metadata is the longest
-IN_MEMORY_BYTES = 1024 * 1024
 HASH_BYTES = 1024 * 1024
 PIECE_BYTES = 512 * 1024
 
 
 @dataclass
 class Upload:
-    """What was sent, or is still behind `urls`, by name. The files are temporary and seekable."""
+    """What was sent, or is still behind `urls`, by name. The files are staged (see `Blobs.stage`) and seekable."""
 
     parameters: Parameters
     files: dict[str, BinaryIO] = field(default_factory=dict)
@@ -77,9 +77,9 @@ class Upload:
 
 @asynccontextmanager
 async def receive(request: Request) -> AsyncIterator[Upload]:
-    """The submission in a request; its temporary files are gone after the block.
+    """The submission in a request; staged files that nobody adopted are gone after the block.
 
-    Raises UnsupportedMediaType, MalformedRequest, InvalidParameters, MissingImage, UploadTooLarge.
+    Raises UnsupportedMediaType, MalformedRequest, InvalidParameters, MissingImage, UploadTooLarge, ServiceUnavailable.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == "multipart/form-data":
@@ -103,12 +103,10 @@ async def fetch_all(service: Service, upload: Upload) -> None:
     """Fetch what is behind the URLs of a submission. Raises UrlNotAllowed, FetchFailed, UploadTooLarge."""
     left = service.settings.max_upload_bytes
     for name, url in upload.urls.items():
-        file = upload.closing.enter_context(
-            tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)  # noqa: SIM115 - closed with the submission
-        )
-        upload.files[name] = cast(BinaryIO, file)
+        file = upload.closing.enter_context(service.blobs.stage())
+        upload.files[name] = file
         try:
-            await service.fetch(_fetch, url, service.settings, left, upload.files[name])
+            await service.fetch(_fetch, url, service.settings, left, file)
         except (FetchFailed, UrlNotAllowed, UploadTooLarge) as error:
             raise type(error)(f"{name}_url: {error}") from error
         left -= file.tell()
@@ -127,17 +125,18 @@ def file_name(sent: str | None) -> str | None:
 async def _form(request: Request) -> AsyncIterator[FormData]:
     limit = len(Parameters.model_fields) * 2
     async with aclosing(_in_pieces(request.stream())) as stream:
-        parser = _Parser(request.headers, stream, max_files=4, max_fields=limit, max_part_size=MAX_FIELD_BYTES)
-        try:
-            form = await parser.parse()
-        except MultiPartException as error:
-            raise MalformedRequest(f"The form cannot be read: {error.message}") from error
-    try:
-        if not parser.ended:
-            raise MalformedRequest("The form ends before its last boundary: a part of it is missing. Send it again.")
-        yield form
-    finally:
-        await form.close()
+        blobs, longest = service_of(request).blobs, MAX_FIELD_BYTES
+        parser = _Parser(blobs, request.headers, stream, max_files=4, max_fields=limit, max_part_size=longest)
+        with parser.staged:
+            try:
+                form = await parser.parse()
+            except MultiPartException as error:
+                raise MalformedRequest(f"The form cannot be read: {error.message}") from error
+            if not parser.ended:
+                raise MalformedRequest(
+                    "The form ends before its last boundary: a part of it is missing. Send it again."
+                )
+            yield form
 
 
 async def _in_pieces(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
@@ -154,9 +153,22 @@ async def _in_pieces(stream: AsyncIterator[bytes]) -> AsyncGenerator[bytes]:
 
 
 class _Parser(MultiPartParser):
-    """Starlette's, which takes a form that was cut off for a shorter one, as long as the cut is in its last part."""
+    """Starlette's, with two changes: files are staged instead of spooled, and a form that was cut off is noticed.
+
+    Starlette takes a form that ends within its last part for a complete one.
+    """
 
     ended = False
+
+    def __init__(self, blobs: Blobs, *arguments: Any, **options: Any):
+        super().__init__(*arguments, **options)
+        self._blobs, self.staged = blobs, ExitStack()
+
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if (part := self._current_part.file) is not None:
+            part.file.close()
+            part.file = self.staged.enter_context(self._blobs.stage())
 
     def on_end(self) -> None:
         self.ended = True

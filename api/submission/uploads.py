@@ -1,7 +1,7 @@
 """From a submission to an accepted job: check everything, then store and enqueue.
 
 The order is cheapest first: parameters, headers of image and mask, and only then the mask's pixels. Whatever is
-refused leaves nothing behind: until the last check has passed there are only unnamed temporary files.
+refused leaves nothing behind: until the last check has passed there are only staged files, which are deleted.
 """
 
 from __future__ import annotations
@@ -84,8 +84,7 @@ def accept(
         traceparent=tracing.traceparent(),
     )
     try:
-        upload.image.seek(0)
-        service.blobs.put(job.id, "image", upload.image)
+        service.blobs.adopt(job.id, "image", upload.image)
         service.blobs.put(job.id, "hole", bytes(hole))
         if announce is not None:
             announce(job.id)

@@ -128,11 +128,11 @@ def test_containers_are_locked_down(name):
 
 
 def test_uploads_are_not_kept_in_memory():
-    """Python's temporary files lie in TMPDIR; a new volume is as writable as the image's directory it is laid over."""
+    """They are staged in the directory of images, which is a volume."""
     api = COMPOSE["services"]["api"]
-    assert api["environment"]["TMPDIR"] == "/var/tmp"
-    assert "uploads:/var/tmp" in api["volumes"]
-    assert "uploads" in COMPOSE["volumes"]
+    assert api["environment"]["REFINERY_BLOBS_URL"] == "file:///data"
+    assert "blobs:/data" in api["volumes"]
+    assert "blobs" in COMPOSE["volumes"]
 
 
 def test_workers_have_more_time_than_they_take_to_stop():

@@ -1,21 +1,24 @@
 """Blobs, in a directory and in a bucket of a real S3 server: the same promises."""
 
 import asyncio
+import contextlib
 import io
 import logging
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 
 import pytest
 from pydantic import ValidationError
 
-from jobs.blobs import CHUNK_BYTES, BlobMissing, Blobs
+from jobs.blobs import CHUNK_BYTES, STAGING, BlobMissing, Blobs
 from jobs.errors import ServiceUnavailable
 from jobs.settings import Settings
-from tests import support
+from tests import small_disk, support
 
 
 @pytest.fixture
@@ -64,6 +67,65 @@ def test_files_of_any_size_are_put(blobs, size):
         file.seek(0)
         blobs.put("job", "image", file)
     assert blobs.get("job", "image") == bytes(size)
+
+
+def staged_files(directory):
+    return list((directory / STAGING).iterdir())
+
+
+def test_a_staged_file_becomes_a_blob_and_stays_open(blobs):
+    with blobs.stage() as file:
+        for _ in range(3):
+            file.write(bytes(CHUNK_BYTES // 2))
+        file.seek(10)
+        blobs.adopt("job", "image", file)
+        assert blobs.get("job", "image") == bytes(CHUNK_BYTES // 2 * 3)
+        file.seek(0)
+        assert len(file.read()) == CHUNK_BYTES // 2 * 3
+    assert blobs.get("job", "image")
+    assert list(blobs.job_ids()) == ["job"]
+
+
+def test_a_staged_file_is_renamed_and_gone_otherwise(directory):
+    blobs = Blobs(directory.as_uri())
+    with blobs.stage() as kept, blobs.stage() as dropped:
+        kept.write(b"kept")
+        dropped.write(b"dropped")
+        before = os.stat(kept.name).st_ino
+        assert len(staged_files(directory)) == 2
+        assert list(blobs.job_ids()) == []
+        blobs.adopt("job", "image", kept)
+        assert (directory / "job" / "image").stat().st_ino == before
+    assert staged_files(directory) == []
+    with contextlib.suppress(RuntimeError), blobs.stage() as file:
+        file.write(b"x")
+        raise RuntimeError
+    assert staged_files(directory) == []
+
+
+def test_a_disk_that_is_full_takes_no_staged_file(tmp_path):
+    small_disk.run(full_while_staging, tmp_path, "1m")
+
+
+def full_while_staging(disk):
+    blobs = Blobs((disk / "blobs").as_uri())
+    with blobs.stage() as file, pytest.raises(ServiceUnavailable):
+        file.writelines([bytes(50_000)] * 40)
+    assert staged_files(disk / "blobs") == []
+
+
+def test_only_staged_files_that_are_old_are_swept(directory):
+    blobs = Blobs(directory.as_uri())
+    assert blobs.sweep_staged(time.time()) == 0
+    with blobs.stage() as old, blobs.stage() as young:
+        old.write(b"x")
+        young.write(b"x")
+        os.utime(old.name, (5000, 5000))
+        assert blobs.sweep_staged(4000) == 0
+        assert blobs.sweep_staged(6000) == 1
+        assert [str(path) for path in staged_files(directory)] == [young.name]
+        with pytest.raises(ServiceUnavailable):
+            blobs.adopt("job", "image", old)
 
 
 def test_a_blob_that_is_put_again_is_the_new_one(blobs):

@@ -1,5 +1,7 @@
 """The janitor: nothing is lost, nothing is left."""
 
+import os
+import time
 from datetime import timedelta
 
 import pytest
@@ -226,6 +228,18 @@ def test_orphans_are_swept_when_they_are_old_enough(service, janitor):
     service.blobs.put("somebody-elses", "file", b"x")
     assert janitor.sweep_orphans() == [old]
     assert set(service.blobs.job_ids()) == {young, kept, "somebody-elses"}
+
+
+def test_uploads_that_were_never_finished_are_swept(service, janitor):
+    left, begun = service.blobs.stage(), service.blobs.stage()
+    for file in (left, begun):
+        file.write(b"x")
+    os.utime(left.name, (0, time.time() - service.settings.orphan_grace_seconds - 10))
+    assert janitor.sweep_orphans() == []
+    assert (os.path.exists(left.name), os.path.exists(begun.name)) == (False, True)
+    left.close()
+    begun.close()
+    assert not os.path.exists(begun.name)
 
 
 @pytest.mark.parametrize(("as_lost", "losses"), [(True, 1), (False, 0)])

@@ -1,16 +1,19 @@
 """What is accepted, what is refused, and that a refusal leaves nothing behind."""
 
 import io
+import resource
 import socket
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from api.submission import receive
 from images.hole import read_mask, unpack_hole
-from jobs.blobs import BlobMissing
+from jobs.blobs import STAGING, BlobMissing, Blobs
 from tests import support
 
 PNG, MASK = support.as_file(support.pixels()), support.as_file(support.hole())
@@ -28,8 +31,9 @@ def bomb(side=50_000):
 
 
 def left_behind(service):
-    """What of a job is in Redis and among the blobs."""
-    return [*service.redis.scan_iter("*"), *service.blobs.job_ids()]
+    """What of a job is in Redis, among the blobs and among staged files."""
+    staged = Path(service.settings.blobs_url.removeprefix("file://")) / STAGING
+    return [*service.redis.scan_iter("*"), *service.blobs.job_ids(), *staged.glob("*")]
 
 
 def with_alpha(channel):
@@ -246,12 +250,38 @@ def test_a_client_that_waits_before_it_sends_is_told_at_once(api):
     assert b"upload-too-large" in answer.getvalue()
 
 
-def test_a_client_that_goes_away_leaves_nothing(api, service):
+def test_a_client_that_goes_away_leaves_nothing(api, service, monkeypatch):
+    monkeypatch.setattr(receive, "PIECE_BYTES", 1000)
     with socket.create_connection((api.base_url.host, api.base_url.port), timeout=20) as raw:
         raw.sendall(
-            b"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: 400000\r\n"
+            b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 400000\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
             b'Content-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + PNG
         )
+        support.wait_until(lambda: left_behind(service), what="the beginning of its upload")
+    support.wait_until(lambda: not left_behind(service), what="nothing being left of it")
     assert api.get("/livez").status_code == 200
+
+
+def test_an_accepted_upload_is_renamed_and_not_copied(api, service, monkeypatch):
+    put, really = [], Blobs.put
+    monkeypatch.setattr(Blobs, "put", lambda self, *what: put.append(what[1]) or really(self, *what))
+    job = api.post("/v1/jobs", files=support.form()).json()
+    assert service.blobs.get(job["id"], "image") == PNG
+    assert put == ["hole"]
+    assert left_behind(service)
+    service.blobs.delete(job["id"])
+    service.redis.flushdb()
+    assert left_behind(service) == []
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/plans"])
+def test_a_disk_that_takes_no_upload_answers_503(api, service, path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(PNG) // 2, limits[1]))
+    try:
+        answer = api.post(path, files=support.form())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (answer.status_code, answer.json()["code"]) == (503, "service-unavailable")
     assert left_behind(service) == []
