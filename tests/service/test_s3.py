@@ -47,7 +47,7 @@ def submit(api, **fields):
 
 def test_the_whole_way_and_nothing_stays(api, work, keys):
     job_id = submit(api, **support.FAST, expires_in_seconds="3")
-    assert keys() == [f"{job_id}/image", f"{job_id}/mask"]
+    assert keys() == [f"{job_id}/hole", f"{job_id}/image"]
     work()
     job = support.wait_for_job(api, job_id)
     assert job["status"] == "succeeded", job
@@ -70,7 +70,7 @@ def test_the_whole_way_and_nothing_stays(api, work, keys):
 def test_deleting_a_job_empties_the_bucket(api, keys):
     kept, deleted = submit(api), submit(api)
     assert api.delete(f"/v1/jobs/{deleted}").status_code == 204
-    assert keys() == [f"{kept}/image", f"{kept}/mask"]
+    assert keys() == [f"{kept}/hole", f"{kept}/image"]
 
 
 def test_a_failing_bucket_refuses_uploads_and_loses_nothing(api, s3, keys):
