@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from fastapi import APIRouter, Response
 from fastapi.responses import StreamingResponse
@@ -19,7 +18,6 @@ from images.formats.source import sniff
 from jobs.http.guarded_fetch import fetch
 
 router = APIRouter(prefix="/v1", tags=["images"])
-IN_MEMORY_BYTES = 1024 * 1024  # a larger picture goes through a temporary file
 PIECE_BYTES = 256 * 1024
 
 
@@ -48,7 +46,7 @@ async def fetch_image(service: ServiceDep, address: ImageAddress) -> Response:
     Browsers let a web page show other hosts' pictures, but not read them. So a page asks the service.
     """
     with ExitStack() as closing:
-        file = cast(BinaryIO, closing.enter_context(tempfile.SpooledTemporaryFile(max_size=IN_MEMORY_BYTES)))
+        file = closing.enter_context(service.blobs.stage())
         limit = service.settings.max_upload_bytes
         await service.fetch(partial(fetch, address.image_url, settings=service.settings, max_bytes=limit, into=file))
         size = file.tell()
