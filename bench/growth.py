@@ -20,7 +20,7 @@ import torch
 from bench.memory import device_is_gpu, peak_above
 from bench.support import scenes
 from models import Inpainter, resolve_preset
-from models.networks.registry import device_of
+from models.networks.base import device_of
 
 MEGAPIXELS = (1, 4, 12, 24, 50, 100)
 HOLES = {"hole of 0.05 MP": (0.05, 0.0), "hole of 1 % of the photo": (0.0, 0.01)}  # megapixels, part of the photo

@@ -18,7 +18,8 @@ import torch
 
 from bench.support import scenes
 from models import Inpainter, Network, resolve_preset
-from models.networks.registry import device_of, pick_device
+from models.networks.base import device_of
+from models.networks.registry import pick_device
 
 UNBOUNDED = 2**50  # a budget that changes nothing
 # name, preset, overrides, height, width, part of the picture that is hole, blobs, memory budget

@@ -30,7 +30,7 @@ from bench.support.figures import Hole, Picture, measures, patches, summary, to_
 from bench.support.perception import Backbone, kid
 from models import Network, inpaint, pyramid, resolve_preset
 from models.memory import allocator
-from models.networks.registry import device_of
+from models.networks.base import device_of
 from models.planning.presets import PRESETS
 from models.planning.windows import scale_count
 

@@ -17,7 +17,8 @@ import torch
 from bench.support import scenes
 from models import Inpainter, Network, resolve_preset
 from models.memory.plan import MemoryPlan
-from models.networks.registry import device_of, fast_variant, flops_per_pixel
+from models.networks.base import device_of, flops_per_pixel
+from models.networks.registry import fast_variant
 from models.planning.tiles import plan_levels
 from models.refine import WindowRefiner
 

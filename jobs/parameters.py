@@ -1,38 +1,42 @@
 """What a client may ask for: the fields of a request beside the image and the mask.
 
-The preset's fields can be overridden one by one under their own names. Bounds are the engine's, repeated
-here because an api machine has no engine; a test compares the two.
+The preset's fields can be overridden one by one under their own names; they are made from `models.planning.presets`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model, field_validator
 
 from images.hole_rule import MAX_GROW_PIXELS, MAX_THRESHOLD, MIN_THRESHOLD, HoleRule
 from jobs.errors import FieldError, InvalidParameters
+from models.planning.networks import NETWORKS as NETWORKS
+from models.planning.networks import NetworkChoice as NetworkChoice
+from models.planning.presets import FIELDS, FORMER_NAMES, PresetField, PresetName
+
+log = logging.getLogger(__name__)
 
 MAX_METADATA = 16  # entries
 
 Priority = Literal["high", "normal", "low"]
-NetworkChoice = Literal["auto", "big-lama", "builtin"]
-NETWORKS: tuple[NetworkChoice, ...] = get_args(NetworkChoice)
 WebhookEvent = Literal["job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled"]
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=256)]
 
 
-class Parameters(BaseModel):
-    """The parameters of one job. An override that is None is left to the preset."""
+class _JobFields(BaseModel):
+    """What is asked for that is no field of a preset."""
 
     # In a stored job, what a newer version added is passed over; of a client, unknown ones are refused below.
     model_config = ConfigDict(extra="ignore", frozen=True, json_schema_extra={"additionalProperties": False})
 
-    preset: Literal["default", "reference", "single-pass"] = Field(
+    preset: PresetName = Field(
         default="default",
         description="`default` refines windows at native resolution, `reference` is the published algorithm "
         "(shrinks large images to its pixel budget), `single-pass` does not refine.",
@@ -105,54 +109,29 @@ class Parameters(BaseModel):
         description="Up to 16 strings of up to 256 characters by names of up to 64, echoed back; in a form as a "
         "JSON object.",
     )
-    iterations: int | None = Field(default=None, ge=1, le=200, description="Forward passes per refined scale.")
-    learning_rate: float | None = Field(default=None, ge=1e-5, le=1.0, description="Step size of the refinement.")
-    min_side: int | None = Field(
-        default=None, ge=64, le=4096, description="Short side of the coarsest scale, in pixels, about."
-    )
-    max_scales: int | None = Field(default=None, ge=1, le=8, description="At most so many scales; 1 is a single pass.")
-    reach: float | None = Field(
-        default=None,
-        ge=0.0,
-        le=4.0,
-        description="Holes wider than this part of the coarsest scale's short side are seen from further away; 0: all.",
-    )
-    px_budget: int | None = Field(
-        default=None,
-        ge=4096,
-        le=1_000_000_000,
-        description="Pixels; a larger image is shrunk to this and its result comes back small.",
-    )
-    erosion: int | None = Field(
-        default=None,
-        ge=1,
-        le=101,
-        description="Pixels, odd: how far the hole shrinks where scales are compared.",
-    )
-    known_loss: bool | None = Field(default=None, description="Compare the known pixels too.")
-    windows: bool | None = Field(default=None, description="Work on windows around the hole, not on the whole image.")
-    context: float | None = Field(
-        default=None, ge=0.1, le=4.0, description="Margin of a window, as a multiple of the size of its hole."
-    )
-    tile_side: int | None = Field(
-        default=None, ge=256, le=8192, description="Pixels; finer scales are worked on in tiles of this side."
-    )
-    fast: bool | None = Field(default=None, description="Compute with the network as it is arranged for speed.")
-    bf16: bool | None = Field(
-        default=None, description="Let `fast` round to bfloat16 within the network, where a device gains by it (CUDA)."
-    )
-    anchored: bool | None = Field(
-        default=None, description="Correct what the refinement leaves of the difference to the coarser scale."
-    )
-    toned: bool | None = Field(
-        default=None, description="Work at a brightness that networks know, and go back to the photo's afterwards."
-    )
-    restrained: bool | None = Field(
-        default=None, description="Allow no more detail in the hole than there is around it."
-    )
-    healed: bool | None = Field(default=None, description="Level out the step at the hole's border.")
 
-    @field_validator("erosion")
+
+def _override(field: PresetField, description: str, **extra: Any) -> Any:
+    """The pydantic field of a preset's field: None leaves it to the preset."""
+    bounds: dict[str, Any] = {"ge": field.bounds.smallest, "le": field.bounds.largest} if field.bounds else {}
+    return field.kind | None, Field(default=None, description=description, **bounds, **extra)
+
+
+_OVERRIDES = {name: _override(field, field.description) for name, field in FIELDS.items()}
+_FORMER = {
+    old: _override(FIELDS[new], f"The former name of `{new}`.", json_schema_extra={"deprecated": True})
+    for old, new in FORMER_NAMES.items()
+}
+if TYPE_CHECKING:
+    _Fields = _JobFields
+else:
+    _Fields = create_model("_Fields", __base__=_JobFields, **_OVERRIDES, **_FORMER)
+
+
+class Parameters(_Fields):
+    """The parameters of one job: its own, and the preset's fields, where None is left to the preset."""
+
+    @field_validator(*(name for name, field in FIELDS.items() if field.bounds and field.bounds.odd), check_fields=False)
     @classmethod
     def _odd(cls, value: int | None) -> int | None:
         if value is not None and value % 2 == 0:
@@ -165,8 +144,10 @@ class Parameters(BaseModel):
         return HoleRule(self.mask_threshold, self.mask_invert, self.mask_dilate_pixels)
 
     def overrides(self) -> dict[str, Any]:
-        """The preset's fields that were set, by name."""
-        return {name: value for name in OVERRIDES if (value := getattr(self, name)) is not None}
+        """The preset's fields that were set, by name; under their present name if the former one was used."""
+        given = self.model_dump(include={*FIELDS, *FORMER_NAMES}, exclude_none=True)
+        former = {new: given.pop(old) for old, new in FORMER_NAMES.items() if old in given}
+        return former | given
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, str]) -> Parameters:
@@ -175,6 +156,7 @@ class Parameters(BaseModel):
         Raises InvalidParameters with every wrong field in its `errors`.
         """
         members: dict[str, Any] = dict(fields)
+        _warn_of_former_names(*members.keys() & FORMER_NAMES)
         if "webhook_events" in members:
             members["webhook_events"] = [word.strip() for word in members["webhook_events"].split(",")]
         if "metadata" in members:
@@ -192,10 +174,17 @@ class Parameters(BaseModel):
 
         Raises InvalidParameters with every wrong field in its `errors`.
         """
+        _warn_of_former_names(*members.keys() & FORMER_NAMES)
         try:
             return cls.model_validate_json(json.dumps(members), strict=True, extra="forbid")
         except ValidationError as error:
             raise _invalid(error, ("image_url", "mask_url")) from None
+
+
+@cache  # one warning per process
+def _warn_of_former_names(*names: str) -> None:
+    for name in names:
+        log.warning("clients send the parameter %r, which is called %r now", name, FORMER_NAMES[name])
 
 
 def _invalid(error: ValidationError, files: tuple[str, ...]) -> InvalidParameters:
@@ -212,25 +201,3 @@ def _field_error(item: Any) -> FieldError:
         return FieldError(field=name, message="there is no such field")
     message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return FieldError(field=name, message=message)
-
-
-# The preset's fields among them, which `overrides` passes on.
-OVERRIDES = (
-    "iterations",
-    "learning_rate",
-    "min_side",
-    "max_scales",
-    "reach",
-    "px_budget",
-    "erosion",
-    "known_loss",
-    "windows",
-    "context",
-    "tile_side",
-    "anchored",
-    "toned",
-    "restrained",
-    "healed",
-    "fast",
-    "bf16",
-)

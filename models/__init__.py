@@ -18,7 +18,8 @@ if TYPE_CHECKING:
         PresetError,
     )
     from models.inpainter import Inpainter, inpaint
-    from models.networks.registry import Network, load_network
+    from models.networks.base import Network
+    from models.networks.registry import load_network
     from models.planning.plan import Plan, plan
     from models.planning.presets import PRESETS, Preset, resolve_preset
     from models.progress import Step
@@ -36,7 +37,8 @@ _HOMES = {
         "PresetError",
     ),
     "inpainter": ("Inpainter", "inpaint"),
-    "networks.registry": ("Network", "load_network"),
+    "networks.base": ("Network",),
+    "networks.registry": ("load_network",),
     "planning.plan": ("Plan", "plan"),
     "planning.presets": ("PRESETS", "Preset", "resolve_preset"),
     "progress": ("Step",),

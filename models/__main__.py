@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import json
 import os
@@ -34,7 +33,7 @@ from images.write import check_side, encode
 from models.errors import ModelsError
 from models.inpainter import Inpainter
 from models.networks.registry import describe_checkpoint, load_network
-from models.planning.presets import PRESETS, Preset, resolve_preset
+from models.planning.presets import FIELDS, PRESETS, resolve_preset
 from models.progress import Step
 from models.result import Result
 from models.weights import download
@@ -104,13 +103,13 @@ def _parser() -> argparse.ArgumentParser:
         "--network", default="auto", help="auto (default), big-lama, builtin, or the path of a checkpoint"
     )
     parser.add_argument("--preset", default="default", choices=list(PRESETS), help="default: %(default)s")
-    fields = ", ".join(f.name for f in dataclasses.fields(Preset) if f.name != "name")
+    fields = "; ".join(f"{name}: {field.values()}" for name, field in FIELDS.items())
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help=f"change one field of the preset: {fields}",
+        help=f"change one field of the preset, see docs/api.md: {fields}",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="1..100", help="of JPEG")

@@ -17,7 +17,7 @@ from models.planning.tiles import CELL
 RING = 16  # pixels around the hole, at the coarsest scale, whose brightness counts
 MIDDLE = 0.5  # the brightness that networks know best
 EXPONENTS = (0.4, 2.0)
-REACH = 4  # cells around the hole whose detail counts
+NEARBY = 4  # cells around the hole whose detail counts
 FADE = 24  # pixels inwards over which a step at the hole's border is levelled out
 
 
@@ -51,7 +51,7 @@ def restrained(filled: Tensor, mask: Tensor) -> Tensor:
     energy = detail.square().mean(dim=1, keepdim=True)
     known = 1 - F.max_pool2d(mask, 5, 1, 2)  # without the rim, whose blurred version has some of the hole in it
     inside, share, hole = _cells(energy * mask), _cells(known), _cells(mask)
-    near = F.max_pool2d((hole > 0).to(mask), 2 * REACH + 1, 1, REACH)
+    near = F.max_pool2d((hole > 0).to(mask), 2 * NEARBY + 1, 1, NEARBY)
     source = (share > 0.5).to(mask) * near
     around = spread(_cells(energy * known) / share.clamp(min=0.5) * source, source)
     here = F.avg_pool2d(inside, 3, 1, 1) / F.avg_pool2d(hole, 3, 1, 1).clamp(min=1e-6)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +19,12 @@ from models.errors import NotEnoughMemory
 from models.memory import allocator
 from models.memory.device_errors import is_out_of_memory
 from models.memory.plan import MemoryPlan, PlanSearch, forget_peak, free_memory, give_back, peak_memory
-from models.networks.registry import Network, device_of, fast_variant, flops_per_pixel
+from models.networks.base import Network, device_of, flops_per_pixel
+from models.networks.registry import fast_variant
 from models.optimize.cuda_graphs import CudaGraphCache
 from models.planning.plan import Plan, WindowPlan
 from models.planning.presets import Preset, resolve_preset
+from models.planning.shrink import shrunk_hole, shrunk_size
 from models.progress import Progress, Step
 from models.refine import WindowRefiner
 from models.result import Preview, Result, WindowRun
@@ -58,9 +59,10 @@ class Inpainter:
         """The network as this preset runs it."""
         if not preset.fast:
             return self.network
-        if preset.bf16 not in self._fast:
-            self._fast[preset.bf16] = fast_variant(self.network, bf16=preset.bf16)
-        return self._fast[preset.bf16]
+        bf16 = preset.bf16 and self.device.type == "cuda"
+        if bf16 not in self._fast:
+            self._fast[bf16] = fast_variant(self.network, bf16=bf16)
+        return self._fast[bf16]
 
     def inpaint(
         self,
@@ -100,12 +102,12 @@ class Inpainter:
         if out is not None and (out.shape != image.shape or out.dtype != image.dtype):
             raise ValueError(f"out must be like the image, {image.shape} {image.dtype}, not {out.shape} {out.dtype}")
         started = time.perf_counter()
-        size = pixels.shrunk_size(hole.shape, preset.px_budget)
+        size = shrunk_size(hole.shape, preset.px_budget)
         source = image
         if size != hole.shape:
-            source, hole, out = pixels.shrunk(image, hole, size)
+            (source, out), hole = pixels.shrunk(image, size), shrunk_hole(hole, size)
         target = image.copy() if out is None else out
-        search = PlanSearch(hole, preset, self.variant(preset))
+        search = PlanSearch(hole, preset, self.variant(preset), self.device)
         prepared = time.perf_counter() - started
         with device_section or contextlib.nullcontext(), _current(self.device):
             started = time.perf_counter() - prepared
@@ -134,15 +136,13 @@ class Inpainter:
         work_pixels counts forward passes, a backward pass as another; estimated_flops are theirs (`flops_per_pixel`).
         estimated_peak_bytes is above the network's weights.
         """
-        size = pixels.shrunk_size(hole.shape, preset.px_budget)
-        if size != hole.shape:
-            _, hole, _ = pixels.shrunk(np.zeros((*hole.shape, 3), np.float32), hole, size)
-        search = PlanSearch(hole, preset, self.variant(preset))
+        hole = shrunk_hole(hole, shrunk_size(hole.shape, preset.px_budget))
+        search = PlanSearch(hole, preset, self.variant(preset), self.device)
         budget = self._budget()
         search.fit(budget)
         return {
             "network": self.network.name,
-            "preset": dataclasses.asdict(search.memory_plan.preset),
+            "preset": search.memory_plan.preset.record(),
             "checkpointed": search.memory_plan.checkpointed,
             "memory_budget_bytes": budget,
             "estimated_peak_bytes": search.bytes_needed,

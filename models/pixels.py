@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -43,29 +42,13 @@ def from_float(values: NDArray[np.float32], like: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate([colour, np.full((*colour.shape[:-1], 1), white, like.dtype)], axis=-1)
 
 
-def shrunk_size(size: tuple[int, ...], px_budget: int | None) -> tuple[int, int]:
-    """Height and width under a budget of pixels: as they are within the budget, otherwise in proportion."""
-    height, width = size
-    if not px_budget or height * width <= px_budget:
-        return height, width
-    ratio = math.sqrt(px_budget / (height * width))
-    return int(height * ratio), int(width * ratio)
-
-
-def shrunk(
-    image: NDArray[Any], hole: NDArray[np.bool_], size: tuple[int, int]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[Any]]:
-    """The picture and its hole at a smaller size, bilinear: HxWx3 float32 in [0, 1], and HxW bool, rounded up.
-
-    The third is the same picture in the type and the channels of `image`, with its transparency.
-    """
+def shrunk(image: NDArray[Any], size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[Any]]:
+    """The picture at a smaller size, bilinear: HxWx3 float32 in [0, 1], and in the type and the channels of `image`."""
     pixels = torch.from_numpy(to_float(image)).permute(2, 0, 1)[None]
     small = pyramid.resize(pixels, *size)[0].permute(1, 2, 0).contiguous().numpy()
-    holes = torch.from_numpy(hole.astype(np.float32))[None, None]
-    small_hole = (pyramid.resize(holes, *size)[0, 0] > pyramid.EPSILON).numpy()
     result = from_float(small, image)
     if image.shape[2] == 4:
         alpha = torch.from_numpy(image[..., 3].astype(np.float32))[None, None]
         small_alpha = pyramid.resize(alpha, *size)[0, 0]
         result[..., 3] = (small_alpha if image.dtype == np.float32 else small_alpha.round()).numpy()
-    return small, small_hole, result
+    return small, result

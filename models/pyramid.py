@@ -12,10 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.planning.shrink import EPSILON
 from models.planning.tiles import halved
-
-# A resized mask above this is hole where holes round up, and below 1 minus this known where they round down.
-EPSILON = 1e-8
 
 
 def blur(x: Tensor) -> Tensor:

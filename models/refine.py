@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models import finishing, pyramid
 from models.memory.plan import MemoryPlan
-from models.networks.registry import Network
+from models.networks.base import Network
 from models.optimize.cuda_graphs import CudaGraphCache
 from models.optimize.loss import RefinementLoss
 from models.planning import tiles

@@ -100,7 +100,7 @@ class Result:
             "height": self.image.shape[0],
             "network": self.network,
             "device": self.device,
-            "preset": dataclasses.asdict(self.preset),
+            "preset": self.preset.record(),
             "windows": [run.report() for run in self.runs],
             "seconds": round(self.seconds, 4),
             "peak_memory_bytes": self.peak_memory_bytes,

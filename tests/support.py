@@ -15,8 +15,8 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parent.parent
 FAST = {"preset": "single-pass"}
 # With `square_form`: two scales, seven steps of some tenths of a second, or so many that nobody waits for the end.
-SOME_STEPS = {"min_side": "64", "iterations": "8", "reach": "0"}
-MANY_STEPS = {"min_side": "64", "iterations": "200", "reach": "0"}
+SOME_STEPS = {"min_side": "64", "iterations": "8", "largest_bridged_ratio": "0"}
+MANY_STEPS = {"min_side": "64", "iterations": "200", "largest_bridged_ratio": "0"}
 
 
 def pixels(width=96, height=80, channels=3):

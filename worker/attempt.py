@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
@@ -217,7 +216,7 @@ class Attempts:
             expires_at(now),
             result=encoded.info,
             network=NetworkInfo(name=result.network, device=result.device),
-            preset=dataclasses.asdict(result.preset),
+            preset=result.preset.record(),
             timings_seconds=spent,
             peak_memory_bytes=result.peak_memory_bytes,
         )

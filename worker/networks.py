@@ -15,16 +15,13 @@ from jobs.parameters import NETWORKS, NetworkChoice
 from jobs.settings import Settings
 from jobs.store.heartbeat import NetworkFacts
 from models import CheckpointError, Network, NetworkError, load_network
-from models.networks.lama.model import Lama
-from models.networks.migan import Migan
-from models.networks.registry import BUILTIN, device_of, fast_variant
-from models.weights.download import weights_path
+from models.networks.base import device_of
+from models.networks.registry import fast_variant, is_here
+from models.planning.networks import FACTS
 
 log = logging.getLogger(__name__)
 
 MEASURED_JOBS = 9  # the last ones, whose median tells how fast a network is here
-BIG_LAMA_STRIDE = 8
-FULL_NAMES = {"builtin": BUILTIN.stem, "big-lama": "big-lama"}
 
 WHY = {
     "auto": "Big-LaMa when its weights are present, otherwise the built-in network",
@@ -55,8 +52,8 @@ class Networks:
         self._loading = {name: threading.Lock() for name in NETWORKS}
         self._held: dict[str, Network] = {}
         self._measured: dict[str, deque[float]] = {}
-        self._facts = {facts.name: facts for facts in _loadable()}
-        own = [name for name, full_name in FULL_NAMES.items() if full_name == self.resident.name]
+        self._facts = {facts.name: facts for facts in _loadable(cuda=device_of(self.resident).type == "cuda")}
+        own = [name for name, facts in FACTS.items() if facts.name == self.resident.name]
         for name in ("auto", *own):
             self._hold(name, self.resident)
         there = {name for facts in self._facts.values() for name in facts.parameter}
@@ -134,35 +131,12 @@ class Networks:
                 loaded=True,
                 stride=network.stride,
                 native_size=network.native_size,
-                bytes_per_refined_pixel=fast.bytes_per_pixel[0],
-                bytes_per_forward_pixel=fast.forward_bytes_per_pixel,
+                bytes_per_refined_pixel=fast.bytes_per_pixel.refined,
+                bytes_per_forward_pixel=fast.bytes_per_pixel.forward,
             )
             self._held[parameter] = network
 
 
-def _loadable() -> list[NetworkFacts]:
-    """The networks of the registry whose weights are here, as they are before they are loaded."""
-    found = [
-        NetworkFacts(
-            name=BUILTIN.stem,
-            parameter=["builtin"],
-            loaded=False,
-            stride=Migan.stride,
-            native_size=Migan.native_size,
-            bytes_per_refined_pixel=Migan.bytes_per_pixel[0],
-            bytes_per_forward_pixel=Migan.forward_bytes_per_pixel,
-        )
-    ]
-    if os.path.exists(weights_path("big-lama")):
-        found.append(
-            NetworkFacts(
-                name="big-lama",
-                parameter=["big-lama"],
-                loaded=False,
-                stride=BIG_LAMA_STRIDE,
-                native_size=Lama.native_size,
-                bytes_per_refined_pixel=Lama.bytes_per_pixel[0],
-                bytes_per_forward_pixel=Lama.forward_bytes_per_pixel,
-            )
-        )
-    return found
+def _loadable(*, cuda: bool) -> list[NetworkFacts]:
+    """The networks whose weights are here, as they are before they are loaded."""
+    return [NetworkFacts.unloaded(facts, choice, cuda=cuda) for choice, facts in FACTS.items() if is_here(choice)]

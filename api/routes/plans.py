@@ -20,19 +20,14 @@ from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo
 from jobs.store.heartbeat import NetworkFacts, Presence, workers
 from jobs.store.redis_keys import QUEUED
-from models.planning.plan import plan, shrunk_mask
+from models.planning.networks import MIGAN_FACTS
+from models.planning.plan import plan
 from models.planning.presets import resolve_preset
+from models.planning.shrink import shrunk_hole, shrunk_size
 
 router = APIRouter(prefix="/v1", tags=["plans"])
-FALLBACK = NetworkFacts(
-    name="migan-512-places2",
-    parameter=["auto", "builtin"],
-    loaded=False,
-    stride=128,
-    native_size=512,
-    bytes_per_refined_pixel=5600,
-    bytes_per_forward_pixel=2000,
-)
+# What answers while no worker is alive: the network that every worker has.
+FALLBACK = NetworkFacts.unloaded(MIGAN_FACTS, "auto", "builtin")
 
 
 class PlannedScale(BaseModel):
@@ -112,7 +107,7 @@ def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
 
 def _plan(service: Service, upload: Upload, facts: NetworkFacts, info: InputInfo, hole: SharedArray) -> PlanView:
     preset = resolve_preset(upload.parameters.preset, upload.parameters.overrides())
-    worked_on = shrunk_mask(hole.array, preset.px_budget)
+    worked_on = shrunk_hole(hole.array, shrunk_size(hole.array.shape, preset.px_budget))
     planned = plan(worked_on, preset, stride=facts.stride, native_size=facts.native_size)
     speed = facts.seconds_per_work_pixel
     return PlanView(

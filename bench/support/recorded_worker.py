@@ -20,7 +20,7 @@ import torch
 import worker.process as service
 from jobs.settings import Settings
 from models import Inpainter, Result
-from models.networks.registry import Network
+from models.networks.base import Network
 from worker.__main__ import main
 from worker.networks import Networks
 

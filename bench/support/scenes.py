@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from models.networks.base import Network
 from models.networks.lama.model import Lama, LamaConfig
-from models.networks.registry import Network, load_network, pick_device
+from models.networks.registry import load_network, pick_device
 from models.weights.checkpoint import save_safetensors
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
@@ -32,7 +33,7 @@ class Parameters(TypedDict, total=False):
     learning_rate: float | None
     min_side: int | None
     max_scales: int | None
-    reach: float | None
+    largest_bridged_ratio: float | None
     px_budget: int | None
     erosion: int | None
     known_loss: bool | None
@@ -45,10 +46,13 @@ class Parameters(TypedDict, total=False):
     toned: bool | None
     restrained: bool | None
     healed: bool | None
+    reach: float | None  # the former name of largest_bridged_ratio
 
 
 def form_fields(parameters: Mapping[str, Any]) -> dict[str, str]:
     """The text fields of the form. Names that this client does not know are sent too: the service may."""
+    if parameters.get("reach") is not None:
+        warnings.warn("the parameter `reach` is now called `largest_bridged_ratio`", FutureWarning, stacklevel=2)
     return {name: _text(value) for name, value in parameters.items() if value is not None}
 
 

@@ -10,6 +10,8 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.store.redis_keys import WORKER, WORKERS
+from models.planning import networks
+from models.planning.networks import NetworkChoice
 
 TTL_SECONDS = 10.0  # after which a worker without a sign of life is gone
 RENEWAL_SECONDS = 2.0  # several times in TTL_SECONDS, so that one slow answer of Redis does no harm
@@ -45,6 +47,23 @@ class NetworkFacts(BaseModel):
     seconds_per_work_pixel: float | None = Field(
         default=None, description="Median of its last jobs on this worker; null before the first."
     )
+
+    @classmethod
+    def unloaded(cls, facts: networks.NetworkFacts, *parameter: NetworkChoice, cuda: bool = False) -> NetworkFacts:
+        """What is known of a network before it is loaded, on a CPU or on CUDA.
+
+        parameter: the values of `network` that it answers to.
+        """
+        bytes_per_pixel = facts.bf16 if cuda else facts.fast
+        return cls(
+            name=facts.name,
+            parameter=list(parameter),
+            loaded=False,
+            stride=facts.stride,
+            native_size=facts.native_size,
+            bytes_per_refined_pixel=bytes_per_pixel.refined,
+            bytes_per_forward_pixel=bytes_per_pixel.forward,
+        )
 
 
 class Presence(BaseModel):

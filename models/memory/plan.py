@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 
 from models.memory import allocator
 from models.memory.host import free_host_memory
-from models.networks.registry import Network, device_of
 from models.planning.plan import Plan, plan
 from models.planning.presets import Preset
+
+if TYPE_CHECKING:
+    from models.networks.base import Network
 
 # Sides of tiles that are tried when the preset's own is too large, in pixels.
 SIDES = (1024, 768, 512, 384, 256)
@@ -37,20 +40,21 @@ class MemoryPlan:
     preset: Preset
     checkpointed: bool
 
-    def bytes_needed(self, network: Network, plan: Plan) -> int:
+    def bytes_needed(self, network: Network, plan: Plan, device: torch.device) -> int:
         """Estimated peak above the network's weights; on a CPU with the freed memory that the allocator keeps."""
-        on_cpu = device_of(network).type == "cpu"
-        kept = allocator.kept(short=self.checkpointed) if on_cpu and plan.windows else 0
-        return kept + plan.peak_bytes(network.forward_bytes_per_pixel, network.bytes_per_pixel[self.checkpointed])
+        kept = allocator.kept(short=self.checkpointed) if device.type == "cpu" and plan.windows else 0
+        bytes_per_pixel = network.bytes_per_pixel
+        refined = bytes_per_pixel.checkpointed if self.checkpointed else bytes_per_pixel.refined
+        return kept + plan.peak_bytes(bytes_per_pixel.forward, refined)
 
 
-def candidates(preset: Preset, network: Network) -> Iterator[MemoryPlan]:
+def candidates(preset: Preset, network: Network, device: torch.device) -> Iterator[MemoryPlan]:
     """Memory plans from the fastest to the leanest.
 
     A preset without tiles keeps its numbers: all it can do is to checkpoint.
     """
-    helps = network.bytes_per_pixel[True] < network.bytes_per_pixel[False]
-    helps = helps or (network.breathes and device_of(network).type == "cpu")
+    helps = network.bytes_per_pixel.checkpointed < network.bytes_per_pixel.refined
+    helps = helps or (network.breathes and device.type == "cpu")
     sides = [preset.tile_side]
     if preset.tile_side is not None:
         sides += [side for side in SIDES if side < preset.tile_side]
@@ -65,15 +69,15 @@ class PlanSearch:
     hole: HxW bool. network: the variant that runs.
     """
 
-    def __init__(self, hole: NDArray[np.bool_], preset: Preset, network: Network) -> None:
-        self._hole, self._network = hole, network
-        self._candidates = candidates(preset, network)
+    def __init__(self, hole: NDArray[np.bool_], preset: Preset, network: Network, device: torch.device) -> None:
+        self._hole, self._network, self._device = hole, network, device
+        self._candidates = candidates(preset, network, device)
         self._take(next(self._candidates))
 
     def _take(self, memory_plan: MemoryPlan) -> None:
         self.memory_plan, network = memory_plan, self._network
         self.plan = plan(self._hole, memory_plan.preset, stride=network.stride, native_size=network.native_size)
-        self.bytes_needed = memory_plan.bytes_needed(network, self.plan)
+        self.bytes_needed = memory_plan.bytes_needed(network, self.plan, self._device)
 
     def fit(self, budget_bytes: int) -> None:
         """Step down until the estimate is within the budget, or to the leanest."""

@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from models.planning.networks import MIGAN_FACTS
+
 RESOLUTIONS = (512, 256, 128, 64, 32, 16, 8, 4)
 CHANNELS = {512: 64, 256: 128, 128: 256, 64: 512, 32: 512, 16: 512, 8: 512, 4: 512}
 
@@ -138,19 +140,18 @@ class SynthesisBlock(nn.Module):
 
 
 class Migan(nn.Module):
-    """MI-GAN-512 behind the `models.networks.registry.Network` contract.
+    """MI-GAN-512 behind the `models.networks.base.Network` contract.
 
     `front` is the encoder: z = (bottom, skip 4, skip 8, ... skip 512), `rear` the synthesis.
     """
 
-    native_size = 512
-    stride = 128
+    native_size = MIGAN_FACTS.native_size
+    stride = MIGAN_FACTS.stride
     optimised = tuple(range(len(RESOLUTIONS) + 1))
-    bytes_per_pixel = (5600, 5600)  # most of it is z itself and the top block, which checkpointing does not shrink
-    forward_bytes_per_pixel = 2000
+    bytes_per_pixel = MIGAN_FACTS.plain
     breathes = False  # giving its tensors' memory back costs more than computing them (docs/decisions/0002-heap.md)
 
-    def __init__(self, *, name: str = "migan-512-places2") -> None:
+    def __init__(self, *, name: str = MIGAN_FACTS.name) -> None:
         super().__init__()
         self.name = name
         self.encoder = nn.ModuleDict({f"b{r}": EncoderBlock(r) for r in RESOLUTIONS})

@@ -1,62 +1,28 @@
-"""The contract between refinement and a network, and the registry of the networks there are."""
+"""Choosing and loading a network."""
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import nn
 
 from models.errors import CheckpointError, NetworkError
+from models.networks.base import Network
 from models.networks.lama import fast as lama_fast
 from models.networks.lama.model import BIG_LAMA, Lama, LamaConfig
 from models.networks.migan import Migan
+from models.planning.networks import BIG_LAMA_FACTS, MIGAN_FACTS, NetworkChoice
 from models.weights import checkpoint, download
 
 log = logging.getLogger(__name__)
 
-BUILTIN = Path(__file__).resolve().parents[1] / "weights" / "migan-512-places2.safetensors"
-
-
-class Network(Protocol):
-    """All that refinement knows about an inpainting network.
-
-    name: goes into results and logs. stride: sizes must be multiples of it. native_size: pixels, the short side it
-    was trained near. optimised: which tensors of z refinement optimises, by index. bytes_per_pixel: peak memory of
-    refining a tile, per pixel of it, above the weights: without and with `Economy.checkpointed`.
-    forward_bytes_per_pixel: of one pass without gradients. `python -m bench.memory` measures them. breathes: on a
-    processor its layers ask `models.memory.allocator.breathe` for room, so that less freed memory can be kept.
-    """
-
-    name: str
-    stride: int
-    native_size: int
-    optimised: tuple[int, ...]
-    bytes_per_pixel: tuple[int, int]
-    forward_bytes_per_pixel: int
-    breathes: bool
-
-    def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Features z of Bx3xHxW in [0, 1] with the hole Bx1xHxW (1 = hole) hidden."""
-
-    def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
-        """Bx3xHxW, about [0, 1], from features. checkpointed: keep less for the backward pass and compute more."""
-
-    def parameters(self) -> Iterable[nn.Parameter]:
-        """The weights; they tell the device."""
-
-
-def device_of(network: Network) -> torch.device:
-    """Where the network's weights are."""
-    return next(iter(network.parameters())).device
+BUILTIN = Path(__file__).resolve().parents[1] / "weights" / f"{MIGAN_FACTS.name}.safetensors"
 
 
 def fast_variant(network: Network, *, bf16: bool = False) -> Network:
@@ -66,18 +32,6 @@ def fast_variant(network: Network, *, bf16: bool = False) -> Network:
     it.
     """
     return lama_fast.fast_variant(network, bf16=bf16) if isinstance(network, Lama) else network
-
-
-def flops_per_pixel(network: Network) -> float:
-    """Floating-point operations of one forward pass, per pixel: a multiplication and an addition are two.
-
-    Convolutions and matrix products only, of a picture of the native size; nothing is computed, shapes suffice.
-    """
-    shadow = copy.deepcopy(network).to("meta")  # type: ignore[attr-defined]
-    image = torch.empty(1, 3, network.native_size, network.native_size, device="meta")
-    with FlopCounterMode(display=False) as counted, torch.no_grad():
-        shadow.rear(shadow.front(image, image[:, :1]))
-    return float(counted.get_total_flops() / network.native_size**2)
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -99,6 +53,11 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
+def is_here(choice: NetworkChoice) -> bool:
+    """Whether the weights of a network are on this machine."""
+    return choice != "big-lama" or os.path.exists(download.weights_path("big-lama"))
+
+
 def load_network(name: str = "auto", *, device: str = "auto") -> Network:
     """A network ready to run, in evaluation mode, without parameter gradients.
 
@@ -108,12 +67,12 @@ def load_network(name: str = "auto", *, device: str = "auto") -> Network:
     """
     target = pick_device(device)
     if name == "auto":
-        name = "big-lama" if os.path.exists(download.weights_path("big-lama")) else "builtin"
+        name = "big-lama" if is_here("big-lama") else "builtin"
     if name == "builtin":
         network: nn.Module = _read(BUILTIN)
     elif name == "big-lama":
         path = download.weights_path("big-lama")
-        if not os.path.exists(path):
+        if not is_here("big-lama"):
             raise NetworkError(
                 f"Big-LaMa's weights are not at {path}: fetch them with `python -m models download big-lama`, "
                 "or use the network `builtin`"
@@ -136,7 +95,9 @@ def _read(path: Path) -> nn.Module:
             network: nn.Module = Migan()
         else:
             config = LamaConfig.from_state(found.tensors)
-            network = Lama(config, name="big-lama" if config == BIG_LAMA else f"lama-{config.ngf}x{config.blocks}")
+            network = Lama(
+                config, name=BIG_LAMA_FACTS.name if config == BIG_LAMA else f"lama-{config.ngf}x{config.blocks}"
+            )
     counters = {key for key in network.state_dict() if key.endswith("num_batches_tracked")}
     expected = {key: tuple(value.shape) for key, value in network.state_dict().items() if key not in counters}
     weights = checkpoint.check_weights(expected, found.tensors, path=path, what=str(network.name))
@@ -181,16 +142,3 @@ def _network_name(weights: checkpoint.NetworkWeights) -> str:
         return "LaMa, incomplete"
     ratio = config.global_channels / (config.global_channels + config.local_channels)
     return f"LaMa ngf {config.ngf}, {config.blocks} blocks, global ratio {ratio:.4g}"
-
-
-__all__ = [
-    "BUILTIN",
-    "CheckpointError",
-    "Network",
-    "describe_checkpoint",
-    "device_of",
-    "fast_variant",
-    "flops_per_pixel",
-    "load_network",
-    "pick_device",
-]

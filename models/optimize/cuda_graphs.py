@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from models.memory.plan import MemoryPlan
-from models.networks.registry import Network
+from models.networks.base import Network
 from models.optimize.adam import FeatureOptimizer
 from models.optimize.loss import RefinementLoss
 

@@ -5,7 +5,6 @@ Arithmetic on the mask alone; nothing here needs torch, so that a machine withou
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
@@ -19,9 +18,11 @@ from models.planning.presets import Preset
 from models.planning.tiles import Level, plan_levels
 from models.planning.windows import Box, Sizing, Window
 
-# Bytes per pixel, apart from the network's: of a window (picture, hole, their pyramid, the prediction), and on top of
-# that, while a level is finished, of the part of it that its tiles are in.
-HELD, FINISHING = 80, 140
+# Memory apart from the network's, in bytes per pixel, as `python -m bench.memory` found it. A window holds its picture,
+# its hole, the pyramids of both, the prediction and the composite: about 20 float32 channels.
+WINDOW_BYTES_PER_PIXEL = 80
+# While a level is finished, the part of it that its tiles are in takes another 35 float32 channels.
+FINISHING_BYTES_PER_PIXEL = 140
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,9 @@ class Plan:
         whole = max((window.levels[-1].height * window.levels[-1].width for window in self.windows), default=0)
         once = _largest(tile for window in self.windows for tile in window.levels[0].tiles)
         around = _largest(reduce(Box.union, window.levels[-1].tiles) for window in self.windows)
-        return HELD * whole + max(forward * once, refined * self.largest_refined, FINISHING * around)
+        return WINDOW_BYTES_PER_PIXEL * whole + max(
+            forward * once, refined * self.largest_refined, FINISHING_BYTES_PER_PIXEL * around
+        )
 
     def report(self) -> dict[str, Any]:
         """The plan, ready for JSON."""
@@ -113,24 +116,16 @@ def _largest(tiles: Iterable[Box]) -> int:
     return max((tile.height * tile.width for tile in tiles), default=0)
 
 
-def shrunk_mask(mask: NDArray[np.bool_], px_budget: int | None) -> NDArray[np.bool_]:
-    """The hole (HxW bool) at the size that is worked on under a budget of pixels; as it is within one. Rounded up."""
-    if not px_budget or mask.size <= px_budget:
-        return mask
-    ratio = math.sqrt(px_budget / mask.size)
-    rows, columns = (np.arange(int(side * ratio)) * side // int(side * ratio) for side in mask.shape)
-    small: NDArray[np.bool_] = np.logical_or.reduceat(np.logical_or.reduceat(mask, rows, axis=0), columns, axis=1)
-    return small
-
-
 def plan(mask: NDArray[np.bool_], preset: Preset, *, stride: int, native_size: int) -> Plan:
     """The plan for a hole on a network with this stride and native size (pixels, see
-    `models.networks.registry.Network`).
+    `models.networks.base.Network`).
 
-    mask: HxW bool, True = hole, of the size that is worked on: after the shrinking of `px_budget`, where there is one.
+    mask: HxW bool, True = hole, at the size that is worked on, which a px_budget may shrink (`models.planning.shrink`).
     """
     height, width = mask.shape
-    sizing = Sizing(stride, preset.min_side or native_size, preset.max_scales, preset.context, preset.reach)
+    sizing = Sizing(
+        stride, preset.min_side or native_size, preset.max_scales, preset.context, preset.largest_bridged_ratio
+    )
     if preset.windows:
         found = windows.plan(mask, sizing)
     elif mask.any():

@@ -116,15 +116,15 @@ def _near(rows: NDArray[np.bool_]) -> tuple[int, int]:
 def _tiles(hole: NDArray[np.bool_], height: int, width: int, factor: int, stride: int, side: int) -> Iterator[Box]:
     """Tiles of a level `factor` times coarser than the window, those with hole in them."""
     # Each pyramid step blurs by two pixels and may round up by one; in the window's pixels, less than 4 * factor.
-    reach = 4 * factor if factor > 1 else 0
+    blur = 4 * factor if factor > 1 else 0
     ys, xs = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
-    rows = _intervals((ys[0] - reach) // factor, -(-(ys[-1] + 1 + reach) // factor), height, stride, side)
-    columns = list(_intervals((xs[0] - reach) // factor, -(-(xs[-1] + 1 + reach) // factor), width, stride, side))
+    rows = _intervals((ys[0] - blur) // factor, -(-(ys[-1] + 1 + blur) // factor), height, stride, side)
+    columns = list(_intervals((xs[0] - blur) // factor, -(-(xs[-1] + 1 + blur) // factor), width, stride, side))
     for top, bottom in rows:
         for left, right in columns:
             around = hole[
-                max(0, top * factor - reach) : bottom * factor + reach,
-                max(0, left * factor - reach) : right * factor + reach,
+                max(0, top * factor - blur) : bottom * factor + blur,
+                max(0, left * factor - blur) : right * factor + blur,
             ]
             if around.any():
                 yield Box(top, left, bottom, right)

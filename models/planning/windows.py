@@ -64,22 +64,27 @@ class Window:
 
 @dataclass(frozen=True)
 class Sizing:
-    """What decides a window's size. stride and min_side in pixels; max_scales, context and reach as in `Preset`."""
+    """What decides a window's size. stride and min_side in pixels; max_scales, context and
+    largest_bridged_ratio as in `Preset`."""
 
     stride: int
     min_side: int
     max_scales: int
     context: float
-    reach: float
+    largest_bridged_ratio: float
 
     def scales(self, height: int, width: int, thick: int) -> int:
         """How many scales a window of this size takes for a hole so thick, see `thickness`."""
         found = scale_count(height, width, self.min_side, self.max_scales)
-        return min(found, scales_for(thick, self.reach * self.min_side)) if self.reach else found
+        return (
+            min(found, scales_for(thick, self.largest_bridged_ratio * self.min_side))
+            if self.largest_bridged_ratio
+            else found
+        )
 
     def thickness(self, hole: NDArray[np.bool_]) -> int:
         """That of a hole, where it matters; otherwise 0."""
-        return thickness(hole) if self.reach and self.max_scales > 1 else 0
+        return thickness(hole) if self.largest_bridged_ratio and self.max_scales > 1 else 0
 
 
 def thickness(hole: NDArray[np.bool_]) -> int:
@@ -181,7 +186,7 @@ def _parts(mask: NDArray[np.bool_]) -> list[Box]:
     # Band by band takes a twentieth of the time of one reduceat, and the device may be waiting.
     rows = np.stack([mask[y : y + CELL].any(axis=0) for y in range(0, height, CELL)])
     grid = np.logical_or.reduceat(rows, np.arange(0, width, CELL), axis=1)
-    reach = 2 * MIN_MARGIN // CELL
+    radius = 2 * MIN_MARGIN // CELL
     left_over = {(int(y), int(x)) for y, x in np.argwhere(grid)}
     boxes = []
     while left_over:
@@ -192,8 +197,8 @@ def _parts(mask: NDArray[np.bool_]) -> list[Box]:
             top, left, bottom, right = min(top, y), min(left, x), max(bottom, y + 1), max(right, x + 1)
             near = {
                 (ny, nx)
-                for ny in range(y - reach, y + reach + 1)
-                for nx in range(x - reach, x + reach + 1)
+                for ny in range(y - radius, y + radius + 1)
+                for nx in range(x - radius, x + radius + 1)
                 if (ny, nx) in left_over
             }
             left_over -= near

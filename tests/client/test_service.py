@@ -62,7 +62,7 @@ def test_one_step_at_a_time(connect, refinery, tmp_path):
 def test_following_and_canceling(connect, refinery):
     files = support.square_form()
     client = connect(refinery)
-    job = client.submit(files["image"][1], files["mask"][1], min_side=64, reach=0, iterations=200)
+    job = client.submit(files["image"][1], files["mask"][1], min_side=64, largest_bridged_ratio=0, iterations=200)
     told = []
     for now in client.follow(job):
         told.append(now)
@@ -78,7 +78,9 @@ def test_a_wait_that_is_too_short(connect, refinery):
     files = support.square_form()
     client = connect(refinery)
     with pytest.raises(WaitTimeout) as caught:
-        client.inpaint(files["image"][1], files["mask"][1], min_side=64, reach=0, iterations=200, timeout=0.2)
+        client.inpaint(
+            files["image"][1], files["mask"][1], min_side=64, largest_bridged_ratio=0, iterations=200, timeout=0.2
+        )
     client.cancel(caught.value.job)
 
 
@@ -133,7 +135,12 @@ def test_a_network_that_cuts_everything_now_and_then(connect, refinery):
     with Cutter(refinery, plan) as proxy:
         told = []
         result = connect(proxy.url, retries=PATIENT).inpaint(
-            files["image"][1], files["mask"][1], min_side=64, reach=0, iterations=8, on_change=told.append
+            files["image"][1],
+            files["mask"][1],
+            min_side=64,
+            largest_bridged_ratio=0,
+            iterations=8,
+            on_change=told.append,
         )
     assert support.opened(result).shape == (192, 192, 3)
     assert [job.seq for job in told] == sorted(job.seq for job in told)

@@ -1,14 +1,15 @@
-"""The parameters of the REST api, their errors, and that they are the engine's."""
+"""The parameters of the REST api, their errors, and that they are those of the presets."""
 
-import dataclasses
+import logging
 
 import pytest
 
 from images import errors as image_errors
 from jobs.errors import InvalidParameters, Problem, RefineryError, problem_of
-from jobs.parameters import OVERRIDES, Parameters
-from models import PRESETS, Preset, PresetError, resolve_preset
-from models.planning.presets import BOUNDS
+from jobs.parameters import Parameters
+from models import PRESETS, PresetError, resolve_preset
+from models.planning.presets import FIELDS
+from tests import support
 
 
 def wrong_fields(**fields):
@@ -54,14 +55,33 @@ def test_every_wrong_field_is_named():
     assert wrong["erosion"] == "should be odd"
 
 
-def test_the_overrides_are_the_engines_fields():
-    assert set(OVERRIDES) == {field.name for field in dataclasses.fields(Preset)} - {"name"}
+def test_the_presets_are_those_there_are():
     assert set(Parameters.model_json_schema()["properties"]["preset"]["enum"]) == set(PRESETS)
 
 
-@pytest.mark.parametrize("field", BOUNDS)
-def test_the_bounds_are_the_engines(field):
-    low, high = BOUNDS[field]
+def test_the_manual_describes_every_field_of_a_preset():
+    manual = (support.ROOT / "docs" / "api.md").read_text()
+    for name, field in FIELDS.items():
+        values = field.values() if field.bounds else "`true`, `false`"
+        assert f"| `{name}` | {values} | the preset's | {field.description} |" in manual
+
+
+def test_a_former_name_works_and_is_told(caplog):
+    with caplog.at_level(logging.WARNING, "jobs.parameters"):
+        read = Parameters.from_fields({"reach": "0.3"})
+    assert read.overrides() == {"largest_bridged_ratio": 0.3}
+    assert caplog.messages == ["clients send the parameter 'reach', which is called 'largest_bridged_ratio' now"]
+    stored = Parameters.model_validate_json('{"reach": 0.3, "preset": "reference"}')
+    assert stored.overrides() == {"largest_bridged_ratio": 0.3}
+    both = Parameters.from_json({"reach": 0.3, "largest_bridged_ratio": 0.4})
+    assert both.overrides() == {"largest_bridged_ratio": 0.4}
+    with pytest.raises(InvalidParameters):
+        Parameters.from_fields({"reach": "5"})
+
+
+@pytest.mark.parametrize("field", [name for name, field in FIELDS.items() if field.bounds])
+def test_the_bounds_are_those_of_the_presets(field):
+    low, high = FIELDS[field].bounds.smallest, FIELDS[field].bounds.largest
     for good in (low, high):
         text = f"{good:g}" if isinstance(low, float) else f"{int(good)}"
         taken = Parameters.from_fields({field: text}).overrides()

@@ -83,7 +83,7 @@ def test_mistakes_are_explained_and_nothing_is_written(pair, tmp_path, capsys):
         ([tmp_path / "missing.jpg", mask, "-o", out], "there is no file"),
         ([GOLDENS / "README.md", mask, "-o", out], "not an image"),
         ([photo, mask, "-o", out, "--set", "iterations"], "FIELD=VALUE"),
-        ([photo, mask, "-o", out, "--set", "iterations=0"], "between 1 and 200"),
+        ([photo, mask, "-o", out, "--set", "iterations=0"], "1 to 200"),
         ([photo, mask, "-o", out, "--set", "steps=3"], "unknown preset field"),
         ([photo, mask, "-o", out, "--set", "learning_rate=fast"], "must be a number"),
         ([photo, mask, "-o", out, "--network", "lama"], "unknown network"),

@@ -320,7 +320,7 @@ def test_thin_strokes_that_erosion_empties_give_numbers(tiny, preset):
     image = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
     mask = np.zeros((256, 256), bool)
     mask[100:103, 20:230] = True
-    changes = {"min_side": 64, "windows": False, "reach": 0}
+    changes = {"min_side": 64, "windows": False, "largest_bridged_ratio": 0}
     result = inpaint(image, mask, network=tiny, preset=resolve_preset(preset, changes))
     assert len(result.runs[0].scales) == 3
     assert np.isfinite(result.composite).all()

@@ -30,7 +30,7 @@ def result_of(running, job_id):
 
 
 def test_a_photo_comes_back_filled_and_otherwise_bit_identical(running):
-    job_id = running.submit(min_side="64", reach="0", iterations="3")
+    job_id = running.submit(min_side="64", largest_bridged_ratio="0", iterations="3")
     job, answer = result_of(running, job_id)
     before, after, hole = support.pixels(), support.opened(answer.content), support.hole() > 0
     assert after.shape == before.shape
@@ -125,7 +125,9 @@ def test_progress_grows_and_never_goes_back(running):
 
 
 def test_a_preview_comes_before_the_result_and_goes_with_the_inputs(running):
-    job_id = running.submit(support.square_form(), preview="true", min_side="64", reach="0", iterations="40")
+    job_id = running.submit(
+        support.square_form(), preview="true", min_side="64", largest_bridged_ratio="0", iterations="40"
+    )
     place, seen = f"/v1/jobs/{job_id}/preview", []
 
     def look():

@@ -14,7 +14,7 @@ from tests.fleet import Fleet
 
 STAGES = ("decode", "scale-1", "scale-2", "encode", "stored")
 ONE = {"worker_concurrency": 1}
-TWO_SCALES = {"min_side": 64, "reach": 0, "iterations": 2}
+TWO_SCALES = {"min_side": 64, "largest_bridged_ratio": 0, "iterations": 2}
 
 
 @pytest.fixture

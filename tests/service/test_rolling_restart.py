@@ -16,7 +16,7 @@ def test_a_rolling_restart_under_load_loses_and_delays_nothing(tmp_path):
         old = [fleet.start_worker(), fleet.start_worker()]
         fleet.wait_for_workers(2)
         for _ in range(3):
-            fleet.submit(min_side=64, reach=0, iterations=4)
+            fleet.submit(min_side=64, largest_bridged_ratio=0, iterations=4)
             fleet.submit(**support.FAST)
         for worker in old:
             fleet.start_worker()

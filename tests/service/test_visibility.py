@@ -11,7 +11,7 @@ def test_a_job_longer_than_the_visibility_timeout_is_done_once(tmp_path):
         fleet.start_api()
         workers = [fleet.start_worker(), fleet.start_worker()]
         fleet.wait_for_workers(2)
-        job_id = fleet.submit(min_side=64, reach=0, iterations=12)
+        job_id = fleet.submit(min_side=64, largest_bridged_ratio=0, iterations=12)
         fleet.wait_for(job_id, Status.RUNNING)
         with fleet.service.queue.connection_for_read() as connection:
             sweeper = connection.channel().qos  # as in every worker, where it sweeps once in a hundred seconds

@@ -63,7 +63,7 @@ def wait_for(service, job_id, *statuses):
 
 def test_told_to_stop_it_finishes_its_job_first(service, submit, worker):
     process = worker()
-    job_id = submit(min_side=64, reach=0, iterations=8)
+    job_id = submit(min_side=64, largest_bridged_ratio=0, iterations=8)
     wait_for(service, job_id, Status.RUNNING)
     process.terminate()
     support.wait_until(lambda: [p.state for p in heartbeat.workers(service.redis)] == ["DRAINING"])
@@ -76,7 +76,7 @@ def test_told_to_stop_it_finishes_its_job_first(service, submit, worker):
 
 def test_when_its_grace_is_over_it_hands_the_job_back(service, submit, worker):
     process = worker(shutdown_grace_seconds=0)
-    job_id = submit(min_side=64, reach=0, iterations=200)
+    job_id = submit(min_side=64, largest_bridged_ratio=0, iterations=200)
     wait_for(service, job_id, Status.RUNNING)
     process.terminate()
     output, _ = process.communicate(timeout=60)
@@ -206,7 +206,7 @@ def test_an_unexpected_exception_is_logged_but_not_shown(service, submit, worker
 
 def test_stopped_and_thawed_it_leaves_the_job_to_its_heir(service, submit, worker):
     frozen = worker(lease_seconds=1)
-    job_id = submit(min_side=64, reach=0, iterations=8)
+    job_id = submit(min_side=64, largest_bridged_ratio=0, iterations=8)
     wait_for(service, job_id, Status.RUNNING)
     os.kill(frozen.pid, signal.SIGSTOP)
     worker(lease_seconds=1)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from models.networks.lama.folded import FoldedLama, FoldedUnit
 from models.networks.lama.kernels import Kept, Pictures, fold, merge, planes_for, rectify, unrectify
+from models.planning.networks import BIG_LAMA_FACTS
 
 THERE, BACK = 4, 2  # pixels; the blocks in which the last convolution is computed, and its gradient
 
@@ -253,8 +254,7 @@ class _Rear(torch.autograd.Function):
 class TritonLama(nn.Module):
     """A `FoldedLama`'s function behind the same contract; made by `fast_variant` on CUDA."""
 
-    bytes_per_pixel = (1_000, 1_000)
-    forward_bytes_per_pixel = 600
+    bytes_per_pixel = BIG_LAMA_FACTS.bf16
     breathes = False
 
     def __init__(self, folded: FoldedLama, dtype: torch.dtype = torch.bfloat16) -> None:

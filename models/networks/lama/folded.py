@@ -19,6 +19,7 @@ from models.networks.lama import frozen_ops, stripes
 from models.networks.lama.frozen_ops import Shelf
 from models.networks.lama.model import FFC, Lama, ResidualBlock, Unit
 from models.networks.lama.stripes import Layer
+from models.planning.networks import BIG_LAMA_FACTS
 
 Pair = tuple[Tensor, Tensor]
 
@@ -124,8 +125,7 @@ def _up(conv: nn.ConvTranspose2d, norm: nn.BatchNorm2d) -> Layer:
 class FoldedLama(nn.Module):
     """A `Lama`'s function behind the same contract; made by `fast_variant`."""
 
-    bytes_per_pixel = (550, 550)
-    forward_bytes_per_pixel = 500
+    bytes_per_pixel = BIG_LAMA_FACTS.fast
     breathes = True
 
     def __init__(self, lama: Lama) -> None:

@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 from models.errors import CheckpointError
 from models.memory import allocator
 from models.networks.lama.fourier import SpectralTransform
+from models.planning.networks import BIG_LAMA_FACTS
 
 
 @dataclass(frozen=True)
@@ -143,19 +144,18 @@ def _breathing(layer: nn.Module, x: Any) -> Any:
 
 
 class Lama(nn.Module):
-    """LaMa's generator behind the `models.networks.registry.Network` contract.
+    """LaMa's generator behind the `models.networks.base.Network` contract.
 
     `front` ends after the downsampling stage; its two outputs (local, global), each at 1/8 of the image's
     size, are what refinement optimises. Sizes must be multiples of `stride`.
     """
 
-    native_size = 512
+    native_size = BIG_LAMA_FACTS.native_size
     optimised: tuple[int, ...] = (0, 1)
-    bytes_per_pixel = (11_500, 5_200)
-    forward_bytes_per_pixel = 1_600
+    bytes_per_pixel = BIG_LAMA_FACTS.plain
     breathes = False  # but when checkpointed
 
-    def __init__(self, config: LamaConfig, *, name: str = "big-lama") -> None:
+    def __init__(self, config: LamaConfig, *, name: str = BIG_LAMA_FACTS.name) -> None:
         super().__init__()
         self.config, self.name = config, name
         self.stride = 2**config.downsamplings

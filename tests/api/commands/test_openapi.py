@@ -8,6 +8,7 @@ import pytest
 from api.app import create_app
 from api.commands import openapi
 from jobs.parameters import Parameters
+from models.planning.presets import FIELDS
 from tests import support
 
 
@@ -43,7 +44,7 @@ def test_the_form_lists_every_parameter(document):
     body = document["paths"]["/v1/jobs"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert set(body["properties"]) == {"image", "mask", *Parameters.model_fields}
     assert body["properties"]["iterations"] == {
-        "description": "Forward passes per refined scale.",
+        "description": FIELDS["iterations"].description,
         "type": "integer",
         "minimum": 1,
         "maximum": 200,

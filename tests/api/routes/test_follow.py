@@ -12,7 +12,7 @@ from jobs.errors import RangeNotSatisfiable
 from jobs.job import Progress, Status
 from jobs.store import heartbeat
 from jobs.store.heartbeat import NetworkFacts, Presence, WorkerState
-from models.planning.plan import HELD
+from models.planning.plan import WINDOW_BYTES_PER_PIXEL
 from tests import support
 from tests.api.routes.test_jobs import DATA, finish, submit
 from tests.api.routes.test_submit import BODY, fail
@@ -280,14 +280,18 @@ def test_a_plan_for_a_worker_that_has_been_measured(api, service):
     measured = TINY.model_copy(update={"seconds_per_work_pixel": 1e-6})
     heartbeat.announce(service.redis, worker("a"))
     heartbeat.announce(service.redis, worker("b", networks=[measured]))
-    plan = api.post("/v1/plans", files=support.square_form(), data={"iterations": "5", "reach": "0"}).json()
+    plan = api.post(
+        "/v1/plans", files=support.square_form(), data={"iterations": "5", "largest_bridged_ratio": "0"}
+    ).json()
     assert plan["network"] == "tiny"
     (window,) = plan["windows"]
     assert len(window["scales"]) > 1
     assert plan["estimated_seconds"] == pytest.approx(plan["work_pixels"] * 1e-6, abs=0.001)
-    held = HELD * window["scales"][-1]["width"] * window["scales"][-1]["height"]
+    held = WINDOW_BYTES_PER_PIXEL * window["scales"][-1]["width"] * window["scales"][-1]["height"]
     assert plan["estimated_peak_bytes"] == held + plan["largest_refined_pixels"] * 10_000 > held
-    longer = api.post("/v1/plans", files=support.square_form(), data={"iterations": "50", "reach": "0"}).json()
+    longer = api.post(
+        "/v1/plans", files=support.square_form(), data={"iterations": "50", "largest_bridged_ratio": "0"}
+    ).json()
     assert longer["work_pixels"] > plan["work_pixels"]
     small = api.post("/v1/plans", files=support.square_form(), data={"preset": "reference", "px_budget": "5000"})
     assert small.json()["width"] == small.json()["height"] == 70

@@ -8,13 +8,15 @@ from models import Inpainter, NotEnoughMemory, inpaint, load_network, resolve_pr
 from models.memory import allocator
 from models.memory.device_errors import is_out_of_memory
 from models.memory.plan import candidates, free_memory
+from models.networks.base import device_of, flops_per_pixel
 from models.networks.lama.fourier import inverse_rfft2
 from models.networks.lama.model import Lama, LamaConfig
-from models.networks.registry import fast_variant, flops_per_pixel
-from models.planning.plan import FINISHING, HELD, plan
+from models.networks.registry import fast_variant
+from models.planning.plan import FINISHING_BYTES_PER_PIXEL, WINDOW_BYTES_PER_PIXEL, plan
 from tests.random_weights import with_statistics
 
 GIB = 2**30
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +60,9 @@ class Tight:
 
 def needs(network, mask, preset):
     """Ways and what they need, from the fastest to the leanest."""
-    ways = candidates(preset, network)
+    ways = candidates(preset, network, device_of(network))
     plans = ((way, plan(mask, way.preset, stride=network.stride, native_size=network.native_size)) for way in ways)
-    return [(way, way.bytes_needed(network, planned)) for way, planned in plans]
+    return [(way, way.bytes_needed(network, planned, device_of(network))) for way, planned in plans]
 
 
 def box(height, width, top, left, bottom, right):
@@ -88,10 +90,10 @@ def test_large_windows_are_part_of_the_estimate(big):
         return needs(big, mask, resolve_preset(preset))[-1][1]
 
     small, large = (box(4000, 6000, 1000, 1000, 1000 + side, 1000 + side) for side in (200, 2400))
-    assert least(large, "default") > 4_000 * 4_000 * FINISHING > 4 * least(small, "default")
+    assert least(large, "default") > 4_000 * 4_000 * FINISHING_BYTES_PER_PIXEL > 4 * least(small, "default")
     # One pass over a window at its own size; very large ones are done in tiles.
-    assert least(box(1300, 1400, 100, 100, 1200, 1300), "single-pass") > 1300 * 1400 * big.forward_bytes_per_pixel
-    assert least(large, "single-pass") < 4_000 * 4_000 * big.forward_bytes_per_pixel / 4
+    assert least(box(1300, 1400, 100, 100, 1200, 1300), "single-pass") > 1300 * 1400 * big.bytes_per_pixel.forward
+    assert least(large, "single-pass") < 4_000 * 4_000 * big.bytes_per_pixel.forward / 4
 
 
 @pytest.mark.skipif(allocator._LIBRARY is None, reason="without glibc no freed memory is kept, so none counts")
@@ -107,7 +109,7 @@ def test_on_a_processor_freed_memory_that_is_kept_counts_and_is_given_up_before_
 
 def test_the_reference_keeps_its_numbers_whatever_the_budget(big):
     preset = resolve_preset("reference")
-    assert all(way.preset == preset for way in candidates(preset, big))
+    assert all(way.preset == preset for way in candidates(preset, big, device_of(big)))
 
 
 def test_a_small_budget_makes_small_tiles_and_a_good_result(small):
@@ -151,7 +153,7 @@ def test_when_nothing_is_left_to_try_it_says_so(small):
     network = Tight(small, 0, MemoryError())
     with pytest.raises(NotEnoughMemory, match="more memory or a smaller photo"):
         inpaint(image, mask, network=network, preset=resolve_preset("default", {"iterations": 2, "min_side": 64}))
-    ways = list(candidates(resolve_preset("default"), small))
+    ways = list(candidates(resolve_preset("default"), small, CPU))
     assert 1 < len(network.seen) < len(ways), "no way is tried that needs as much as one that failed"
 
 
@@ -280,4 +282,6 @@ def test_a_large_hole_is_finished_in_its_own_part_of_the_window():
     whole, hole = window.box.height * window.box.width, int(mask.sum())
     assert planned.largest_refined == 1024**2
     assert planned.peak_bytes(1_100, 2_450) < 4 * GIB
-    assert planned.peak_bytes(1, 1) > HELD * whole + FINISHING * hole, "finishing is what takes most then"
+    assert planned.peak_bytes(1, 1) > WINDOW_BYTES_PER_PIXEL * whole + FINISHING_BYTES_PER_PIXEL * hole, (
+        "finishing is what takes most then"
+    )

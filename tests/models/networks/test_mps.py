@@ -91,7 +91,7 @@ def test_all_that_inpainting_asks_for_is_there(network, preset, budget):
     mask = np.zeros((280, 300), bool)
     mask[60:200, 60:230] = True
     ready = lama() if network == "lama" else load_network("builtin", device="cpu")
-    changes = {"iterations": 2, "min_side": 128, "reach": 0}
+    changes = {"iterations": 2, "min_side": 128, "largest_bridged_ratio": 0}
     with Observed() as seen:
         inpaint(
             image,
@@ -169,7 +169,7 @@ def test_before_a_leaner_plan_the_cache_is_given_back(monkeypatch):
     mask[100:800, 100:800] = True
     inpainter = Inpainter(lama())
     inpainter.device = MPS
-    search = PlanSearch(mask, resolve_preset("default", {"reach": 0}), lama())
+    search = PlanSearch(mask, resolve_preset("default", {"largest_bridged_ratio": 0}), lama(), MPS)
     error = RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)")
     inpainter._step_down(search, error)
     assert (search.memory_plan.preset.tile_side, search.memory_plan.checkpointed) == (1024, True)
