@@ -95,7 +95,7 @@ def decoded(source: Source, facts: Facts, name: str) -> Iterator[Stored]:
     """The pixels of `source`, whose survey gave `facts`. Raises BrokenImage, also while bands are read."""
     with opened(source) as file, _guarded(facts, name):
         by_imagecodecs = facts.deep or facts.format == "png"
-        yield _by_imagecodecs(file, facts) if by_imagecodecs else _by_pillow(file, facts)
+        yield _by_imagecodecs(file, facts, name) if by_imagecodecs else _by_pillow(file, facts)
 
 
 @contextmanager
@@ -114,13 +114,13 @@ def _guarded(facts: Facts, name: str) -> Iterator[None]:
         raise damaged(name, facts.format, "its pixels cannot be decoded") from error
 
 
-def _by_imagecodecs(file: BinaryIO, facts: Facts) -> Stored:
+def _by_imagecodecs(file: BinaryIO, facts: Facts, name: str) -> Stored:
     if facts.format == "png":
         pixels = png.decode(file)
         pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
         grey = pixels.shape[2] < 3
     else:
-        pixels, grey = tiff.decode_deep(file, facts)
+        pixels, grey = tiff.decode_deep(file, facts, name)
     channels = (1 if grey else 3) + facts.has_alpha
     if 8 * pixels.itemsize != facts.bits or pixels.shape != (facts.height, facts.width, channels):
         raise ValueError("the pixels are not what the header says")
@@ -164,8 +164,8 @@ def _by_pillow(file: BinaryIO, facts: Facts) -> Stored:
 def _conversion(image: Image.Image, facts: Facts) -> tuple[int, _Convert]:
     """(channels, function from a band of `image` to its array)."""
     mode = image.mode
-    if mode in ("I", "F") or mode.startswith("I;16"):
-        return 1, _wide(image, facts)
+    if mode.startswith("I;16"):
+        return 1, _twelve_bits(facts)
     if mode in ("CMYK", "LAB") and (colours := _managed(image, facts.icc)):
         return 3, colours
     # By the header: Pillow gives some WebP files without alpha an opaque one.
@@ -176,34 +176,10 @@ def _conversion(image: Image.Image, facts: Facts) -> tuple[int, _Convert]:
     return len(target), lambda band: np.asarray(band if band.mode == target else band.convert(target))
 
 
-def _wide(image: Image.Image, facts: Facts) -> _Convert:
-    """Grey of more than 8 bits to uint16.
-
-    Integers of up to 16 bits are spread in proportion (12-bit white becomes 65535); wider ones are taken as
-    16-bit values if all of them are, else their upper 16 bits are kept; negative ones become 0. Floats are
-    taken as 0..1, the convention of photo tools; if the brightest lies above 1, as 0..255 or 0..65535, or
-    else as 0..brightest. NaN becomes 0.
-    """
-    if image.mode == "F":
-        top = max((float(np.nanmax(band, initial=0.0)) for band in _raw(image)), default=0.0)
-        white = next((white for white in (1.0, 255.0, 65535.0) if top <= white), top)
-
-        def floats(band: Image.Image) -> Array:
-            values = np.nan_to_num(np.asarray(band, dtype=np.float64), posinf=white, neginf=0.0)
-            return np.rint(np.clip(values / white, 0.0, 1.0) * 65535.0).astype(np.uint16)
-
-        return floats
-    if image.mode == "I":
-        shift = 16 if max(int(band.max()) for band in _raw(image)) > 65535 else 0
-        return lambda band: (np.maximum(np.asarray(band), 0) >> shift).astype(np.uint16)
+def _twelve_bits(facts: Facts) -> _Convert:
+    """Grey of 9 to 15 bits to uint16, in proportion: 12-bit white becomes 65535."""
     white_level = (1 << min(facts.depth, 16)) - 1
     return lambda band: (np.asarray(band).astype(np.uint32) * 65535 // white_level).astype(np.uint16)
-
-
-def _raw(image: Image.Image) -> Iterator[NDArray[Any]]:
-    rows = max(1, _BAND_PIXELS // image.width)
-    for y in range(0, image.height, rows):
-        yield np.asarray(image.crop((0, y, image.width, min(y + rows, image.height))))
 
 
 def _managed(image: Image.Image, icc: bytes | None) -> _Convert | None:

@@ -16,16 +16,17 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from images.formats import exif
+from images.formats.samples import to_uint16
 from images.formats.source import Facts, damaged, size_of, truncated, variant
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIPS, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR, _COLOURS = 273, 277, 278, 279, 284, 317, 320
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
-_ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG = 34675, 32997, 32998, 50706
+_LEAST, _MOST, _ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG = 340, 341, 34675, 32997, 32998, 50706
 _WANTED = {
     *(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, exif.ORIENTATION, _STRIPS, _SAMPLES),
     *(_STRIP_BYTES, _PLANAR, _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT),
-    *(_ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG),
+    *(_LEAST, _MOST, _ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG),
 }
 _KINDS = {
     1: "u1",
@@ -44,6 +45,12 @@ _KINDS = {
 _GREY, _RGB = (0, 1), 2
 _USUAL_TILE_SIDE = 2048  # pixels; writers use tiles up to this size for smaller pictures too
 _STRIP_TARGET_BYTES = 1 << 20
+_FLOAT_KINDS = {11: "f4", 12: "f8"}
+_DEEP = {  # by SampleFormat and BitsPerSample: what libtiff decodes
+    **{(1, bits): f"u{bits // 8}" for bits in (16, 32)},
+    **{(2, bits): f"i{bits // 8}" for bits in (16, 32)},
+    **{(3, bits): f"f{bits // 8}" for bits in (16, 32, 64)},
+}
 _Tags = dict[int, "NDArray[Any]"]
 
 
@@ -71,26 +78,28 @@ def survey(file: BinaryIO, name: str) -> Facts:
 
     depths = {int(bits) for bits in tags.get(_BITS, np.array([1]))}
     depth, samples, photometric = max(depths), one(_SAMPLES, 1), one(_PHOTOMETRIC, 0)
-    plain = {int(kind) for kind in tags.get(_SAMPLE_FORMAT, np.array([1]))} == {1}
+    kinds = {int(kind) for kind in tags.get(_SAMPLE_FORMAT, np.array([1]))}
     colours = 3 if photometric == _RGB else 1
     orientation = one(exif.ORIENTATION, 1)
     orientation = orientation if 1 <= orientation <= 8 else 1
-    if depths == {16} and plain and photometric in (*_GREY, _RGB) and colours <= samples <= colours + 4:
+    layout = photometric in (*_GREY, _RGB) and colours <= samples <= colours + 4
+    if layout and len(depths) == len(kinds) == 1 and (*kinds, depth) in _DEEP:
         deep, bits = True, 16
         has_alpha = samples > colours and one(_EXTRA, 2) in (1, 2, 999)
     else:
         deep = False
         mode = _pillow_mode(file, name)
         has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa")
-        bits = 16 if mode in ("I", "F") or mode.startswith("I;16") else 8
+        bits = 16 if mode.startswith("I;16") else 8
     icc = tags[_ICC].tobytes() if _ICC in tags else None
     return Facts("tiff", width, height, orientation, has_alpha, depth, bits, deep, icc, exif.from_tiff(file))
 
 
-def decode_deep(file: BinaryIO, facts: Facts) -> tuple[NDArray[np.uint16], bool]:
-    """(HxWxC uint16 as stored, grey) of a TIFF file whose facts say `deep`.
+def decode_deep(file: BinaryIO, facts: Facts, name: str) -> tuple[NDArray[np.uint16], bool]:
+    """(HxWxC uint16, grey) of a TIFF file whose facts say `deep`. `formats.samples` says how others become uint16.
 
-    C is 1 to 4, alpha last and not premultiplied. Raises ValueError if libtiff sees another size than the survey did.
+    C is 1 to 4, alpha last and not premultiplied. Raises ValueError if libtiff sees another size than the survey did,
+    and UnsupportedFormat.
     """
     tags = _directory(file, size_of(file), "image")
     photometric = int(tags[_PHOTOMETRIC][0]) if _PHOTOMETRIC in tags else 0
@@ -100,19 +109,28 @@ def decode_deep(file: BinaryIO, facts: Facts) -> tuple[NDArray[np.uint16], bool]
     samples = int(tags[_SAMPLES][0]) if _SAMPLES in tags else 1
     planes = samples > 1 and _PLANAR in tags and int(tags[_PLANAR][0]) == 2  # one after another
     shape = facts.height, facts.width
-    pixels = np.empty((samples, *shape) if planes else (*shape, samples) if samples > 1 else shape, np.uint16)
-    pixels = imagecodecs.tiff_decode(data, out=pixels)
+    dtype = _DEEP[(int(tags[_SAMPLE_FORMAT][0]) if _SAMPLE_FORMAT in tags else 1), facts.depth]
+    stored = np.empty((samples, *shape) if planes else (*shape, samples) if samples > 1 else shape, dtype)
+    stored = imagecodecs.tiff_decode(data, out=stored)
     if planes:
-        pixels = np.moveaxis(pixels, 0, -1)
+        stored = np.moveaxis(stored, 0, -1)
     elif samples == 1:
-        pixels = pixels[..., np.newaxis]
+        stored = stored[..., np.newaxis]
     colours = 1 if grey else 3
-    pixels = pixels[..., : colours + facts.has_alpha]
+    pixels = to_uint16(stored[..., : colours + facts.has_alpha], _declared(tags), name)
     if photometric == 0:  # 0 is white
         pixels[..., 0] ^= 0xFFFF
     if facts.has_alpha and _EXTRA in tags and int(tags[_EXTRA][0]) == 1:
         _divide_by_alpha(pixels)
     return pixels, grey
+
+
+def _declared(tags: _Tags) -> tuple[float, float] | None:
+    """The values that are black and white, where the file says so (SMinSampleValue, SMaxSampleValue)."""
+    if _MOST not in tags:
+        return None
+    low, high = (float(tags[_LEAST].min()) if _LEAST in tags else 0.0), float(tags[_MOST].max())
+    return (low, high) if np.isfinite([low, high]).all() and low < high else None
 
 
 def encode(pixels: NDArray[Any], icc: bytes | None, block: bytes | None) -> bytes:
@@ -160,7 +178,7 @@ def _strip(rows: NDArray[Any]) -> bytes:
 
 
 def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
-    """The wanted tags of the first directory, each an array of integers."""
+    """The wanted tags of the first directory, each an array of numbers; only _LEAST and _MOST may be floats."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
@@ -185,9 +203,10 @@ def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
         if tag in seen:  # libtiff takes the first, Pillow the last
             raise damaged(name, "tiff", "a value stands in it twice")
         seen.add(tag)
-        if kind not in _KINDS or not length:
+        kinds = _KINDS | _FLOAT_KINDS if tag in (_LEAST, _MOST) else _KINDS
+        if kind not in kinds or not length:
             continue
-        dtype = np.dtype(_KINDS[kind]).newbyteorder(order)  # type: ignore[arg-type]
+        dtype = np.dtype(kinds[kind]).newbyteorder(order)  # type: ignore[arg-type]
         inline = raw[at + entry - struct.calcsize(order + offset) : at + entry]
         total = length * dtype.itemsize
         if total > len(inline):

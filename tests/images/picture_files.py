@@ -49,7 +49,7 @@ def raw_png(width, height, depth, colour, rows, *chunks, interlaced=0):
 def raw_tiff(pixels, photometric, *, order="<", planar=1, tags=()):
     """An uncompressed TIFF file of HxWxC integer or float pixels, written without any library.
 
-    tags: further (tag, kind, values), kind 3 (short) or 4 (long).
+    tags: further (tag, kind, values), kind 3 (short), 4 (long) or 11 (float).
     """
     height, width, channels = pixels.shape
     stored = np.moveaxis(pixels, -1, 0) if planar == 2 else pixels
@@ -76,7 +76,8 @@ def raw_tiff(pixels, photometric, *, order="<", planar=1, tags=()):
     after = start + 2 + 12 * len(entries) + 4
     directory, extra = struct.pack(order + "H", len(entries)), b""
     for tag, (kind, values) in sorted(entries.items()):
-        packed = struct.pack(f"{order}{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        code = {3: "H", 4: "I", 11: "f"}[kind]
+        packed = struct.pack(f"{order}{len(values)}{code}", *values)
         if len(packed) > 4:
             offset = after + len(extra)
             extra += packed + b"\0" * (len(packed) % 2)
@@ -182,8 +183,10 @@ def every_kind():
             image = ImageCms.profileToProfile(photo, ImageCms.createProfile("sRGB"), lab, outputMode="LAB")
         elif mode in ("RGBA", "PA"):
             image = rgba if mode == "RGBA" else palette.convert("PA")
+        elif mode == "F":
+            image = Image.fromarray(grey.astype(np.float32) / 255)
         else:
-            image = photo.convert("L").convert(mode) if mode in "IF" else photo.convert(mode)
+            image = photo.convert("L").convert(mode) if mode == "I" else photo.convert(mode)
         files[f"tiff-{mode.lower()}"] = saved(image, "TIFF")
         if mode not in ("LAB", "I", "F", "PA"):
             files[f"tiff-{mode.lower()}-lzw"] = saved(image, "TIFF", compression="tiff_lzw")

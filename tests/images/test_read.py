@@ -81,33 +81,80 @@ def test_bigtiff():
     assert (read_image(imagecodecs.tiff_encode(eight, bigtiff=True)).pixels == eight).all()
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ([0.0, 0.5, 1.0, -1.0, np.nan], [0, 32768, 65535, 0, 0]),
-        ([0.0, 51.0, 255.0], [0, 13107, 65535]),
-        ([0.0, 300.0, 65535.0], [0, 300, 65535]),
-        ([0.0, 50000.0, 100000.0], [0, 32768, 65535]),
-    ],
-)
-def test_floats_are_scaled_by_their_range(values, expected):
-    photo = read_image(files.raw_tiff(np.array(values, np.float32).reshape(1, -1, 1), 1))
+def grey_tiff(values, dtype, photometric=1, **options):
+    return files.raw_tiff(np.array(values, dtype).reshape(1, -1, 1), photometric, **options)
+
+
+def greys(file):
+    photo = read_image(file)
     assert photo.grey
     assert photo.pixels.dtype == np.uint16
-    assert photo.pixels[0, :, 0].tolist() == expected
+    return photo.pixels[0, :, 0].tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_clipped_to_0_to_1(dtype):
+    values = [0.0, 0.5, 1.0, 1.25, -0.25, np.nan, np.inf, -np.inf]
+    assert greys(grey_tiff(values, dtype)) == [0, 32768, 65535, 65535, 0, 0, 65535, 0]
+    assert greys(grey_tiff(values, dtype, 0)) == [65535, 32767, 0, 0, 65535, 65535, 0, 65535]
+
+
+def test_one_value_too_bright_changes_no_other():
+    """float_overshoot: one pixel of 1.001 once turned a whole photo black."""
+    values = files.smooth(200, 300)[..., :1].astype(np.float32) / 255
+    values[7, 9] = 1.001
+    expected = np.rint(np.minimum(values, 1).astype(np.float64) * 65535)
+    assert (read_image(files.raw_tiff(values, 1)).pixels[..., :1] == expected).all()
+    values[7, 9] = 1e30
+    assert (read_image(files.raw_tiff(values, 1)).pixels[..., :1] == expected).all()
+
+
+def test_colour_and_alpha_of_floats():
+    values = np.random.default_rng(0).random((5, 7, 4), np.float32)
+    file = files.raw_tiff(values, 2, tags=[(338, 3, [2])])
+    assert probe(file).bits == 16
+    assert (read_image(file).pixels == np.rint(values.astype(np.float64) * 65535)).all()
+
+
+@pytest.mark.parametrize("values", [[0.0, 51.0, 255.0], [0.0, 0.0, 0.0, 0.0, 65535.0], [-1.0, 0.0, 1.0], [1.7, 2.2]])
+def test_floats_on_another_scale_are_refused(values):
+    file = grey_tiff(values, np.float32)
+    with pytest.raises(UnsupportedFormat, match=f"values from {min(*values, 0):g} to {max(values):g} .*0 to 1 is"):
+        read_image(file)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "least", "most", "expected"),
+    [
+        (np.float32, [0, 51, 255, 300], 0.0, 255.0, [0, 13107, 65535, 65535]),
+        (np.float32, [-1, 0, 1], -1.0, 1.0, [0, 32768, 65535]),
+        (np.uint32, [0, 100, 2000], 0.0, 1000.0, [0, 6554, 65535]),
+        (np.float32, [0, 0.5], 0.0, np.nan, [0, 32768]),
+    ],
+)
+def test_the_range_that_a_file_declares(dtype, values, least, most, expected):
+    tags = [(340, 11, [least]), (341, 11, [most])]
+    assert greys(grey_tiff(values, dtype, tags=tags)) == expected
 
 
 @pytest.mark.parametrize(
     ("dtype", "values", "expected"),
     [
+        (np.int16, [-7, 0, 1, 16384, 32767], [0, 0, 2, 32769, 65535]),
         (np.int32, [-7, 0, 40000, 65535], [0, 0, 40000, 65535]),
-        (np.int32, [0, 65536, 2**31 - 1], [0, 1, 32767]),
-        (np.int16, [-7, 0, 32767], [0, 0, 32767]),
+        (np.int32, [-(2**31), 0, 1 << 30, 2**31 - 1], [0, 0, 32768, 65535]),
+        (np.uint32, [0, 65535], [0, 65535]),
+        (np.uint32, [0, 65536, 1 << 31, 2**32 - 1], [0, 1, 32768, 65535]),
     ],
 )
 def test_wide_integers(dtype, values, expected):
-    photo = read_image(files.raw_tiff(np.array(values, dtype).reshape(1, -1, 1), 1))
-    assert photo.pixels[0, :, 0].tolist() == expected
+    assert greys(grey_tiff(values, dtype)) == expected
+    assert greys(grey_tiff(values, dtype, 0)) == [65535 - value for value in expected]
+
+
+def test_wide_integers_that_would_all_be_black_are_refused():
+    with pytest.raises(UnsupportedFormat, match="largest, 65536, is black beside 4294967295"):
+        read_image(grey_tiff([0, 40000, 65536], np.uint32))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
