@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TransferSpeedColumn,
 )
 
 from images.errors import ImageError
@@ -30,13 +29,15 @@ from images.hole import find_hole, hole_fraction
 from images.hole_rule import HoleRule
 from images.read import read_image
 from images.write import check_side, encode
+from models.commands import weights
+from models.commands.arguments import UsageError, parse_bytes
+from models.commands.files import write_whole
 from models.errors import ModelsError
 from models.inpainter import Inpainter
-from models.networks.registry import describe_checkpoint, load_network
+from models.networks.registry import load_network
 from models.planning.presets import FIELDS, PRESETS, resolve_preset
 from models.progress import Step
 from models.result import Result
-from models.weights import download
 
 SUFFIXES = {
     ".png": "png",
@@ -51,21 +52,16 @@ SUFFIXES = {
 EXIT_USAGE, EXIT_INTERRUPTED = 2, 130
 
 
-class UsageError(Exception):
-    """The command line asks for something that cannot be done; the message says what and what to do."""
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 0, 2 (a message on stderr says why) or 130 (Ctrl-C)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    command = {"download": _download, "info": _info}.get(arguments[0] if arguments else "")
     try:
-        if command:
-            command(arguments[1:])
+        if arguments[:1] in (["download"], ["info"]):
+            weights.group.main(arguments, prog_name="python -m models", standalone_mode=False)
         else:
             _inpaint(arguments)
         sys.stdout.flush()
-    except (ModelsError, ImageError, UsageError) as error:
+    except (ModelsError, ImageError, click.ClickException) as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:  # `| head` has seen enough; Python would complain once more when it flushes at exit
@@ -114,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
     parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="1..100", help="of JPEG")
     parser.add_argument(
-        "--memory-budget", type=_bytes, metavar="SIZE", help="most memory above the weights, such as 2G or 800M"
+        "--memory-budget", type=parse_bytes, metavar="SIZE", help="most memory above the weights, such as 2G or 800M"
     )
     parser.add_argument("--plan", action="store_true", help="print what it would take, and do nothing")
     parser.add_argument("--json", action="store_true", help="print one JSON object about the run")
@@ -147,10 +143,12 @@ def _inpaint(arguments: Sequence[str]) -> None:
         result = inpainter.inpaint(photo.pixels, mask, preset=preset, on_step=bars.step)
     clock["inpaint"] = time.perf_counter()
     if form == "npy":
-        _write(args.out, lambda file: np.save(file, result.composite))
+        buffer = io.BytesIO()
+        np.save(buffer, result.composite)
+        _write(args.out, buffer.getvalue())
     else:
         data = encode(photo, result.image, form, quality=args.quality)
-        _write(args.out, lambda file: file.write(data))
+        _write(args.out, data)
     clock["write"] = time.perf_counter()
     if args.json:
         print(json.dumps(_summary(result, fraction, photo.format, args.out, clock), indent=2))
@@ -174,21 +172,6 @@ def _format(out: Path | None) -> str:
     return form
 
 
-def _bytes(text: str) -> int:
-    """A size such as 2G, 800M or 1000000; binary multiples."""
-    number, unit = text.upper().removesuffix("B"), 1
-    if number[-1:] in ("K", "M", "G"):
-        unit = 1024 ** ("KMG".index(number[-1]) + 1)
-        number = number[:-1]
-    try:
-        value = int(float(number) * unit)
-    except (ValueError, OverflowError):
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no size: write 2G, 800M or a number of bytes")
-    return value
-
-
 def _assignment(text: str) -> tuple[str, str]:
     field, sign, value = text.partition("=")
     if not sign:
@@ -208,34 +191,18 @@ def _summary(result: Result, fraction: float, form: str, out: Path, clock: dict[
     }
 
 
-def _write(path: Path, fill: Any) -> None:
-    """Write a file whole or not at all: under another name beside it first."""
+def _write(path: Path, data: bytes) -> None:
     try:
-        handle, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                fill(file)
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(name, 0o666 & ~umask)
-            os.replace(name, path)
-        except BaseException:
-            os.unlink(name)
-            raise
+        write_whole(path, data)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _bars(console: Console, *extra: Any) -> Progress:
+def _bars(console: Console) -> Progress:
     """Progress bars on stderr; none where that is no terminal."""
-    columns = extra or (BarColumn(), TextColumn("{task.completed:.0f}/{task.total:.0f}"))
-    return Progress(
-        TextColumn("{task.description}"),
-        *columns,
-        TimeElapsedColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
+    count = TextColumn("{task.completed:.0f}/{task.total:.0f}")
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeElapsedColumn())
+    return Progress(*columns, console=console, disable=not console.is_terminal)
 
 
 class Bars:
@@ -255,37 +222,6 @@ class Bars:
             self._current = (key, self._progress.add_task(name, total=step.iterations))
         loss = f"  loss {float(step.loss):.4f}" if step.loss is not None else ""
         self._progress.update(self._current[1], completed=step.iteration, description=name + loss)
-
-
-def _download(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m models download", description="Fetch published weights, check them and convert them."
-    )
-    parser.add_argument("name", choices=["big-lama"])
-    parser.add_argument(
-        "--url", help="a mirror of the same file (https, http or file); the hash is checked all the same"
-    )
-    parser.add_argument("--sha256", help="accept another file than the pinned one: its hash")
-    parser.add_argument("--force", action="store_true", help="fetch again even if the weights are there")
-    args = parser.parse_args(arguments)
-    with _bars(Console(stderr=True), BarColumn(), DownloadColumn(), TransferSpeedColumn()) as progress:
-        task = progress.add_task(args.name, total=None)
-        path = download.download(
-            args.name,
-            url=args.url,
-            sha256=args.sha256,
-            force=args.force,
-            on_progress=lambda done, total: progress.update(task, completed=done, total=total),
-        )
-    print(path)
-
-
-def _info(arguments: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m models info", description="Say what a checkpoint file is; nothing in it is executed."
-    )
-    parser.add_argument("file", type=Path)
-    print(json.dumps(describe_checkpoint(parser.parse_args(arguments).file), indent=2))
 
 
 if __name__ == "__main__":
