@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -10,6 +11,7 @@ from fastapi import Depends, FastAPI, Request
 
 from api import problems
 from api.access.caller import identify
+from api.following.event_reader import EventReader
 from api.middleware.body_limit import BodyLimit
 from api.middleware.cors import Cors
 from api.middleware.head import Head
@@ -29,15 +31,16 @@ has succeeded, fetch the result. Every error is an RFC 9457 problem document wit
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The application for these settings, or for those in the environment."""
     settings = settings or Settings()
-    service = Service(settings)
+    service, events = Service(settings), EventReader(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.janitor.start()
         service.codecs.start()
+        listening = asyncio.create_task(events.run())
         yield
+        listening.cancel()
         service.janitor.stop()
-        await service.followed.aclose()
         service.close()
 
     # Without FastAPI's interactive pages: they load scripts from another site.
@@ -53,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         # Whatever the environment says: jobs.telemetry.{tracing,logs,metrics} decide what leaves this process.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    app.state.service, app.state.metrics = service, RequestMetrics(service)
+    app.state.service, app.state.events, app.state.metrics = service, events, RequestMetrics(service)
     problems.install(app)
     _add_routes(app)
     _add_middleware(app, settings)

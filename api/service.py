@@ -16,7 +16,7 @@ from jobs.blobs import Blobs
 from jobs.codecs import codec_pool
 from jobs.janitor import Janitor
 from jobs.settings import Settings
-from jobs.store.connection import connect, connect_async
+from jobs.store.connection import connect
 from jobs.store.fair_queue import FairQueue
 from jobs.store.idempotency import IdempotencyKeys
 from jobs.store.job_store import JobStore
@@ -24,7 +24,6 @@ from jobs.store.quotas import Quotas
 from models.memory.host import free_host_memory
 
 T = TypeVar("T")
-FOLLOW_SECONDS = 10.0  # longest single read of a job's events; also how often an idle stream gets a comment
 FETCH_THREADS = 16  # they wait for other servers, so there may be more of them than processor cores
 
 
@@ -41,7 +40,6 @@ class Service:
         self.idempotency = IdempotencyKeys(self.redis, settings)
         self.queue: Celery = broker.make_app(settings)
         self.janitor = Janitor(self.redis, self.store, self.blobs, self.queue, settings)
-        self.followed = connect_async(settings, longest_wait_seconds=FOLLOW_SECONDS)
         self.codecs = codec_pool(settings, free_host_memory())
         self._validations = anyio.CapacityLimiter(settings.validation_threads)
         self._fetches = anyio.CapacityLimiter(FETCH_THREADS)

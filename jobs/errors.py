@@ -283,6 +283,12 @@ class TooManyRequests(Throttled):
     code, status, title = "too-many-requests", 429, "Too many requests"
 
 
+class TooManyAtOnce(Throttled):
+    """More of the same at a time than one sender may have: open event streams, or images fetched by URL."""
+
+    code, status, title = "too-many-at-once", 429, "Too many at the same time"
+
+
 class TooManyJobs(Throttled):
     """More queued jobs than the API key may have."""
 

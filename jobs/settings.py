@@ -298,6 +298,12 @@ class Settings(BaseSettings):
         ge=0,
         description="The longest that `Prefer: wait` keeps a request waiting.",
     )
+    max_followers: int = Field(
+        default=500,
+        ge=1,
+        description="Event streams and waiting requests (`Prefer: wait`) that one API key, or one address where there "
+        "are no keys, may have open at one api process.",
+    )
     max_json_bytes: int = Field(
         default=32 * 1024 * 1024,
         ge=1024,

@@ -60,7 +60,7 @@ async def identify_by_hand(request: Request) -> Admission:
     return await identify(request, await BEARER(request), await HEADER(request))
 
 
-def sender_of(request: Request, caller: Admission) -> str:
+async def sender(request: Request, caller: Annotated[Admission, Depends(identify)]) -> str:
     """Whom a request's work is counted against where senders share: its API key, or else its address.
 
     An IPv6 address stands for its network of 64 bits, which is what one machine gets.

@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
+import contextlib
+from contextlib import aclosing
 
 from fastapi import Request
 
-from api.service import FOLLOW_SECONDS, Service
+from api.following.event_reader import EventReader
+from api.service import Service
 from jobs.job import Job, Status
-from jobs.store import events
 from jobs.store.events import Event
 
 ENDS = {status.value for status in Status if status.final or status is Status.EXPIRED}
 
 
-async def wait_for_end(request: Request, service: Service, job: Job, seconds: float) -> Job:
-    """The job once it is final, or as it is after `seconds` or when the client has gone."""
-    deadline, after = time.monotonic() + seconds, events.START
-    while (left := deadline - time.monotonic()) > 0 and not await request.is_disconnected():
-        found = await events.read_async(
-            service.followed, job.id, after=after, wait_seconds=max(0.001, min(left, FOLLOW_SECONDS))
-        )
-        if found and ended(found):
-            break
-        after = found[-1].id if found else after
+async def wait_for_end(request: Request, service: Service, reader: EventReader, job: Job, seconds: float) -> Job:
+    """The job once it is final, or as it is after `seconds` or when the client has gone. Raises redis.RedisError."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds), aclosing(reader.follow(job.id)) as changes:
+            async for found in changes:
+                if ended(found) or await request.is_disconnected():
+                    break
     return await service.call(service.store.find, job.id) or job
 
 
 def ended(found: list[Event]) -> bool:
     """Whether the job was final after the last of these events."""
-    return found[-1].kind in ENDS
+    return bool(found) and found[-1].kind in ENDS

@@ -36,7 +36,8 @@ DESCRIPTIONS = {
     422: "Fields, image or mask are wrong (`invalid-parameters`, `missing-image`, `broken-image`, "
     "`missing-mask`, `size-mismatch`, `empty-hole`, `hole-covers-everything`, `format-cannot-hold`, "
     "`image-too-costly`).",
-    429: "A limit of the API key is reached (`too-many-requests`, `too-many-jobs`, `quota-exceeded`).",
+    429: "A limit of the API key is reached (`too-many-requests`, `too-many-jobs`, `too-many-at-once`, "
+    "`quota-exceeded`).",
     500: "A fault of the service (`internal-error`).",
     503: "Redis or the blob store does not answer (`service-unavailable`), or the queue is full (`queue-full`).",
     504: "With `Accept: image/*`: the job missed one of its deadlines (`start-deadline-exceeded`, "

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 import redis
-from fastapi import APIRouter, Header, Response
+from fastapi import APIRouter, Depends, Header, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from pydantic import BaseModel, Field
 
-from api.dependencies import CallersJob, ServiceDep
+from api.dependencies import CallersJob, Events, Sender, ServiceDep
+from api.following.event_reader import EventReader
 from api.following.waiting import ended
 from api.openapi.parts import problems
-from api.service import FOLLOW_SECONDS, Service
+from api.service import Service
 from jobs.errors import RefineryError
-from jobs.job import Job, Progress, Status
-from jobs.store import events
-from jobs.store.events import Event
+from jobs.job import Progress, Status
+from jobs.store.events import START, Event, is_id
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -51,9 +52,16 @@ ITEM = {
 }
 
 
+async def _take_place(events: Events, sender: Sender) -> AsyncIterator[None]:
+    """Until the answer has been sent. Raises TooManyAtOnce."""
+    with events.place(sender):
+        yield
+
+
 @router.get(
     "/{job_id}/events",
     summary="Follow a job",
+    dependencies=[Depends(_take_place)],
     response_class=Response,
     responses={
         200: {
@@ -67,6 +75,7 @@ ITEM = {
 )
 async def follow(
     service: ServiceDep,
+    events: Events,
     job: CallersJob,
     last_event_id: Annotated[str | None, Header(description="Go on after the event with this id.")] = None,
 ) -> Response:
@@ -74,32 +83,30 @@ async def follow(
 
     The service keeps a job's latest events (256, unless set otherwise): a late reader misses older ones.
     """
-    after = last_event_id if last_event_id and events.is_id(last_event_id) else events.START
-    first = await events.read_async(service.followed, job.id, after=after)
-    if not first and job.status.final:
+    after = last_event_id if last_event_id and is_id(last_event_id) else START
+    if job.status.final and not await events.read(job.id, after):
         return Response(status_code=204)
-    return StreamingResponse(_stream(service, job, after, first), headers=HEADERS, media_type="text/event-stream")
+    return StreamingResponse(_stream(service, events, job.id, after), headers=HEADERS, media_type="text/event-stream")
 
 
-async def _stream(service: Service, job: Job, after: str, found: list[Event]) -> AsyncIterator[bytes]:
+async def _stream(service: Service, events: EventReader, job_id: str, after: str) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RECONNECT_MILLISECONDS)
-    over = False
-    while not (over and not found):
-        for event in found:
-            yield _formatted(event)
-        if found and ended(found):
-            return
-        if found:
-            after = found[-1].id
-        else:
-            yield format_sse_event(comment="still there")
-            over = await _is_over(service, job.id)
-        try:
-            wait = 0.0 if over else FOLLOW_SECONDS
-            found = await events.read_async(service.followed, job.id, after=after, wait_seconds=wait)
-        except redis.RedisError as error:
-            log.warning("job %s cannot be followed any more: %s", job.id, error)
-            return  # the client connects again and gets an error that says why
+    try:
+        async with aclosing(events.follow(job_id, after)) as changes:
+            async for found in changes:
+                over = not found and await _is_over(service, job_id)
+                if over:  # the last events may have come just before it was
+                    found = await events.read(job_id, after)
+                for event in found:
+                    yield _formatted(event)
+                    after = event.id
+                if over or ended(found):
+                    return
+                if not found:
+                    yield format_sse_event(comment="still there")
+    except redis.RedisError as error:
+        log.warning("job %s cannot be followed any more: %s", job_id, error)
+        # The client connects again, and gets an error that says why.
 
 
 async def _is_over(service: Service, job_id: str) -> bool:

@@ -7,9 +7,8 @@ from functools import partial
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from api.access.caller import sender_of
 from api.access.limits import permitted
-from api.dependencies import Caller, ServiceDep
+from api.dependencies import Caller, Sender, ServiceDep
 from api.openapi.parts import problems
 from api.openapi.submission_body import REQUEST_BODY
 from api.service import Service
@@ -76,14 +75,14 @@ class PlanView(BaseModel):
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={200: {"description": "The plan."}, **problems(400, 408, 413, 415, 422)},
 )
-async def make(request: Request, service: ServiceDep, caller: Caller) -> PlanView:
+async def make(request: Request, service: ServiceDep, caller: Caller, sender: Sender) -> PlanView:
     """Takes the body of a submission, answers with sizes, windows, time and memory, and stores nothing."""
     async with receive(request) as upload:
         upload.parameters = permitted(upload.parameters, caller.limits)
         check_wishes(upload.parameters, service.settings)
         facts = facts_for(upload.parameters.network, await service.call(workers, service.redis))
         await fetch_all(service, upload)
-        info, stored = await inspect(service, upload, sender := sender_of(request, caller))
+        info, stored = await inspect(service, upload, sender)
         with stored:
             async with service.codecs.turn(sender) as turn:
                 hole = await service.call(partial(service.codecs.unpack, stored, owner=turn))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from functools import partial
 
+import redis
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.access.caller import sender_of
 from api.access.limits import charged, permitted
-from api.dependencies import ServiceDep, Submitter
+from api.dependencies import Events, Sender, ServiceDep, Submitter
 from api.following.estimate import view_of
 from api.following.job_view import JobView
 from api.following.waiting import wait_for_end
@@ -23,11 +25,12 @@ from api.submission.preferences import Preferences
 from api.submission.receive import Upload, fetch_all, receive
 from api.submission.uploads import accept, check_wishes, inspect
 from images.codec.shared import SharedBytes
-from jobs.errors import ResultNotReady, problem_of
+from jobs.errors import IdempotencyKeyInUse, RefineryError, ResultNotReady, problem_of
 from jobs.job import InputInfo, Job, Status
 from jobs.store.quotas import Admission
 from jobs.telemetry.logs import job_id
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 PARAMETERS = [
     {
@@ -73,7 +76,7 @@ APPLIED = header("What of `Prefer` was followed.", required=False)
         **problems(400, 408, 409, 413, 415, 422, 504),
     },
 )
-async def submit(request: Request, service: ServiceDep, caller: Submitter) -> Response:
+async def submit(request: Request, service: ServiceDep, events: Events, caller: Submitter, sender: Sender) -> Response:
     """Send the photo as the file `image` and the mask, which is white where the hole is, as the file `mask`; or send
     JSON with `image_url` and `mask_url`.
 
@@ -81,11 +84,15 @@ async def submit(request: Request, service: ServiceDep, caller: Submitter) -> Re
     """
     preferences = Preferences.of(request.headers, service.settings.max_wait_seconds)
     async with keyed_request(request, service, caller.owner) as keyed, receive(request) as upload:
-        job, response = await _submitted(service, caller, sender_of(request, caller), upload, keyed)
+        job, response = await _submitted(service, caller, sender, upload, keyed)
     if preferences.wait_seconds and job is not None:
-        job = await wait_for_end(request, service, job, preferences.wait_seconds)
-        if job.status.final:
-            response = await _ended(service, job, preferences)
+        try:
+            with events.place(sender):
+                job = await wait_for_end(request, service, events, job, preferences.wait_seconds)
+            if job.status.final:
+                response = await _ended(service, job, preferences)
+        except (redis.RedisError, RefineryError) as error:  # the job exists, and its client must learn its id
+            log.warning("job %s is not waited for: %s", job.id, error)
     if preferences.applied:
         response.headers["Preference-Applied"] = preferences.applied
     return response
@@ -109,12 +116,20 @@ async def _submitted(
         with hole:
             job = await service.call(partial(_accept, service, caller, upload, info, hole, keyed))
     job_id.set(job.id)
-    view, retry_after = await service.call(view_of, service, job)
+    return job, await _accepted(service, job, keyed)
+
+
+async def _accepted(service: Service, job: Job, keyed: KeyedRequest | None) -> Response:
+    """The 202 for a job that exists; also when the store fails now, so that nobody submits the job again."""
+    view, retry_after = JobView.of(job), None
+    with contextlib.suppress(redis.RedisError):
+        view, retry_after = await service.call(view_of, service, job)
     headers = {"Location": f"/v1/jobs/{job.id}", "Retry-After": str(retry_after or 1), "Cache-Control": "no-store"}
     response = JSONResponse(view.model_dump(mode="json"), 202, headers)
     if keyed is not None:
-        await service.call(keyed.keep, response)
-    return job, response
+        with contextlib.suppress(redis.RedisError, IdempotencyKeyInUse):
+            await service.call(keyed.keep, response)
+    return response
 
 
 def _accept(

@@ -39,15 +39,18 @@ def connect(settings: Settings) -> redis.Redis:
     )
 
 
-def connect_async(settings: Settings, *, longest_wait_seconds: float) -> redis.asyncio.Redis:
-    """An asynchronous client for blocking reads of up to `longest_wait_seconds`."""
-    return redis.asyncio.Redis.from_url(
+def connect_async(settings: Settings, *, max_connections: int) -> redis.asyncio.Redis:
+    """An asynchronous client: further commands wait for one of its connections, and all waiting is bounded."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url,
+        max_connections=max_connections,
+        timeout=5.0,
         decode_responses=True,
-        socket_timeout=longest_wait_seconds + 5.0,
+        socket_timeout=2.0,
         socket_connect_timeout=3.0,
         health_check_interval=30,
     )
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def running_url(directory: Path) -> str:

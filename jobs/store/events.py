@@ -1,22 +1,27 @@
 """What happened to a job, as a stream that can be followed: every change of state, and progress.
 
-lua/commit.lua and lua/progress.lua write an event in the step that makes the change. An event's id is its id in the
-Redis stream. A reader that goes on from the last id it has seen misses nothing, as long as that event is still kept.
+lua/commit.lua and lua/progress.lua write an event in the step that makes the change, and publish the job's id on a
+channel. An event's id is its id in the Redis stream. A reader that goes on from the last id it has seen misses nothing,
+as long as that event is still kept.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import redis
 import redis.asyncio
 from pydantic import BaseModel, ConfigDict
+from redis.asyncio.client import PubSub
 
 from jobs.job import Progress
-from jobs.store.redis_keys import events_key
+from jobs.store.redis_keys import CHANGES, events_key
 
 START = "0-0"
+POLL_SECONDS = 5.0  # between looks at whether the connection of a listener still lives
 
 
 class Event(BaseModel):
@@ -30,32 +35,35 @@ class Event(BaseModel):
     progress: Progress | None = None
 
 
-def read(client: redis.Redis, job_id: str, *, after: str = START, wait_seconds: float = 0.0) -> list[Event]:
-    """The events after the id `after`, oldest first; [] when nothing has happened after `wait_seconds`.
-
-    The client's socket timeout must be longer than the wait.
-    """
-    return _events(client.xread({events_key(job_id): after}, count=1000, block=_block(wait_seconds)))
+def read(client: redis.Redis, job_id: str, *, after: str = START) -> list[Event]:
+    """The events after the id `after`, oldest first. Raises redis.RedisError."""
+    found: Any = client.xrange(events_key(job_id), min=f"({after}")
+    return [_event(*entry) for entry in found]
 
 
-async def read_async(
-    client: redis.asyncio.Redis, job_id: str, *, after: str = START, wait_seconds: float = 0.0
-) -> list[Event]:
+async def read_async(client: redis.asyncio.Redis, job_id: str, *, after: str = START) -> list[Event]:
     """The same as `read`, for an asynchronous client."""
-    return _events(await client.xread({events_key(job_id): after}, count=1000, block=_block(wait_seconds)))
+    found: Any = await client.xrange(events_key(job_id), min=f"({after}")
+    return [_event(*entry) for entry in found]
 
 
-def _block(wait_seconds: float) -> int | None:
-    return int(wait_seconds * 1000) or None
+@asynccontextmanager
+async def listening(client: redis.asyncio.Redis) -> AsyncIterator[AsyncIterator[str]]:
+    """The ids of jobs, each as soon as the job has a new event, from the beginning of the block on.
+
+    It holds one connection. Raises redis.RedisError.
+    """
+    async with client.pubsub() as subscription:
+        await subscription.subscribe(CHANGES)
+        while await subscription.get_message(timeout=POLL_SECONDS) is None:
+            pass  # until the server confirms the subscription
+        yield _published(subscription)
 
 
-def _events(answer: Any) -> list[Event]:
-    streams = answer.values() if isinstance(answer, dict) else [items for _, items in answer or []]
-    found: list[Event] = []
-    for items in streams:
-        entries = items[0] if items and isinstance(items[0], list) else items
-        found += [_event(entry_id, fields) for entry_id, fields in entries]
-    return found
+async def _published(subscription: PubSub) -> AsyncIterator[str]:
+    while True:
+        if (message := await subscription.get_message(timeout=POLL_SECONDS)) and message["type"] == "message":
+            yield message["data"]
 
 
 def _event(entry_id: str, fields: dict[str, str]) -> Event:

@@ -201,6 +201,7 @@ class JobStore:
             job=job_key(job_id),
             events=events_key(job_id),
             deliveries=delivery_keys(job_id, "")["deliveries"],
+            id=job_id,
             attempt=attempt,
             progress=progress.model_dump_json(),
             events_per_job=self._settings.events_per_job,

@@ -28,6 +28,7 @@ TURN = SPACE + "turn"  # the number of the last turn that was given out; see job
 RELEASED = SPACE + "released"  # a list of job ids: any process is to send a new message for each
 TOTALS = SPACE + "totals"  # a hash: how often each event has happened to jobs; see jobs.telemetry.overview
 DURATIONS = SPACE + "durations"  # a list: seconds from start to end of the last jobs that succeeded
+CHANGES = SPACE + "changes"  # a channel: the id of each job that has a new event
 API_KEYS = SPACE + "keys"  # a set: the ids of all API keys, revoked ones too
 WORKERS = SPACE + "workers"  # a set: the names of the workers
 SERVED = SPACE + "served"  # a hash: for each network, when a live worker had it last, in seconds
@@ -62,6 +63,7 @@ SHARED = {
     "turn": TURN,
     "released": RELEASED,
     "totals": TOTALS,
+    "changes": CHANGES,
     "api_keys": API_KEYS,
     "janitor_lock": JANITOR_LOCK,
     "delivery_hosts": DELIVERY_HOSTS,

@@ -100,6 +100,7 @@ redis.call('HSET', keys.job, 'seq', seq, 'status', status, 'attempt', args.attem
   'record', args.record, 'progress', args.progress, 'by:' .. status, args.token)
 redis.call('XADD', keys.events, 'MAXLEN', args.events_per_job, '*',
   'seq', seq, 'kind', status, 'data', args.progress == '' and '{}' or args.progress)
+redis.call('PUBLISH', keys.changes, id)
 if before ~= status then
   count()
   if before then redis.call('ZREM', string.format(keys.index_pattern, owner, before), id) end

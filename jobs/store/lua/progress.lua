@@ -8,6 +8,7 @@ local seq = redis.call('HINCRBY', keys.job, 'seq', 1)
 redis.call('HSET', keys.job, 'progress', args.progress)
 redis.call('XADD', keys.events, 'MAXLEN', args.events_per_job, '*',
   'seq', seq, 'kind', 'progress', 'data', args.progress)
+redis.call('PUBLISH', keys.changes, args.id)
 local due = redis.call('HGET', keys.deliveries, 'progress_at')
 if not due or tonumber(due) > now then return {tonumber(state[3]), 0} end
 redis.call('HSET', keys.deliveries, 'progress_at', now + args.interval_ms)
