@@ -7,6 +7,7 @@ import threading
 
 import numpy as np
 import pytest
+import redis
 from starlette.datastructures import Headers
 
 from api.following.estimate import seconds_left
@@ -372,3 +373,26 @@ def test_the_stored_answer_is_json_without_pixels(api, service):
     assert set(json.loads(stored["answer"])) == {"status", "headers", "body"}
     assert sum(map(len, stored.values())) < 8000
     assert 0 < service.redis.ttl(name) <= 24 * 3600
+
+
+# ---- a job that was made is always told of
+
+
+@pytest.mark.parametrize("headers", [{}, key(), {"prefer": "wait=5"}, {"prefer": "wait=5", "accept": "image/*"}])
+def test_a_store_that_fails_after_the_job_was_made_hides_no_job(api, service, monkeypatch, headers):
+    from api.following.event_reader import EventReader
+    from jobs.store.fair_queue import FairQueue
+
+    def away(*_, **__):
+        raise redis.ConnectionError("gone")
+
+    for kind, name in ((FairQueue, "ahead"), (EventReader, "follow")):
+        monkeypatch.setattr(kind, name, away)
+    answer = api.post("/v1/jobs", files=support.form(), headers=headers)
+    assert (answer.status_code, answer.json()["status"]) == (202, "queued"), answer.text
+    assert answer.headers["location"] == f"/v1/jobs/{answer.json()['id']}"
+    assert list(service.blobs.job_ids()) == [answer.json()["id"]]
+    monkeypatch.undo()
+    if "idempotency-key" in headers:
+        again = api.post("/v1/jobs", files=support.form(), headers=headers)
+        assert again.json()["id"] == answer.json()["id"]
