@@ -1,8 +1,8 @@
 """MI-GAN-512: a small inpainting network (Sargsyan et al., ICCV 2023), trained on Places2; the built-in one.
 
-Separable convolutions, skip connections at every resolution, no normalisation, no Fourier transform. Names carry
-the resolution that a block has at a 512x512 input: `b512` ... `b4`. Fully convolutional for sizes that are
-multiples of 128. Parameter names follow the published weights.
+It has separable convolutions, skip connections at every resolution, no normalisation and no Fourier transform. It is
+fully convolutional for sizes that are multiples of 128. Parameter names follow the published weights: `b512` to `b4`
+carry the resolution that a block has for an input of 512x512.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CHANNELS = {512: 64, 256: 128, 128: 256, 64: 512, 32: 512, 16: 512, 8: 512, 4: 5
 
 
 class _Activation(torch.autograd.Function):
-    """Leaky ReLU with gain sqrt(2), clamped to +-256, done in place: its gradient is read off its output."""
+    """Leaky ReLU with gain sqrt(2), clamped to +-256, in place. The gradient needs only its output."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -36,13 +36,13 @@ class _Activation(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (y,) = ctx.saved_tensors
         grad = torch.ops.aten.leaky_relu_backward(grad, y, 0.2, True).mul_(math.sqrt(2))
-        # Where the clamp bit, nothing flows back.
+        # Clamped values have no gradient.
         out: Tensor = torch.ops.aten.hardtanh_backward(grad, y, -256.0, 256.0)
         return out
 
 
 def activate(x: Tensor) -> Tensor:
-    """Leaky ReLU with gain sqrt(2), clamped to +-256; overwrites x, which must not be needed any more."""
+    """Apply a leaky ReLU with gain sqrt(2), clamped to +-256, in place: x must not be needed any more."""
     out: Tensor = _Activation.apply(x)  # type: ignore[no-untyped-call]
     return out
 
@@ -51,27 +51,27 @@ def activate(x: Tensor) -> Tensor:
 def _fir(channels: int, gain: float, device: torch.device, dtype: torch.dtype) -> Tensor:
     row = torch.tensor([1.0, 3.0, 3.0, 1.0], device=device, dtype=dtype)
     kernel = torch.outer(row, row)
-    # Copies, not an expanded view: MPS takes every weight for contiguous (docs/decisions/0013-mps.md).
+    # Copies, not an expanded view: MPS reads every weight as if it were contiguous (docs/decisions/0013-mps.md).
     return (kernel * (gain / kernel.sum())).repeat(channels, 1, 1, 1)
 
 
 def fir_kernel(x: Tensor, gain: float) -> Tensor:
-    """The (1, 3, 3, 1) x (1, 3, 3, 1) kernel with the given sum, one copy per channel of x: Cx1x4x4."""
+    """Return the (1, 3, 3, 1) x (1, 3, 3, 1) kernel whose sum is `gain`, once per channel of x: Cx1x4x4."""
     return _fir(x.shape[1], gain, x.device, x.dtype)
 
 
 def fir_down(x: Tensor) -> Tensor:
-    """Low-pass and halve: BxCxHxW to BxCxH/2xW/2."""
+    """Low-pass and halve a picture: BxCxHxW to BxCxH/2xW/2."""
     return F.conv2d(x, fir_kernel(x, 1.0), stride=2, padding=1, groups=x.shape[1])
 
 
 def fir_up(x: Tensor) -> Tensor:
-    """Double and low-pass: BxCxHxW to BxCx2Hx2W (samples at even positions, zeros between, then the kernel)."""
+    """Double a picture, BxCxHxW to BxCx2Hx2W: its samples at even positions, zeros between, then the low-pass."""
     return F.conv_transpose2d(x, fir_kernel(x, 4.0), stride=2, padding=1, groups=x.shape[1])
 
 
 class Separable(nn.Module):
-    """Depthwise 3x3, act, [down], pointwise 1x1, [up], [noise], act."""
+    """A separable convolution: depthwise 3x3, activation, [down], pointwise 1x1, [up], [noise], activation."""
 
     noise_const: Tensor | None
 
@@ -95,13 +95,13 @@ class Separable(nn.Module):
 
 
 def tiled(noise: Tensor, height: int, width: int) -> Tensor:
-    """The noise map repeated from the top left corner to height x width."""
+    """Repeat the noise map from the top left corner to height x width."""
     side = noise.shape[0]
     return noise.repeat(-(-height // side), -(-width // side))[:height, :width]
 
 
 class EncoderBlock(nn.Module):
-    """conv1 keeps the size and gives the skip, conv2 goes down (not in b4)."""
+    """conv1 keeps the size and makes the skip connection; conv2 halves the size, but not in b4."""
 
     def __init__(self, resolution: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class EncoderBlock(nn.Module):
 
 
 class SynthesisBlock(nn.Module):
-    """conv1 comes up from below (not in b4), the skip is added, torgb adds to the picture so far."""
+    """conv1 doubles the size, but not in b4; the skip connection is added; torgb adds to the picture so far."""
 
     def __init__(self, resolution: int) -> None:
         super().__init__()
@@ -142,7 +142,7 @@ class SynthesisBlock(nn.Module):
 class Migan(nn.Module):
     """MI-GAN-512 behind the `models.networks.base.Network` contract.
 
-    `front` is the encoder: z = (bottom, skip 4, skip 8, ... skip 512), `rear` the synthesis.
+    `front` is the encoder, with z = (bottom, skip 4, skip 8, ... skip 512); `rear` is the synthesis.
     """
 
     native_size = MIGAN_FACTS.native_size
@@ -158,7 +158,7 @@ class Migan(nn.Module):
         self.synthesis = nn.ModuleDict({f"b{r}": SynthesisBlock(r) for r in reversed(RESOLUTIONS)})
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Features of the masked image.
+        """Compute the features of the masked image.
 
         image: Bx3xHxW in [0, 1], H and W multiples of 128; mask: Bx1xHxW, 1 = hole.
         Returns (bottom Bx512xH/128xW/128, skips from H/128 up to H).
@@ -172,7 +172,7 @@ class Migan(nn.Module):
         return (x, *reversed(skips))
 
     def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
-        """Image from features: Bx3xHxW, about [0, 1], unclamped."""
+        """Compute the image from features: Bx3xHxW, about [0, 1], not clamped."""
         x, rgb = z[0], None
         for resolution, skip in zip(reversed(RESOLUTIONS), z[1:], strict=True):
             block = self.synthesis[f"b{resolution}"]

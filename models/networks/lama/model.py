@@ -1,9 +1,8 @@
 """Big-LaMa: a residual network of fast Fourier convolutions (Suvorov et al., WACV 2022, arXiv 2109.07161).
 
-Every tensor has a local part and a global part. Convolutions carry information between the parts, and the
-global part is also transformed in the frequency domain, which lets one layer see the whole image.
-Module and parameter names follow the published checkpoints (`model.N...`), so a state dict loads as it is.
-Hyperparameters are read off the shapes in the checkpoint; nothing has to be configured.
+Between the stages, features have a local part and a global part. Convolutions carry information between the parts. The
+global part is also transformed in the frequency domain (`models.networks.lama.fourier`). Module and parameter names
+follow the published checkpoints (`model.N...`), so their state dicts load as they are.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from models.planning.networks import BIG_LAMA_FACTS
 
 @dataclass(frozen=True)
 class LamaConfig:
-    """Shape of a LaMa generator: Big-LaMa is `LamaConfig(64, 3, 18, 384)`."""
+    """The shape of a LaMa generator."""
 
     ngf: int  # channels after the first convolution
     downsamplings: int
@@ -39,7 +38,7 @@ class LamaConfig:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Tensor]) -> LamaConfig:
-        """Read the hyperparameters off a state dict with keys `model.N...`; CheckpointError if it cannot be."""
+        """Read the shape off a state dict with keys `model.N...`. Raises CheckpointError if it is no LaMa's."""
         downs = [int(m[1]) for k in state if (m := re.fullmatch(r"model\.(\d+)\.ffc\.convl2l\.weight", k))]
         blocks = [k for k in state if re.fullmatch(r"model\.\d+\.conv1\.ffc\.convl2l\.weight", k)]
         first, last = "model.1.ffc.convl2l.weight", f"model.{max(downs, default=0)}.ffc.convl2g.weight"
@@ -49,8 +48,8 @@ class LamaConfig:
             )
         ngf, global_channels = (len(state[key]) if state[key].ndim else 0 for key in (first, last))
         config = cls(ngf, max(downs) - 1, len(blocks), global_channels)
-        sane = config.ngf <= 1024 and config.downsamplings <= 6 and config.blocks <= 100
-        if not sane or config.local_channels < 1 or config.global_channels < 2:
+        plausible = config.ngf <= 1024 and config.downsamplings <= 6 and config.blocks <= 100  # Big-LaMa: 64, 3, 18
+        if not plausible or config.local_channels < 1 or config.global_channels < 2:
             raise CheckpointError(f"not a LaMa generator: its shapes would make it {config}")
         return config
 
@@ -59,7 +58,7 @@ BIG_LAMA = LamaConfig(ngf=64, downsamplings=3, blocks=18, global_channels=384)
 
 
 class FFC(nn.Module):
-    """Fast Fourier convolution between (local, global) pairs; a part with no channels is absent (None)."""
+    """A fast Fourier convolution of a local and a global part. A part without channels is None."""
 
     def __init__(
         self,
@@ -94,7 +93,7 @@ class FFC(nn.Module):
 
 
 class Unit(nn.Module):
-    """FFC, then BatchNorm and ReLU on each part."""
+    """An FFC, then BatchNorm and ReLU on each part."""
 
     def __init__(
         self,
@@ -119,7 +118,7 @@ class Unit(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two units and a skip connection, at constant size."""
+    """Two units and a skip connection; the size stays the same."""
 
     def __init__(self, local: int, glob: int) -> None:
         super().__init__()
@@ -132,7 +131,7 @@ class ResidualBlock(nn.Module):
 
 
 class Concatenate(nn.Module):
-    """(local, global) to one tensor."""
+    """Concatenates the channels of the local and the global part."""
 
     def forward(self, parts: tuple[Tensor, Tensor]) -> Tensor:
         return torch.cat(parts, dim=1)
@@ -146,8 +145,8 @@ def _breathing(layer: nn.Module, x: Any) -> Any:
 class Lama(nn.Module):
     """LaMa's generator behind the `models.networks.base.Network` contract.
 
-    `front` ends after the downsampling stage; its two outputs (local, global), each at 1/8 of the image's
-    size, are what refinement optimises. Sizes must be multiples of `stride`.
+    `front` ends after the last downsampling. Refinement optimises its two outputs, the local and the global part, each
+    at 1/8 of the image's size. Sizes must be multiples of `stride`.
     """
 
     native_size = BIG_LAMA_FACTS.native_size
@@ -179,7 +178,7 @@ class Lama(nn.Module):
         self.model = nn.Sequential(*layers)
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
-        """Features of the masked image.
+        """Compute the features of the masked image.
 
         image: Bx3xHxW in [0, 1]; mask: Bx1xHxW, 1 = hole. Returns (local BxLxH/8xW/8, global BxGxH/8xW/8).
         """
@@ -192,7 +191,10 @@ class Lama(nn.Module):
         return parts[0], parts[1]
 
     def rear(self, z: tuple[Tensor, ...], *, checkpointed: bool = False) -> Tensor:
-        """Image from features: Bx3xHxW in [0, 1]. checkpointed: keep less for the backward pass, compute more."""
+        """Compute the image, Bx3xHxW in [0, 1], from features.
+
+        checkpointed: keep less for the backward pass, and compute each layer again in it.
+        """
         x: Any = z
         for layer in list(self.model)[self._split :]:
             x = checkpoint(_breathing, layer, x, use_reentrant=False) if checkpointed else layer(x)

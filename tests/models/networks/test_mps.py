@@ -1,6 +1,6 @@
 """Apple's GPUs: what the engine asks of torch there is what torch has there, by torch's own table of operators.
 
-None of it runs on such a device. The engine's one branch for MPS is the layout of `models.networks.lama.folded`, which
+None of it runs on such a device. The engine's one branch for MPS is `models.networks.lama.folded.picture_format`, which
 is taken here; otherwise a processor's operators are the same.
 """
 
@@ -72,9 +72,9 @@ def runs_on_mps(name):
 
 @pytest.fixture
 def as_on_mps(monkeypatch):
-    layout = folded.layout
-    monkeypatch.setattr(folded, "layout", lambda _: layout(MPS))
-    monkeypatch.setattr(stripes, "PIXELS", 2**14)  # more than one in these pictures
+    picture_format = folded.picture_format
+    monkeypatch.setattr(folded, "picture_format", lambda _: picture_format(MPS))
+    monkeypatch.setattr(stripes, "STRIPE_PIXELS", 2**14)  # more than one in these pictures
 
 
 def lama():
@@ -115,7 +115,7 @@ def test_the_table_tells_what_is_there_from_what_is_not():
     assert not runs_on_mps("aten::_linalg_eigh")
 
 
-def test_the_layout_for_mps_is_the_same_function_with_the_same_gradients(monkeypatch):
+def test_the_memory_format_for_mps_is_the_same_function_with_the_same_gradients(monkeypatch):
     network = lama().double()
     z = network.front(torch.rand(1, 3, 64, 72).double(), torch.zeros(1, 1, 64, 72).double())
 
@@ -126,14 +126,14 @@ def test_the_layout_for_mps_is_the_same_function_with_the_same_gradients(monkeyp
         return out.detach(), *(part.grad for part in parts)
 
     together = run()
-    monkeypatch.setattr(folded, "layout", lambda _: torch.contiguous_format)
+    monkeypatch.setattr(folded, "picture_format", lambda _: torch.contiguous_format)
     for ours, theirs in zip(run(), together, strict=True):
         assert torch.allclose(ours, theirs, atol=1e-12)
 
 
 def test_only_mps_does_without_channels_together():
-    layouts = {name: folded.layout(torch.device(name)) for name in ("mps", "cuda", "cpu")}
-    assert layouts == {"mps": torch.contiguous_format, "cuda": torch.channels_last, "cpu": torch.channels_last}
+    formats = {name: folded.picture_format(torch.device(name)) for name in ("mps", "cuda", "cpu")}
+    assert formats == {"mps": torch.contiguous_format, "cuda": torch.channels_last, "cpu": torch.channels_last}
 
 
 def test_a_filter_of_every_channel_is_a_copy():

@@ -5,7 +5,7 @@ import torch
 
 pytest.importorskip("triton", reason="Triton is made for Linux and Windows only")
 
-from models.networks.lama.bf16 import TritonLama, transforms
+from models.networks.lama.bf16 import TritonLama, fourier_matrices
 from models.networks.lama.folded import FoldedLama
 from models.networks.lama.fourier import inverse_rfft2
 from models.networks.lama.model import Lama, LamaConfig
@@ -67,7 +67,7 @@ def test_in_bfloat16_it_is_that_function_to_rounding(network):
 def test_the_transforms_are_those_of_fft(size):
     height, width = size
     x = torch.rand(3, height, width, dtype=torch.float64)
-    rows, columns, back_columns, back_rows = transforms(height, width, torch.float64, torch.device("cpu"))
+    rows, columns, back_columns, back_rows = fourier_matrices(height, width, torch.float64, torch.device("cpu"))
     k, padded = width // 2 + 1, rows.shape[1] // 2
     assert padded % 8 == 0
     spectrum = (columns @ (x @ rows).view(3, 2 * height, padded)).view(3, 2, height, padded)

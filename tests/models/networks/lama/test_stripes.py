@@ -1,4 +1,4 @@
-"""What the folded LaMa computes in its own ways: in stripes, with bits, in places side by side."""
+"""How the folded LaMa computes: in stripes of rows, with bit masks for ReLU, in one arena for what is kept."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from models.networks.lama import frozen_ops, stripes
 from models.networks.lama.folded import FoldedLama
-from models.networks.lama.frozen_ops import Shelf, Signs, relu
+from models.networks.lama.frozen_ops import ByteArena, ReluBitMask, relu
 from models.networks.lama.model import Lama, LamaConfig
 from tests.random_weights import with_statistics
 
@@ -21,7 +21,7 @@ def network():
 @pytest.mark.parametrize("size", [(64, 72), (136, 64), (72, 64), (16, 32), (24, 16)])
 @pytest.mark.parametrize("pixels", [2**17, 1100, 640, 1])
 def test_stripes_change_nothing(network, monkeypatch, size, pixels):
-    monkeypatch.setattr(stripes, "PIXELS", pixels)
+    monkeypatch.setattr(stripes, "STRIPE_PIXELS", pixels)
     folded = FoldedLama(network)
     image, mask = torch.rand(2, 3, *size).double(), (torch.rand(2, 1, *size) > 0.5).double()
     expected, found = network.front(image, mask), folded.front(image, mask)
@@ -36,7 +36,7 @@ def test_stripes_change_nothing(network, monkeypatch, size, pixels):
 
 
 def test_stripes_cover_a_picture_and_begin_at_even_rows(monkeypatch):
-    monkeypatch.setattr(stripes, "PIXELS", 1000)
+    monkeypatch.setattr(stripes, "STRIPE_PIXELS", 1000)
     found = list(stripes._stripes(70, 64))
     assert [row for top, bottom in found for row in range(top, bottom)] == list(range(70))
     assert all(top % 2 == 0 for top, _ in found)
@@ -45,21 +45,21 @@ def test_stripes_cover_a_picture_and_begin_at_even_rows(monkeypatch):
 
 @pytest.mark.parametrize("shape", [(1, 3, 5, 7), (2, 8, 4, 4), (1, 1, 1, 1), (1, 16, 3, 9)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("at_a_time", [8, 64, 2**18])
-def test_a_relu_of_bits_is_a_relu(monkeypatch, shape, layout, at_a_time):
-    monkeypatch.setitem(frozen_ops.AT_A_TIME, "cpu", at_a_time)
+@pytest.mark.parametrize("chunk_values", [8, 64, 2**18])
+def test_a_relu_of_bits_is_a_relu(monkeypatch, shape, layout, chunk_values):
+    monkeypatch.setitem(frozen_ops.CHUNK_VALUES, "cpu", chunk_values)
     torch.manual_seed(0)
     x = torch.randn(shape).contiguous(memory_format=layout)
     grad = torch.randn(shape)
     mine, theirs = (x.clone(memory_format=torch.preserve_format).requires_grad_() for _ in range(2))
-    relu(mine * 1, Shelf(16)).backward(grad)
+    relu(mine * 1, ByteArena(16)).backward(grad)
     F.relu(theirs).backward(grad)
     assert torch.equal(mine.grad, theirs.grad)
 
 
 def test_bits_take_an_eighth_of_a_byte_a_value_and_lie_together():
-    shelf = Shelf(1000)
-    first, second = (Signs.of(torch.randn(1, 4, 8, 8), shelf).bits for _ in range(2))
+    arena = ByteArena(1000)
+    first, second = (ReluBitMask.of(torch.randn(1, 4, 8, 8), arena).bits for _ in range(2))
     assert first.nbytes == second.nbytes == 32
     assert second.data_ptr() - first.data_ptr() == 32
-    assert Signs.of(torch.randn(1, 128, 16, 16), shelf).bits.nbytes == 4096  # more than there is room for
+    assert ReluBitMask.of(torch.randn(1, 128, 16, 16), arena).bits.nbytes == 4096  # more than there is room for
