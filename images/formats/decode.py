@@ -137,6 +137,8 @@ def _slices(pixels: Array) -> Iterator[Array]:
 def _by_pillow(file: BinaryIO, facts: Facts) -> Stored:
     if facts.format == "jpeg":
         jpeg.check(file)
+    if facts.format == "webp":
+        file = webp.for_decoding(file, facts.has_alpha)
     image: Image.Image = Image.open(file, formats=[facts.format.upper()])
     image.info.pop("xmp", None)  # Pillow would turn a TIFF by what that says
     image.load()

@@ -17,6 +17,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = 33  # signature and IHDR
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_KEY_BYTES = {0: (2,), 2: (6,)}  # of a tRNS chunk that names one transparent colour; libpng ignores other lengths
 _MAX_ICC_BYTES = 16 << 20
 _MAX_SIDE = 1_000_000  # libpng's own limit
 _CHUNK = 1 << 20
@@ -46,6 +47,7 @@ def survey(file: BinaryIO, name: str) -> Facts:
         raise variant(name, f"a PNG of more than {_MAX_SIDE} pixels along a side")
 
     has_alpha, icc, block, data_seen, profile_seen = colour in (4, 6), None, None, False, False
+    colours = 0  # in the palette
     position = HEADER_END
     while True:
         file.seek(position)
@@ -62,8 +64,10 @@ def survey(file: BinaryIO, name: str) -> Facts:
             break
         if kind == b"IDAT":
             data_seen = True
+        elif kind == b"PLTE":
+            colours = length // 3
         elif kind == b"tRNS" and not data_seen:
-            has_alpha = True
+            has_alpha |= length in _KEY_BYTES.get(colour, range(1, colours + 1) if colour == 3 else ())
         elif kind == b"iCCP" and not data_seen and not profile_seen:  # the format allows one
             profile_seen, icc = True, _profile(file.read(length))
         elif kind == b"eXIf":

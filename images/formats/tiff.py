@@ -51,6 +51,8 @@ _DEEP = {  # by SampleFormat and BitsPerSample: what libtiff decodes
     **{(2, bits): f"i{bits // 8}" for bits in (16, 32)},
     **{(3, bits): f"f{bits // 8}" for bits in (16, 32, 64)},
 }
+# None, three of CCITT, LZW, two of JPEG, deflate, 16-bit raw, PackBits, old deflate, LERC, LZMA, Zstandard.
+_COMPRESSIONS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34887, 34925, 50000}
 _Tags = dict[int, "NDArray[Any]"]
 
 
@@ -74,6 +76,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
     for tile_side, side in ((one(_TILE_WIDTH, 1), width), (one(_TILE_HEIGHT, 1), height)):
         if not 1 <= tile_side <= max(side + 15, _USUAL_TILE_SIDE):  # whole tiles are decoded, also beyond the edge
             raise damaged(name, "tiff", "its tiles are much larger than its picture")
+    if (compression := one(_COMPRESSION, 1)) not in _COMPRESSIONS:
+        raise variant(name, f"a TIFF of an unusual compression (number {compression})")
     _check_data(tags, size, name)
 
     depths = {int(bits) for bits in tags.get(_BITS, np.array([1]))}

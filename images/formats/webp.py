@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import struct
 from typing import BinaryIO
 
 from images.formats import exif
 from images.formats.source import Facts, damaged, size_of, truncated
+
+_ALPHA = 0x10  # in the flags of the extended header
 
 
 def survey(file: BinaryIO, name: str) -> Facts:
@@ -19,7 +22,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
     if end > size + 1:
         raise truncated(name, "webp")
 
-    canvas: tuple[int, int, bool] | None = None  # what the extended header says goes before the picture's own
+    canvas: tuple[int, int, bool] | None = None  # its size goes before the picture's own
+    alpha_seen = False
     picture: tuple[int, int, bool] | None = None
     icc: bytes | None = None
     block: bytes | None = None
@@ -36,6 +40,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
             data_seen = True
             if picture is None:
                 picture = (_lossy if kind == b"VP8 " else _lossless)(file.read(10))
+        elif kind == b"ALPH":
+            alpha_seen = True
         elif kind == b"ANMF":
             data_seen = True
         elif kind == b"ICCP":
@@ -47,15 +53,29 @@ def survey(file: BinaryIO, name: str) -> Facts:
     if facts is None or not data_seen:
         raise damaged(name, "webp", "there is no picture in it")
     width, height, has_alpha = facts
+    if picture is not None:  # like libwebp: alpha that is there counts, whatever the extended header says
+        has_alpha = has_alpha or alpha_seen or picture[2]
     orientation, block = exif.normalised(block)
     return Facts("webp", width, height, orientation, has_alpha, 8, 8, False, icc, block)
+
+
+def for_decoding(file: BinaryIO, has_alpha: bool) -> BinaryIO:
+    """The file, or a copy whose extended header names the alpha that it has: libwebp leaves it away otherwise."""
+    file.seek(0)
+    head = file.read(21)
+    file.seek(0)
+    if not has_alpha or head[12:16] != b"VP8X" or head[20] & _ALPHA:
+        return file
+    data = bytearray(file.read())
+    data[20] |= _ALPHA
+    return io.BytesIO(data)
 
 
 def _extended(data: bytes) -> tuple[int, int, bool] | None:
     if len(data) < 10:
         return None
     width, height = int.from_bytes(data[4:7], "little") + 1, int.from_bytes(data[7:10], "little") + 1
-    return width, height, bool(data[0] & 0x10)
+    return width, height, bool(data[0] & _ALPHA)
 
 
 def _lossy(data: bytes) -> tuple[int, int, bool] | None:

@@ -1,4 +1,5 @@
 import io
+import struct
 import threading
 
 import imagecodecs
@@ -311,12 +312,40 @@ def test_paths_bytes_and_files_give_the_same(tmp_path):
             assert not file.closed
 
 
-def test_webp_has_the_alpha_its_header_says():
-    file = bytearray(KINDS["webp-lossy-alpha"])
-    assert file[12:16] == b"VP8X"
+@pytest.mark.parametrize("kind", ["webp-lossy-alpha", "webp-lossless-alpha"])
+def test_webp_keeps_an_alpha_that_its_extended_header_does_not_name(kind):
+    file = bytearray(KINDS[kind])
+    if file[12:16] != b"VP8X":
+        size = struct.pack("<I", files.WIDTH - 1)[:3] + struct.pack("<I", files.HEIGHT - 1)[:3]
+        file[12:12] = b"VP8X" + struct.pack("<I", 10) + bytes(4) + size
+        file[4:8] = struct.pack("<I", len(file) - 8)
     file[20] = 0
-    assert not probe(bytes(file)).has_alpha
-    assert read_image(bytes(file)).pixels.shape == (files.HEIGHT, files.WIDTH, 3)
+    assert probe(bytes(file)).has_alpha
+    assert (read_image(bytes(file)).pixels == read_image(KINDS[kind]).pixels).all()
+
+
+@pytest.mark.parametrize(
+    ("colour", "length", "has_alpha"),
+    [
+        (0, 2, True),
+        (0, 0, False),
+        (0, 3, False),
+        (2, 6, True),
+        (2, 2, False),
+        (3, 2, True),
+        (3, 0, False),
+        (3, 3, False),
+    ],
+)
+def test_a_trns_chunk_that_libpng_ignores_is_no_alpha(colour, length, has_alpha):
+    palette = [(b"PLTE", bytes([0, 0, 0, 200, 100, 50]))] if colour == 3 else []
+    row = bytes([0, 1] * (3 if colour == 2 else 1))
+    file = files.raw_png(2, 1, 8, colour, [row], *palette, (b"tRNS", bytes(length)))
+    assert probe(file).has_alpha == has_alpha
+    photo = read_image(file)
+    assert photo.has_alpha == has_alpha
+    plain = read_image(files.raw_png(2, 1, 8, colour, [row], *palette))
+    assert (photo.pixels[..., :3] == plain.pixels).all()
 
 
 def test_a_camera_raw_file_is_not_taken_for_its_preview():

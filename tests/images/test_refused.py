@@ -73,6 +73,13 @@ def test_a_tiff_tag_without_values_is_no_tag():
         probe(data)
 
 
+@pytest.mark.parametrize("compression", [50001, 34712, 34676, 0, 9999])
+def test_a_tiff_compressed_in_a_way_that_is_not_read_is_refused_at_once(compression):
+    data = files.raw_tiff(files.smooth(4, 4), 2, tags=[(259, 3, [compression])])
+    with pytest.raises(UnsupportedFormat, match=f"number {compression}"):
+        probe(data)
+
+
 def test_unreadable_kinds_of_tiff():
     data = files.raw_tiff(files.noise(4, 4, 7), 2)
     with pytest.raises(UnsupportedFormat, match="a kind of TIFF"):
