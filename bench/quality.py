@@ -247,7 +247,7 @@ def main() -> None:
     items = Items(args.out, settings | {"fingerprint": fingerprint(network)})
     rows: list[dict[str, Any]] = []
     vectors: dict[tuple[str, str], list[list[float]]] = {}
-    with allocator.reused():
+    with allocator.freed_memory_kept():
         for kind, index in track([(k, i) for i in range(len(squares)) for k in args.kinds], description="holes"):
             photo, number, truth = squares[index]
             seed = index // args.crops + 1000 * number  # with more crops, a photo's first hole stays the same

@@ -1,6 +1,7 @@
-"""What the known pixels around a hole say about its filling: brightness, detail, and where it has to join them.
+"""Fits a filling to the known pixels around its hole: in brightness, in detail, and at the hole's border.
 
-All tensors are BxCxHxW float; a hole mask has one channel with values 0 and 1, 1 = hole.
+All tensors are BxCxHxW float; a hole mask has one channel with values 0 and 1, 1 = hole. The constants were chosen by
+looking at fillings (docs/decisions/0006-surroundings.md).
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models import pyramid
-from models.planning.tiles import CELL
+from models.planning.tiles import DETAIL_CELL_PIXELS
 
-RING = 16  # pixels around the hole, at the coarsest scale, whose brightness counts
-MIDDLE = 0.5  # the brightness that networks know best
-EXPONENTS = (0.4, 2.0)
-NEARBY = 4  # cells around the hole whose detail counts
-FADE = 24  # pixels inwards over which a step at the hole's border is levelled out
+RING_PIXELS = 16  # the distance from the hole, at the coarsest scale, within which brightness counts
+MIDDLE_BRIGHTNESS = 0.5  # in [0, 1]: networks know daylight best
+TONE_EXPONENTS = (0.4, 2.0)  # limits of the power
+NEARBY_CELLS = 4  # the distance from the hole, in cells, within which detail counts
+FADE_PIXELS = 24  # how far inwards a step at the hole's border is levelled out; even
 
 
 def brightness_around(image: Tensor, mask: Tensor) -> Tensor:
@@ -26,60 +27,60 @@ def brightness_around(image: Tensor, mask: Tensor) -> Tensor:
 
     image: 1x3xHxW in [0, 1]; mask: 1x1xHxW.
     """
-    side = 2 * RING + 1
-    ring = F.max_pool2d(mask, side, 1, RING) - mask
+    side = 2 * RING_PIXELS + 1
+    ring = F.max_pool2d(mask, side, 1, RING_PIXELS) - mask
     return (image * ring).sum() / (3 * ring.sum()).clamp(min=1)
 
 
 def tone_exponent(brightness: float) -> float:
-    """The power that brings this brightness to a middle one, between EXPONENTS; 1 for black, white and none."""
+    """The power that brings this brightness to a middle one, between TONE_EXPONENTS; 1 for black, white and none."""
     if not 0 < brightness < 1:
         return 1.0
-    low, high = EXPONENTS
-    return min(high, max(low, math.log(MIDDLE) / math.log(brightness)))
+    low, high = TONE_EXPONENTS
+    return min(high, max(low, math.log(MIDDLE_BRIGHTNESS) / math.log(brightness)))
 
 
 def restrained(filled: Tensor, mask: Tensor) -> Tensor:
     """The composite `filled` with no more detail in the hole than there is around it.
 
     Detail is what one pyramid step takes away. Where its local energy in the hole exceeds that of the known pixels
-    near by, it is scaled down to that: in smooth surroundings networks print lattices and dots, in rich ones nothing
-    changes. The energy around the hole is continued into it by `spread`.
+    near by, it is scaled down to theirs. Networks print lattices and dots into smooth surroundings; in rich ones
+    nothing changes. `spread` continues the energy around the hole into it.
     """
     coarse = pyramid.resize(pyramid.down(filled), *filled.shape[-2:])
     detail = filled - coarse
     energy = detail.square().mean(dim=1, keepdim=True)
     known = 1 - F.max_pool2d(mask, 5, 1, 2)  # without the rim, whose blurred version has some of the hole in it
     inside, share, hole = _cells(energy * mask), _cells(known), _cells(mask)
-    near = F.max_pool2d((hole > 0).to(mask), 2 * NEARBY + 1, 1, NEARBY)
+    near = F.max_pool2d((hole > 0).to(mask), 2 * NEARBY_CELLS + 1, 1, NEARBY_CELLS)
     source = (share > 0.5).to(mask) * near
     around = spread(_cells(energy * known) / share.clamp(min=0.5) * source, source)
     here = F.avg_pool2d(inside, 3, 1, 1) / F.avg_pool2d(hole, 3, 1, 1).clamp(min=1e-6)
     factor = (around / here.clamp(min=1e-12)).sqrt().clamp(max=1)
     scaled = coarse + detail * pyramid.resize(factor, *filled.shape[-2:])
-    # Nothing known near by says nothing. The device decides, since reading that from it would be to wait for it.
+    # Without known pixels near by nothing changes. The device decides that: reading it here would wait for the device.
     return torch.where((mask > 0) & source.any(), scaled.clamp(0, 1), filled)
 
 
 def healed(filled: Tensor, mask: Tensor) -> Tensor:
     """The composite `filled` without a step at the hole's border.
 
-    What the known neighbours of a border pixel are brighter or darker than its neighbours in the hole is added to it,
-    continued inwards along the border by `spread`, and fades out over FADE pixels.
+    The step at a border pixel is the mean of its known neighbours less that of its neighbours in the hole. It is added
+    to the pixel, `spread` continues it inwards along the border, and it fades out over FADE_PIXELS.
     """
     known = 1 - mask
     edge = F.max_pool2d(known, 3, 1, 1) * mask
     step = (_near(filled, known) - _near(filled, mask)) * edge
     weight, reached = torch.zeros_like(mask), known
-    for _ in range(FADE // 2):
+    for _ in range(FADE_PIXELS // 2):
         reached = F.max_pool2d(reached, 5, 1, 2)
         weight += reached
-    corrected = filled + spread(step, edge) * (weight / (FADE // 2))
+    corrected = filled + spread(step, edge) * (weight / (FADE_PIXELS // 2))
     return torch.where(mask > 0, corrected.clamp(0, 1), filled)
 
 
 def spread(value: Tensor, weight: Tensor) -> Tensor:
-    """Continue values into where there are none, blended from further and further away.
+    """Continue values into where there are none, from further and further away.
 
     The pull-push interpolation of Gortler et al. 1996 ("The Lumigraph"). value: BxCxHxW, 0 where weight, Bx1xHxW of 0
     and 1, is 0.
@@ -100,5 +101,5 @@ def _near(x: Tensor, which: Tensor) -> Tensor:
 
 
 def _cells(x: Tensor) -> Tensor:
-    """Means over cells, those at the end as small as they are."""
-    return F.avg_pool2d(x, CELL, ceil_mode=True)
+    """Means over cells; the last cells of an axis may be smaller."""
+    return F.avg_pool2d(x, DETAIL_CELL_PIXELS, ceil_mode=True)

@@ -193,7 +193,7 @@ class Inpainter:
         image, mask = _upload(source[part], self.device), _upload(its_hole[..., None], self.device)
         keep: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if self.device.type == "cpu":
-            keep = allocator.reused(short=memory_plan.checkpointed)
+            keep = allocator.freed_memory_kept(lean=memory_plan.checkpointed)
         with keep, _precision(tf32=memory_plan.preset.fast):
             composite, scales = refiner.refine(image, mask, window.levels)
             # By index: with a mask, torch waits for the GPU to learn how many pixels there are.

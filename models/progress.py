@@ -1,4 +1,4 @@
-"""How far a call of `inpaint` is, in parts of its work."""
+"""How much of its work a call of `inpaint` has done."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from models.planning.plan import Plan
 class Step:
     """Progress, once per forward pass. Counts start at 1; iterations count all tiles of the scale.
 
-    fraction: of the whole call's work, in (0, 1]. loss: of this iteration, a 0-d tensor on the network's device, which
-    reading it waits for; None where there is no loss.
+    fraction: of the whole call's work, in (0, 1]. loss: of this iteration, a 0-d tensor on the network's device, None
+    where there is no loss; reading it waits for the device.
     """
 
     fraction: float
@@ -36,7 +36,7 @@ class Progress:
         self._done, self._total = 0.0, plan.work
 
     def replan(self, plan: Plan, finished: int) -> None:
-        """Go on with another plan, of which `finished` windows are done."""
+        """Continue with another plan; its first `finished` windows are done."""
         self._plan, self._total = plan, plan.work
         self._done = Plan(plan.height, plan.width, plan.windows[:finished], plan.passes).work
 

@@ -1,4 +1,4 @@
-"""Image and hole pyramids, and the small image operations that refinement needs (METHOD: docs/architecture.md).
+"""Image and hole pyramids, and the small image operations of refinement (docs/architecture.md, "The method").
 
 All tensors are BxCxHxW float; a hole mask has one channel with values 0 and 1, 1 = hole.
 """
@@ -19,7 +19,8 @@ from models.planning.tiles import halved
 def blur(x: Tensor) -> Tensor:
     """5x5 Gaussian, sigma 1, reflected at the border.
 
-    Shifted sums, one direction after the other: a convolution of three channels takes four times the memory and time.
+    It adds shifted copies, one axis after the other: a convolution of three channels takes four times the memory and
+    time.
     """
     taps = [math.exp(-0.5 * n**2) for n in range(-2, 3)]
     # Reflection needs more than two pixels a side; a smaller picture repeats its edge.
@@ -62,7 +63,7 @@ def holes(mask: Tensor, scales: int) -> list[Tensor]:
 def ellipse(diameter: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """The filled circle on a diameter x diameter grid, row half-widths rounded to the nearest pixel; 0 and 1.
 
-    Kept, because a copy to a GPU waits for all that the GPU has to do.
+    Cached, because a copy to a GPU waits until the GPU has done everything before it.
     """
     r = diameter // 2
     kernel = torch.zeros(diameter, diameter)

@@ -210,9 +210,9 @@ def feather(box: Box, height: int, width: int, like: Tensor) -> Tensor:
         place = torch.arange(1, length + 1, device=like.device, dtype=like.dtype)
         weight = torch.ones_like(place)
         if open_start:
-            weight = torch.minimum(weight, place / tiles.OVERLAP)
+            weight = torch.minimum(weight, place / tiles.OVERLAP_PIXELS)
         if open_end:
-            weight = torch.minimum(weight, place.flip(0) / tiles.OVERLAP)
+            weight = torch.minimum(weight, place.flip(0) / tiles.OVERLAP_PIXELS)
         return weight
 
     down = ramp(box.height, box.top > 0, box.bottom < height)

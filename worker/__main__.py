@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     from worker.metrics import AddressInUse
     from worker.process import serve
 
-    allocator.single_arena()  # before there are threads: refinements run in one of them
+    allocator.use_single_arena()  # before there are threads: refinements run in one of them
     if settings.torch_threads:
         torch.set_num_threads(settings.torch_threads)
     log = logging.getLogger("worker")

@@ -1,8 +1,8 @@
-"""Big tensors on the CPU without a page fault for every page of every one of them.
+"""Freed memory of big CPU tensors: kept for the next tensor, and given back when too much of it piles up.
 
-glibc serves each large allocation with fresh zeroed pages and hands them back at once; a refinement allocates
-gigabytes per step, and faulting them in took longer than the arithmetic (docs/decisions/0002-heap.md). Kept instead,
-freed memory goes to pieces that fit nothing; `breathe` gives it back when there is much of that.
+glibc maps fresh zeroed pages for every large allocation and returns them at once. A refinement step allocates
+gigabytes, and those page faults took longer than the arithmetic (docs/decisions/0002-heap.md). Kept memory, however,
+fragments into pieces that fit nothing; `trim` gives it back when there is much of it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-# malloc.h: parameter numbers and defaults of mallopt
+# malloc.h: parameter numbers and default values of mallopt.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
-_KEEP = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}  # -1: never
-SLACK, LITTLE = 2**29, 2**26  # bytes of freed memory that are kept, and where memory is short
+_KEEP = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}  # never trim by itself, never map pages for one allocation
+# Freed memory that `trim` leaves, and that it leaves where memory is short. The first costs no time that can be
+# measured, the second up to a fifth more (docs/decisions/0002-heap.md).
+KEPT_BYTES, LEAN_KEPT_BYTES = 2**29, 2**26
 
 _lock = threading.Lock()
-_limits: list[int] = []  # of those who are inside `reused`
-_beside = 0  # bytes of resident memory that are not the heap's, at most
+_limits: list[int] = []  # bytes, one for every block of `freed_memory_kept` that is being run
+_beside = 0  # upper bound of the resident bytes that are not the heap's
 
 
 class _Statistics(ctypes.Structure):
@@ -34,8 +36,8 @@ class _Statistics(ctypes.Structure):
     ]
 
 
-def _library() -> ctypes.CDLL | None:
-    """The C library, if it can be told what to keep: glibc."""
+def _load_glibc() -> ctypes.CDLL | None:
+    """The C library where it has mallopt, which is glibc."""
     try:
         library = ctypes.CDLL(None)
         library.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
@@ -47,87 +49,87 @@ def _library() -> ctypes.CDLL | None:
     return library
 
 
-_LIBRARY = _library()
-_TELLS = hasattr(_LIBRARY, "mallinfo2")  # how much is in use: glibc 2.33 and newer
+_GLIBC = _load_glibc()
+_HAS_STATISTICS = hasattr(_GLIBC, "mallinfo2")  # how much is in use: glibc 2.33 and newer
 
 
-def kept(*, short: bool) -> int:
-    """Bytes of freed memory that `reused` keeps where layers `breathe`; short: where memory is."""
-    return 0 if _LIBRARY is None else LITTLE if short else SLACK
+def kept_bytes(*, lean: bool) -> int:
+    """Bytes of freed memory that stay with the process inside `freed_memory_kept`, where layers call `trim`."""
+    return 0 if _GLIBC is None else LEAN_KEPT_BYTES if lean else KEPT_BYTES
 
 
 @contextmanager
-def reused(*, short: bool = False) -> Iterator[None]:
-    """While inside, freed memory stays with the process and is used again; on leaving, it goes back to the system.
+def freed_memory_kept(*, lean: bool = False) -> Iterator[None]:
+    """Inside the block freed memory stays with the process and is used again; at its end it goes back to the system.
 
-    short: memory is; `breathe` keeps little. May be nested and entered from several threads, of whom the shortest
-    counts. Does nothing where the C library has no mallopt.
+    lean: memory is short, so `trim` leaves little. Blocks may be nested and run in several threads; the leanest limit
+    holds for all. Does nothing where the C library is not glibc.
     """
-    if _LIBRARY is None:
+    if _GLIBC is None:
         yield
         return
-    limit = kept(short=short)
+    limit = kept_bytes(lean=lean)
     with _lock:
         _limits.append(limit)
         if len(_limits) == 1:
-            _set(_KEEP)
-            _give_back()
+            _configure(_KEEP)
+            _trim_all()
     try:
         yield
     finally:
         with _lock:
             _limits.remove(limit)
             if not _limits:
-                _set(_DEFAULTS)
-                _LIBRARY.malloc_trim(0)
+                _configure(_DEFAULTS)
+                _GLIBC.malloc_trim(0)
 
 
-def breathe() -> None:
-    """Inside `reused`: give freed memory back if more of it is kept than there should be.
+def trim() -> None:
+    """Inside `freed_memory_kept`: give freed memory back if more is kept than the limit.
 
-    Memory that is allocated and was never written to hides as much of what is kept.
+    Memory that is allocated and was never written to is not resident, and hides as much of what is kept.
     """
     global _beside
-    if not _limits or not _TELLS:
+    if not _limits or not _HAS_STATISTICS:
         return
-    surplus = _resident() - _used()
+    surplus = _resident_bytes() - _used_bytes()
     _beside = min(_beside, surplus)  # it can shrink: a mapping from before may be gone
-    if surplus - _beside > min(_limits, default=SLACK):
-        _give_back()
+    if surplus - _beside > min(_limits, default=KEPT_BYTES):
+        _trim_all()
 
 
-def _give_back() -> None:
-    """All that is freed; what is resident besides the heap is known then."""
+def _trim_all() -> None:
+    """Give all freed memory back. What is resident beside the heap is known then."""
     global _beside
-    assert _LIBRARY is not None
-    _LIBRARY.malloc_trim(0)
-    if _TELLS:
-        _beside = _resident() - _used()
+    assert _GLIBC is not None
+    _GLIBC.malloc_trim(0)
+    if _HAS_STATISTICS:
+        _beside = _resident_bytes() - _used_bytes()
 
 
-def _used() -> int:
-    assert _LIBRARY is not None
-    used: int = _LIBRARY.mallinfo2().used
+def _used_bytes() -> int:
+    assert _GLIBC is not None
+    used: int = _GLIBC.mallinfo2().used
     return used
 
 
-def _resident() -> int:
-    """Bytes of this process's memory; 0 where Linux does not tell."""
+def _resident_bytes() -> int:
+    """Resident memory of this process; 0 where the system is not Linux."""
     with suppress(OSError):
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return 0
 
 
-def _set(parameters: dict[int, int]) -> None:
-    assert _LIBRARY is not None
+def _configure(parameters: dict[int, int]) -> None:
+    assert _GLIBC is not None
     for parameter, value in parameters.items():
-        _LIBRARY.mallopt(parameter, value)
+        _GLIBC.mallopt(parameter, value)
 
 
-def single_arena() -> None:
-    """Make threads started from now on share the main heap, the only one that `reused` can keep large blocks in.
+def use_single_arena() -> None:
+    """Make threads that start from now on share the main heap, the only one that can keep large blocks.
 
     For processes that refine in other threads than the main one; call it before those start.
     """
-    if _LIBRARY is not None:
-        _set({_ARENA_MAX: 1})
+    if _GLIBC is not None:
+        _configure({_ARENA_MAX: 1})

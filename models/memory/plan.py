@@ -1,4 +1,4 @@
-"""Which plan fits into memory: decided before starting, stepped down when the decision proves too hopeful."""
+"""Which plan fits into memory: chosen before a photo begins, and a leaner one if memory runs out all the same."""
 
 from __future__ import annotations
 
@@ -23,10 +23,11 @@ from models.planning.presets import Preset
 if TYPE_CHECKING:
     from models.networks.base import Network
 
-# Sides of tiles that are tried when the preset's own is too large, in pixels.
-SIDES = (1024, 768, 512, 384, 256)
-# Parts of the free memory that a budget may take when none is given: the CPU's is shared with everything else.
-SHARE = {"cuda": 0.85, "cpu": 0.6, "mps": 0.5}
+# Sides of tiles in pixels that are tried when the preset's own is too large. Each step saves about half of the memory.
+TILE_SIDES = (1024, 768, 512, 384, 256)
+# The share of the free memory that is the budget when none is given. A GPU is ours but for cuDNN's workspaces and what
+# fragments; a CPU's memory is shared with everything else on the machine; Apple's GPU has only the machine's memory.
+BUDGET_SHARES = {"cuda": 0.85, "cpu": 0.6, "mps": 0.5}
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class MemoryPlan:
 
     def bytes_needed(self, network: Network, plan: Plan, device: torch.device) -> int:
         """Estimated peak above the network's weights; on a CPU with the freed memory that the allocator keeps."""
-        kept = allocator.kept(short=self.checkpointed) if device.type == "cpu" and plan.windows else 0
+        kept = allocator.kept_bytes(lean=self.checkpointed) if device.type == "cpu" and plan.windows else 0
         bytes_per_pixel = network.bytes_per_pixel
         refined = bytes_per_pixel.checkpointed if self.checkpointed else bytes_per_pixel.refined
         return kept + plan.peak_bytes(bytes_per_pixel.forward, refined)
@@ -54,10 +55,10 @@ def candidates(preset: Preset, network: Network, device: torch.device) -> Iterat
     A preset without tiles keeps its numbers: all it can do is to checkpoint.
     """
     helps = network.bytes_per_pixel.checkpointed < network.bytes_per_pixel.refined
-    helps = helps or (network.breathes and device.type == "cpu")
+    helps = helps or (network.trims_memory and device.type == "cpu")
     sides = [preset.tile_side]
     if preset.tile_side is not None:
-        sides += [side for side in SIDES if side < preset.tile_side]
+        sides += [side for side in TILE_SIDES if side < preset.tile_side]
     yield MemoryPlan(preset, False)
     for side in sides if helps else sides[1:]:
         yield MemoryPlan(dataclasses.replace(preset, tile_side=side), helps)
@@ -95,7 +96,7 @@ class PlanSearch:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a job may use on `device` when nobody says: a share of what is free now."""
+    """The budget in bytes when none is given: a share of what is free on `device` now."""
     if device.type == "cuda":
         # What torch holds in its cache is free for us as well.
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -105,7 +106,7 @@ def free_memory(device: torch.device) -> int:
         free = max(0, torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory())
     else:
         free = free_host_memory()
-    return int(free * SHARE.get(device.type, 0.5))
+    return int(free * BUDGET_SHARES.get(device.type, 0.5))
 
 
 def give_back(device: torch.device) -> None:
@@ -117,7 +118,7 @@ def give_back(device: torch.device) -> None:
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let the peak of memory count from here, where the system can."""
+    """Count the peak of memory from here on, where the system can do that."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif device.type == "mps":

@@ -18,7 +18,7 @@ class Network(Protocol):
 
     name: goes into results and logs. stride: sizes must be multiples of it. native_size: pixels, the short side it
     was trained near. optimised: which tensors of z refinement optimises, by index. bytes_per_pixel: peak memory above
-    the weights. breathes: on a CPU its layers call `models.memory.allocator.breathe`, so that less freed memory has to
+    the weights. trims_memory: on a CPU its layers call `models.memory.allocator.trim`, so that less freed memory has to
     be kept.
     """
 
@@ -27,7 +27,7 @@ class Network(Protocol):
     native_size: int
     optimised: tuple[int, ...]
     bytes_per_pixel: BytesPerPixel
-    breathes: bool
+    trims_memory: bool
 
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:
         """Features z of Bx3xHxW in [0, 1] with the hole Bx1xHxW (1 = hole) hidden."""

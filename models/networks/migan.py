@@ -149,7 +149,7 @@ class Migan(nn.Module):
     stride = MIGAN_FACTS.stride
     optimised = tuple(range(len(RESOLUTIONS) + 1))
     bytes_per_pixel = MIGAN_FACTS.plain
-    breathes = False  # giving its tensors' memory back costs more than computing them (docs/decisions/0002-heap.md)
+    trims_memory = False  # giving its tensors' memory back costs more than computing them (docs/decisions/0002-heap.md)
 
     def __init__(self, *, name: str = MIGAN_FACTS.name) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Tiles: what of a window has to be computed at each scale, in pieces of bounded size.
+"""Tiles: the parts of a window that are computed at each scale, of bounded size.
 
-Structure comes from the coarsest scale, which sees the whole window. A finer scale only follows it, so it needs no
-more than the hole and some context, and a large hole can be followed piece by piece: every tile is tied to its part of
-the same coarser result. Memory is bounded by the tile, not by the photo.
+Structure comes from the coarsest scale, which sees the whole window. A finer scale only follows it, so it needs the
+hole and some context. A large hole is filled tile by tile: the same coarser result guides every tile. The tile bounds
+the memory, not the photo.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from numpy.typing import NDArray
 
 from models.planning.windows import Box
 
-WHOLE = 2_000_000  # pixels; a larger coarsest scale is computed in tiles too
-COARSE_SIDE = 1024  # pixels, the longest side of those
-MARGIN = 96  # pixels of context around the hole at the scale in question, before tiles are rounded up to GRAIN
-OVERLAP = 128  # pixels that neighbouring tiles share
+# A coarsest scale larger than this is computed in tiles too, so that one pass over it fits into memory.
+MAX_WHOLE_PIXELS = 2_000_000
+# The longest side of those tiles in pixels; no less, because the coarsest scale needs a view of its surroundings.
+COARSE_TILE_SIDE = 1024
+# Context around the hole at each scale. Rounding up to TILE_STEP_PIXELS adds 32 on average (decision 14).
+MARGIN_PIXELS = 96
+# What neighbouring tiles share: they are blended over it, so that no seam shows.
+OVERLAP_PIXELS = 128
 # Finishing compares detail between square cells of this side, in pixels (models/finishing.py).
-CELL = 8
-# Known pixels this near to the hole have a say in how it is finished: the widest step there looks at four cells around
-# the hole and their neighbours, rounded up generously.
-NEAR = 64
+DETAIL_CELL_PIXELS = 8
+# Known pixels within this distance of the hole take part in finishing it. Finishing looks at four detail cells around
+# the hole and the blur of their neighbours; this is more than enough.
+NEAR_PIXELS = 64
 # The part of a level that is finished begins and ends at multiples of this: whole cells, and whole pixels of the
 # coarser level.
-ALIGNED = 2 * CELL
-# Pixels; tiles are multiples of it, where the picture is large enough. Products of matrices and Fourier transforms are
-# fast for sides of 8, 16, 24 cells and so on, and tiles of one size share what was recorded for it (decision 14).
-GRAIN = 64
+ALIGNED_PIXELS = 2 * DETAIL_CELL_PIXELS
+# Tile sides are multiples of this where the picture is large enough. Matrix products and Fourier transforms are fast
+# for multiples of 8 of LaMa's 8-pixel cells, and tiles of one size share CUDA graphs (decision 14).
+TILE_STEP_PIXELS = 64
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,12 @@ class Level:
 
 
 def plan_levels(hole: NDArray[np.bool_], scales: int, stride: int, side: int | None) -> list[Level]:
-    """Levels of one window, coarsest first. `hole` is HxW bool, the window's part of the mask.
+    """The levels of one window, coarsest first.
 
-    side: pixels, the longest side of a tile. The window is padded to whole strides at the coarsest scale, so that the
-    scales lie exactly on each other. None: every level is one tile, its size halved rounding down, as in the released
-    code. Tiles have even corners and sizes that are multiples of the stride, and all of the hole is in them; the
-    coarsest level is a single one unless it is very large.
+    hole: HxW bool, the window's part of the mask. side: the longest side of a tile in pixels. None: every level is one
+    tile, and sizes are halved and rounded down, as in the released code. Otherwise the window is padded to whole
+    strides at the coarsest scale, so that each pixel covers exactly 2x2 of the next scale. Tiles cover the hole, have
+    even corners, and sizes that are multiples of the stride; the coarsest level is one tile unless it is very large.
     """
     height, width = hole.shape
     if side is not None:
@@ -71,8 +75,8 @@ def plan_levels(hole: NDArray[np.bool_], scales: int, stride: int, side: int | N
         (h, vertical), (w, horizontal) = rows[scale], columns[scale]
         finished = Box(vertical[0], horizontal[0], vertical[1], horizontal[1])
         tiles: tuple[Box, ...] = (Box(0, 0, h, w),)
-        if side is not None and (scale > 0 or h * w > WHOLE):
-            longest = side if scale > 0 else max(side, COARSE_SIDE)
+        if side is not None and (scale > 0 or h * w > MAX_WHOLE_PIXELS):
+            longest = side if scale > 0 else max(side, COARSE_TILE_SIDE)
             tiles = tuple(_tiles(hole, h, w, 2 ** (scales - 1 - scale), stride, longest))
         levels.append(Level(h, w, tiles, finished))
     return levels
@@ -107,15 +111,17 @@ def _coarser(rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _near(rows: NDArray[np.bool_]) -> tuple[int, int]:
-    """Start and end of the part of an axis that the hole and what is near it are in, ALIGNED but at the axis's end."""
+    """Start and end of the hole and what is near it on an axis: multiples of ALIGNED_PIXELS, or the axis's end."""
     hole = np.flatnonzero(rows)
-    first, last = (int(hole[0]), int(hole[-1]) + 1) if len(hole) else (0, 0)
-    return max(0, first - NEAR) // ALIGNED * ALIGNED, min(len(rows), -(-(last + NEAR) // ALIGNED) * ALIGNED)
+    first, end = (int(hole[0]), int(hole[-1]) + 1) if len(hole) else (0, 0)
+    near_end = -(-(end + NEAR_PIXELS) // ALIGNED_PIXELS) * ALIGNED_PIXELS
+    return max(0, first - NEAR_PIXELS) // ALIGNED_PIXELS * ALIGNED_PIXELS, min(len(rows), near_end)
 
 
 def _tiles(hole: NDArray[np.bool_], height: int, width: int, factor: int, stride: int, side: int) -> Iterator[Box]:
-    """Tiles of a level `factor` times coarser than the window, those with hole in them."""
-    # Each pyramid step blurs by two pixels and may round up by one; in the window's pixels, less than 4 * factor.
+    """The tiles with hole in them of a level that is `factor` times coarser than the window."""
+    # By how many of the window's pixels a hole may grow down to this level: each step blurs by two of its pixels and
+    # may round up by one, which is less than 4 * factor together.
     blur = 4 * factor if factor > 1 else 0
     ys, xs = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
     rows = _intervals((ys[0] - blur) // factor, -(-(ys[-1] + 1 + blur) // factor), height, stride, side)
@@ -131,11 +137,11 @@ def _tiles(hole: NDArray[np.bool_], height: int, width: int, factor: int, stride
 
 
 def _intervals(start: int, end: int, limit: int, stride: int, side: int) -> Iterator[tuple[int, int]]:
-    """Pieces of one axis that cover start..end and its margin: at most `side` long, overlapping, within 0..limit."""
-    first, last = max(0, int(start) - MARGIN), min(limit, int(end) + MARGIN)
-    unit = math.lcm(stride, GRAIN) if side >= math.lcm(stride, GRAIN) else stride
+    """Overlapping pieces of an axis, at most `side` long and within 0..limit, that cover start..end and the margin."""
+    first, last = max(0, int(start) - MARGIN_PIXELS), min(limit, int(end) + MARGIN_PIXELS)
+    unit = math.lcm(stride, TILE_STEP_PIXELS) if side >= math.lcm(stride, TILE_STEP_PIXELS) else stride
     side = max(2 * stride, side // unit * unit)
-    overlap = min(OVERLAP, side // 2)
+    overlap = min(OVERLAP_PIXELS, side // 2)
     count = max(1, -(-(last - first - overlap) // (side - overlap)))
     length = -(-(last - first + (count - 1) * overlap) // count)
     length = min(limit, max(2 * stride, -(-length // unit) * unit))

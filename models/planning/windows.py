@@ -1,4 +1,4 @@
-"""Windows: the parts of a large photo that are worth looking at, planned around its holes."""
+"""Windows: the parts of a large photo that are worked on, planned around its holes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-CELL = 64  # pixels; blobs are told apart on a grid of such cells
-MIN_MARGIN = 64  # pixels of context around even the smallest hole
-GRAIN = 4  # pixels; how exactly the width of a hole is told
-WIDE = 0.05  # of a hole, that has to be so wide
+BLOB_CELL_PIXELS = 64  # the cells of the grid on which blobs are told apart
+MIN_MARGIN_PIXELS = 64  # context around even the smallest hole
+WIDTH_STEP_PIXELS = 4  # the precision of a hole's width; scales are a factor of 2 apart, so no finer one is needed
+WIDE_SHARE = 0.05  # the share of a hole that has to be as wide as its width says: where strokes cross is less
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Sizing:
     largest_bridged_ratio: float
 
     def scales(self, height: int, width: int, thick: int) -> int:
-        """How many scales a window of this size takes for a hole so thick, see `thickness`."""
+        """How many scales a window of this size takes for a hole of this thickness."""
         found = scale_count(height, width, self.min_side, self.max_scales)
         return (
             min(found, scales_for(thick, self.largest_bridged_ratio * self.min_side))
@@ -83,29 +83,30 @@ class Sizing:
         )
 
     def thickness(self, hole: NDArray[np.bool_]) -> int:
-        """That of a hole, where it matters; otherwise 0."""
+        """The hole's `thickness`, or 0 where nothing depends on it."""
         return thickness(hole) if self.largest_bridged_ratio and self.max_scales > 1 else 0
 
 
 def thickness(hole: NDArray[np.bool_]) -> int:
-    """How wide `hole` (HxW bool) is, in pixels, to about GRAIN.
+    """The width of `hole` (HxW bool) in pixels, to about WIDTH_STEP_PIXELS.
 
-    It is the side of the largest squares within it of which a WIDE part of it is made up: where strokes cross, a hole
-    is no wider than the strokes. Single known pixels do not count.
+    It is the largest side s such that s x s squares inside the hole cover at least WIDE_SHARE of it. So a hole of
+    crossing strokes is no wider than a stroke. Single known pixels in it do not count.
     """
-    height, width = (n // GRAIN for n in hole.shape)
-    blocks = hole[: height * GRAIN, : width * GRAIN].reshape(height, GRAIN, width, GRAIN)
+    step = WIDTH_STEP_PIXELS
+    height, width = (n // step for n in hole.shape)
+    blocks = hole[: height * step, : width * step].reshape(height, step, width, step)
     cells = blocks.mean(axis=(1, 3), dtype=np.float32) >= 0.5
     sums = np.pad(cells, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    low, high, enough = 0, min(height, width), max(1.0, WIDE * float(sums[-1, -1]))
+    low, high, enough = 0, min(height, width), max(1.0, WIDE_SHARE * float(sums[-1, -1]))
     while low < high:
         side = (low + high + 1) // 2
         low, high = (side, high) if _covered(sums, side) >= enough else (low, side - 1)
-    return max(1, low * GRAIN)
+    return max(1, low * step)
 
 
 def _covered(sums: NDArray[np.int_], side: int) -> int:
-    """Cells that lie in a square of side x side hole cells; `sums` is the hole's, summed both ways from a row of 0."""
+    """How many cells lie in some square of side x side hole cells. sums: the hole's integral image, from a row of 0."""
     squares = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
     tall, wide = squares.shape
     height, width = sums.shape[0] - 1, sums.shape[1] - 1
@@ -120,7 +121,7 @@ def _covered(sums: NDArray[np.int_], side: int) -> int:
 
 
 def scales_for(thickness: int, bridged: float) -> int:
-    """How many scales, factor 2 apart, until a hole so thick is at most `bridged` pixels thick; at least 1."""
+    """How many scales, factor 2 apart, until a hole of this thickness is at most `bridged` pixels wide; at least 1."""
     return 1 + max(0, math.ceil(math.log2(max(1, thickness) / bridged)))
 
 
@@ -131,10 +132,10 @@ def scale_count(height: int, width: int, min_side: int, max_scales: int) -> int:
 
 
 def plan(mask: NDArray[np.bool_], sizing: Sizing) -> list[Window]:
-    """Windows that cover every hole pixel of `mask` (HxW bool, True = hole) once; top left first.
+    """Windows that cover every hole pixel of `mask` (HxW bool, True = hole) once; top left first; none without a hole.
 
-    Each window holds its part of the hole and a margin of context. Parts whose windows overlap share one, so that
-    no window takes another one's unfilled hole for known pixels. No hole, no window.
+    Each window holds its part of the hole and a margin of context. Parts whose windows overlap share one window, so
+    that no window takes another one's unfilled hole for known pixels.
     """
     parts = _parts(mask)
     thick = [sizing.thickness(mask[part.slices]) for part in parts]
@@ -158,11 +159,11 @@ def plan(mask: NDArray[np.bool_], sizing: Sizing) -> list[Window]:
 def _around(part: Box, thick: int, shape: tuple[int, ...], sizing: Sizing) -> Window:
     """The window of one part of the hole: margin, then the least size, then whole strides at every scale.
 
-    Even around a small hole it is twice the least size where there may be two scales: at the resolution of a large
-    photo there is little to go by next to it.
+    Where two scales are allowed, it is at least twice the least size, even around a small hole: at the resolution of a
+    large photo, what lies next to a hole says little about it.
     """
     least = sizing.min_side * min(2, sizing.max_scales)
-    margin = math.ceil(max(MIN_MARGIN, sizing.context * math.sqrt(part.height * part.width)))
+    margin = math.ceil(max(MIN_MARGIN_PIXELS, sizing.context * math.sqrt(part.height * part.width)))
     height = min(max(least, part.height + 2 * margin), shape[0])
     width = min(max(least, part.width + 2 * margin), shape[1])
     scales = sizing.scales(height, width, thick)
@@ -181,12 +182,12 @@ def _interval(start: int, end: int, length: int, limit: int) -> tuple[int, int]:
 
 
 def _parts(mask: NDArray[np.bool_]) -> list[Box]:
-    """Tight boxes of the hole's blobs; blobs closer than two margins are one, as their windows would overlap."""
+    """Tight boxes of the hole's blobs. Blobs closer than two margins are one, because their windows would overlap."""
     height, width = mask.shape
-    # Band by band takes a twentieth of the time of one reduceat, and the device may be waiting.
-    rows = np.stack([mask[y : y + CELL].any(axis=0) for y in range(0, height, CELL)])
-    grid = np.logical_or.reduceat(rows, np.arange(0, width, CELL), axis=1)
-    radius = 2 * MIN_MARGIN // CELL
+    # Band by band takes a twentieth of the time of one reduceat over both axes.
+    rows = np.stack([mask[y : y + BLOB_CELL_PIXELS].any(axis=0) for y in range(0, height, BLOB_CELL_PIXELS)])
+    grid = np.logical_or.reduceat(rows, np.arange(0, width, BLOB_CELL_PIXELS), axis=1)
+    radius = 2 * MIN_MARGIN_PIXELS // BLOB_CELL_PIXELS
     left_over = {(int(y), int(x)) for y, x in np.argwhere(grid)}
     boxes = []
     while left_over:
@@ -203,7 +204,8 @@ def _parts(mask: NDArray[np.bool_]) -> list[Box]:
             }
             left_over -= near
             todo.extend(near)
-        boxes.append(_tight(mask, Box(top * CELL, left * CELL, min(height, bottom * CELL), min(width, right * CELL))))
+        ends = min(height, bottom * BLOB_CELL_PIXELS), min(width, right * BLOB_CELL_PIXELS)
+        boxes.append(_tight(mask, Box(top * BLOB_CELL_PIXELS, left * BLOB_CELL_PIXELS, *ends)))
     return boxes
 
 

@@ -75,7 +75,7 @@ def test_a_step_at_the_border_is_levelled_and_fades():
     assert torch.allclose(out[border], torch.full_like(out[border], 0.5), atol=1e-5)
     rows = out[0, 0, 20:140, 80]
     assert (rows[:40].diff() <= 1e-6).all()  # falling from the border inwards
-    assert torch.allclose(rows[finishing.FADE + 2 : 60], torch.tensor(0.4), atol=1e-5)
+    assert torch.allclose(rows[finishing.FADE_PIXELS + 2 : 60], torch.tensor(0.4), atol=1e-5)
 
 
 def test_a_hole_without_any_known_neighbour_stays_as_it_is():

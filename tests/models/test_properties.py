@@ -147,9 +147,10 @@ def test_tiles_hold_all_of_the_hole_at_every_scale(mask, scales, stride, side):
             assert 0 <= box.left < box.right <= level.width
             assert box.height % stride == box.width % stride == box.top % 2 == box.left % 2 == 0
             sides = (box.height, level.height), (box.width, level.width)
-            assert side < tiles.GRAIN or all(n % tiles.GRAIN == 0 or n in (whole, 2 * stride) for n, whole in sides)
+            step = tiles.TILE_STEP_PIXELS
+            assert side < step or all(n % step == 0 or n in (whole, 2 * stride) for n, whole in sides)
             assert level.tiles == (Box(0, 0, level.height, level.width),) or max(box.height, box.width) <= max(
-                tiles.COARSE_SIDE if number == 0 else side, side, 2 * stride
+                tiles.COARSE_TILE_SIDE if number == 0 else side, side, 2 * stride
             )
             assert (feather(box, level.height, level.width, hole) > 0).all()
             covered[box.slices] += 1
@@ -170,8 +171,9 @@ def test_the_part_that_is_finished_follows_the_hole_at_every_scale(mask, scales,
         ends = []
         for axis, limit in ((1, level.height), (0, level.width)):
             found = np.flatnonzero(at_scale[0, 0].numpy().any(axis=axis))
-            start = max(0, found[0] - tiles.NEAR) // tiles.ALIGNED * tiles.ALIGNED
-            ends.append((start, min(limit, -(-(found[-1] + 1 + tiles.NEAR) // tiles.ALIGNED) * tiles.ALIGNED)))
+            near, aligned = tiles.NEAR_PIXELS, tiles.ALIGNED_PIXELS
+            start = max(0, found[0] - near) // aligned * aligned
+            ends.append((start, min(limit, -(-(found[-1] + 1 + near) // aligned) * aligned)))
         (top, bottom), (left, right) = ends
         assert level.finished == Box(top, left, bottom, right)
 
@@ -242,7 +244,7 @@ def test_thickness_is_the_side_of_the_largest_squares(side, speckled):
     mask[10:14] = True
     if speckled:
         mask[::7, ::7] = False
-    assert side - windows.GRAIN <= windows.thickness(mask) <= side + 2 * windows.GRAIN
+    assert side - windows.WIDTH_STEP_PIXELS <= windows.thickness(mask) <= side + 2 * windows.WIDTH_STEP_PIXELS
 
 
 def test_where_strokes_cross_a_hole_is_no_wider():

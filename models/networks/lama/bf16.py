@@ -275,7 +275,7 @@ class TritonLama(nn.Module):
     """The function of a `FoldedLama` behind the same contract, for CUDA; `models.networks.lama.fast` makes it."""
 
     bytes_per_pixel = BIG_LAMA_FACTS.bf16
-    breathes = False
+    trims_memory = False
 
     def __init__(self, folded: FoldedLama, dtype: torch.dtype = torch.bfloat16) -> None:
         super().__init__()

@@ -128,7 +128,7 @@ class FoldedLama(nn.Module):
     """The function of a `Lama` behind the same contract; `models.networks.lama.fast` makes it."""
 
     bytes_per_pixel = BIG_LAMA_FACTS.fast
-    breathes = True
+    trims_memory = True
 
     def __init__(self, lama: Lama) -> None:
         super().__init__()

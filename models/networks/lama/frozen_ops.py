@@ -97,13 +97,13 @@ class _ReflectConv2d(Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, pad: int) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.pad = pad
-        allocator.breathe()
+        allocator.trim()
         return F.conv2d(F.pad(x, (pad,) * 4, mode="reflect"), weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        allocator.breathe()
+        allocator.trim()
         return reflect_pad_backward(F.conv_transpose2d(grad, weight), ctx.pad), None, None, None
 
 
@@ -111,13 +111,13 @@ class _DoublingConvTranspose2d(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(weight)
-        allocator.breathe()
+        allocator.trim()
         return F.conv_transpose2d(x, weight, bias, stride=2, padding=1, output_padding=1)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (weight,) = ctx.saved_tensors
-        allocator.breathe()
+        allocator.trim()
         return F.conv2d(grad, weight, stride=2, padding=1), None, None
 
 

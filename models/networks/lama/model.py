@@ -137,8 +137,8 @@ class Concatenate(nn.Module):
         return torch.cat(parts, dim=1)
 
 
-def _breathing(layer: nn.Module, x: Any) -> Any:
-    allocator.breathe()
+def _trimmed_layer(layer: nn.Module, x: Any) -> Any:
+    allocator.trim()
     return layer(x)
 
 
@@ -152,7 +152,7 @@ class Lama(nn.Module):
     native_size = BIG_LAMA_FACTS.native_size
     optimised: tuple[int, ...] = (0, 1)
     bytes_per_pixel = BIG_LAMA_FACTS.plain
-    breathes = False  # but when checkpointed
+    trims_memory = False  # but when checkpointed
 
     def __init__(self, config: LamaConfig, *, name: str = BIG_LAMA_FACTS.name) -> None:
         super().__init__()
@@ -197,6 +197,6 @@ class Lama(nn.Module):
         """
         x: Any = z
         for layer in list(self.model)[self._split :]:
-            x = checkpoint(_breathing, layer, x, use_reentrant=False) if checkpointed else layer(x)
+            x = checkpoint(_trimmed_layer, layer, x, use_reentrant=False) if checkpointed else layer(x)
         assert isinstance(x, Tensor)
         return x

@@ -27,7 +27,7 @@ def _stripes(height: int, width: int) -> Iterator[tuple[int, int]]:
     """Yield each stripe's first row and the row after its last. First rows are even."""
     rows = max(8, STRIPE_PIXELS // width // 2 * 2)
     for top in range(0, height, rows):
-        allocator.breathe()
+        allocator.trim()
         yield top, min(height, top + rows)
 
 
