@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from images.errors import BrokenImage, EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
-from images.formats import decode, png
+from images.formats import decode, exif, png
 from images.formats.source import Facts, Source
 from images.grow import grow
 from images.hole_rule import HoleRule
@@ -31,8 +31,9 @@ def find_hole(
     upright by their EXIF orientation. Threshold, inversion and growing follow one another. Raises MissingMask,
     SizeMismatch, EmptyHole, HoleCoversEverything, and what `read_image` raises.
     """
+    seen = ""
     if mask is not None:
-        hole = _of_mask(photo, mask, rule, max_pixels)
+        hole, seen = _of_mask(photo, mask, rule, max_pixels)
     elif isinstance(photo, Photo):
         _require_alpha(photo.has_alpha)
         hole = _transparent(photo.pixels, rule)
@@ -43,7 +44,7 @@ def find_hole(
     if rule.invert:
         np.logical_not(hole, out=hole)
     hole = grow(hole, rule.grow_pixels)
-    _check(hole, rule)
+    _check(hole, rule, seen)
     return hole
 
 
@@ -58,11 +59,11 @@ def read_mask(
     """What `source` draws, bool HxW, before inversion and growing. Raises like `read_image`.
 
     A pixel is hole where its luminance (ITU-R 601) is at least the threshold; of 16 bits, at least 256 times the
-    threshold. Soft edges, of a brush or of JPEG, are cut there. White on black is the convention, so a mask with an
-    alpha channel is laid on black: white strokes on a transparent layer are hole, and transparent pixels are not,
-    whatever colour they have.
+    threshold, unless no value is above 255: such a file has 8-bit values in a wider type. Soft edges, of a brush or
+    of JPEG, are cut there. White on black is the convention, so a mask with an alpha channel is laid on black: white
+    strokes on a transparent layer are hole, and transparent pixels are not, whatever colour they have.
     """
-    return _read_mask(source, decode.survey(source, name, max_pixels), rule, name)
+    return _read_mask(source, decode.survey(source, name, max_pixels), rule, name)[0]
 
 
 def pack_hole(hole: NDArray[np.bool_]) -> bytes:
@@ -89,8 +90,10 @@ def unpack_hole(data: bytes) -> NDArray[np.bool_]:
         raise BrokenImage("The hole that was stored with the job is damaged. Submit the photo again.") from error
 
 
-def _of_mask(photo: Photo | Source, mask: Source, rule: HoleRule, max_pixels: int | None) -> NDArray[np.bool_]:
-    """What `mask` draws, once its header has shown that it has the photo's size."""
+def _of_mask(
+    photo: Photo | Source, mask: Source, rule: HoleRule, max_pixels: int | None
+) -> tuple[NDArray[np.bool_], str]:
+    """As `_read_mask`, once the mask's header has shown that it has the photo's size."""
     if isinstance(photo, Photo):
         width, height = photo.width, photo.height
     else:
@@ -105,8 +108,24 @@ def _of_mask(photo: Photo | Source, mask: Source, rule: HoleRule, max_pixels: in
     return _read_mask(mask, facts, rule, "mask")
 
 
-def _read_mask(source: Source, facts: Facts, rule: HoleRule, name: str) -> NDArray[np.bool_]:
-    return _read(source, facts, name, lambda band: luminance(band) >= _scaled(rule.threshold, band))
+def _read_mask(source: Source, facts: Facts, rule: HoleRule, name: str) -> tuple[NDArray[np.bool_], str]:
+    """What `source` draws, and a sentence that says how bright it is."""
+    brightest, white = 0, (1 << facts.bits) - 1
+    narrow = np.empty(facts.upright_size[::-1] if facts.bits == 16 else (0, 0), np.bool_)  # as of 8-bit values
+    with decode.decoded(source, facts, name) as stored:
+        hole = np.empty(stored.upright_size[::-1], np.bool_)
+        targets = exif.stored_view(narrow, stored.orientation)
+        y = 0
+        for target, band in stored.rows_of(hole):
+            levels = luminance(band)
+            brightest = max(brightest, int(levels.max()))
+            np.greater_equal(levels, _scaled(rule.threshold, band), out=target)
+            if narrow.size:
+                np.greater_equal(levels, rule.threshold, out=targets[y : y + len(band)])
+                y += len(band)
+    if narrow.size and brightest <= 255:
+        hole, white = narrow, 255
+    return hole, f"Its brightest pixel is {brightest} of {white}. "
 
 
 def _read(source: Source, facts: Facts, name: str, is_hole: Any) -> NDArray[np.bool_]:
@@ -137,13 +156,17 @@ def _require_alpha(has_alpha: bool) -> None:
         )
 
 
-def _check(hole: NDArray[np.bool_], rule: HoleRule) -> None:
-    """Raise EmptyHole or HoleCoversEverything for a hole that leaves nothing to do or nothing to go by."""
+def _check(hole: NDArray[np.bool_], rule: HoleRule, seen: str) -> None:
+    """Raise EmptyHole or HoleCoversEverything for a hole that leaves nothing to do or nothing to go by.
+
+    seen: a sentence about the mask, with a space behind it.
+    """
     count = int(np.count_nonzero(hole))
     if not count:
         raise EmptyHole(
-            f"The mask marks nothing: no pixel of it is hole. The hole is where a mask is white ({rule.threshold} or "
-            "more of 255), or where an image without a mask is transparent. If yours is black there, invert it."
+            f"The mask marks nothing: no pixel of it is hole. {seen}The hole is where a mask is white "
+            f"({rule.threshold} or more of 255), or where an image without a mask is transparent. If "
+            "yours is black there, invert it."
         )
     if count == hole.size:
         raise HoleCoversEverything(

@@ -52,6 +52,35 @@ def test_16_bit_masks_are_cut_at_32768():
     assert read_mask(imagecodecs.png_encode(colour)).tolist() == [[False, False, False, True, True, True]]
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32, np.int32])
+@pytest.mark.parametrize("turned", [1, 6])
+def test_wide_masks_with_values_of_8_bits(dtype, turned):
+    """mask_u16_255 and mask_int32_255: values 0 and 255 only."""
+    values = np.where(HALF, 255, 0).astype(dtype)
+    file = files.raw_tiff(values[..., None], 1, tags=[(274, 3, [turned])])
+    expected = HALF if turned == 1 else np.rot90(HALF, -1)
+    assert (read_mask(file) == expected).all()
+    assert (read_mask(file, HoleRule(threshold=255)) == expected).all()
+    if dtype == np.uint16:
+        assert (read_mask(imagecodecs.png_encode(values)) == HALF).all()
+
+
+@pytest.mark.parametrize("white", [1.0, 0.9])
+def test_masks_of_floats(white):
+    values = np.where(HALF, white, 0).astype(np.float32)
+    assert (read_mask(files.raw_tiff(values[..., None], 1)) == HALF).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "seen"),
+    [([0, 37], np.uint8, "37 of 255"), ([0, 37], np.uint16, "37 of 255"), ([0, 9000], np.uint16, "9000 of 65535")],
+)
+def test_an_empty_hole_says_how_bright_the_mask_is(values, dtype, seen):
+    file = imagecodecs.png_encode(np.array([values], dtype))
+    with pytest.raises(EmptyHole, match=f"brightest pixel is {seen}"):
+        find_hole(photo(1, 2), file)
+
+
 def test_colour_counts_by_its_luminance():
     colours = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0]]], np.uint8)
     assert read_mask(files.saved(Image.fromarray(colours), "PNG")).tolist() == [[False, True, False, True]]
