@@ -20,6 +20,7 @@ from api.middleware.request_metrics import RequestMetrics
 from api.openapi.document import openapi
 from api.routes import events, health, images, jobs, limits, metrics, networks, page, plans, results, submit, webhooks
 from api.routes.events import JobEvent
+from api.routes.images import ImageAddress
 from api.service import Service
 from jobs.errors import NotFound, Problem
 from jobs.settings import Settings
@@ -60,7 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     _add_routes(app)
     _add_middleware(app, settings)
-    app.openapi = lambda: openapi(app, further=(Problem, JobEvent))  # type: ignore[method-assign]
+    app.openapi = lambda: openapi(app, further=(Problem, JobEvent, ImageAddress))  # type: ignore[method-assign]
     return app
 
 

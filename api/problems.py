@@ -69,8 +69,7 @@ def install(app: FastAPI) -> None:
             errors.FieldError(field=".".join(str(part) for part in item["loc"][1:]), message=str(item["msg"]))
             for item in error.errors()
         ]
-        listed = "; ".join(f"{e.field}: {e.message}" for e in wrong)
-        return await known(request, errors.InvalidParameters(f"{listed}.", errors=wrong))
+        return await known(request, errors.InvalidParameters.of(wrong))
 
     async def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=400)  # nobody is there to read it

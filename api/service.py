@@ -11,6 +11,7 @@ import redis
 from celery import Celery  # type: ignore[import-untyped]
 from fastapi import Request
 
+from api.slots import FetchSlots
 from jobs import broker
 from jobs.blobs import Blobs
 from jobs.codecs import codec_pool
@@ -24,7 +25,7 @@ from jobs.store.quotas import Quotas
 from models.memory.host import free_host_memory
 
 T = TypeVar("T")
-FETCH_THREADS = 16  # they wait for other servers, so there may be more of them than processor cores
+FETCH_THREADS = 64  # they wait for other servers, so there may be many more of them than processor cores
 
 
 class Service:
@@ -42,6 +43,7 @@ class Service:
         self.janitor = Janitor(self.redis, self.store, self.blobs, self.queue, settings)
         self.codecs = codec_pool(settings, free_host_memory())
         self._validations = anyio.CapacityLimiter(settings.validation_threads)
+        self.fetch_slots = FetchSlots()
         self._fetches = anyio.CapacityLimiter(FETCH_THREADS)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from images.errors import ImageError
 
 TYPE_PREFIX = "urn:lama-refinery:problem:"
+MAX_FIELD_ERRORS = 20  # more tell nobody more
 FULL_QUEUE_SECONDS = 10  # before a client should try a full queue again: about one job's time
 
 
@@ -109,6 +110,14 @@ class InvalidParameters(RefineryError):
     """A field is unknown, repeated, of the wrong kind or out of range."""
 
     code, status, title = "invalid-parameters", 422, "Some fields are wrong"
+
+    @classmethod
+    def of(cls, wrong: list[FieldError], hint: str = "") -> InvalidParameters:
+        """The error for these fields. It names the first MAX_FIELD_ERRORS: a request may have a million wrong ones."""
+        shown, more = wrong[:MAX_FIELD_ERRORS], len(wrong) - MAX_FIELD_ERRORS
+        listed = "; ".join(f"{error.field}: {error.message}" for error in shown)
+        rest = f"; and {more} more fields are wrong" if more > 0 else ""
+        return cls(f"{listed}{rest}.{hint}", errors=shown)
 
 
 class MissingImage(RefineryError):

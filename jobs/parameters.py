@@ -189,9 +189,7 @@ def _warn_of_former_names(*names: str) -> None:
 
 def _invalid(error: ValidationError, files: tuple[str, ...]) -> InvalidParameters:
     wrong = [_field_error(item) for item in error.errors(include_url=False)]
-    listed = "; ".join(f"{e.field}: {e.message}" for e in wrong)
-    known = ", ".join((*files, *Parameters.model_fields))
-    return InvalidParameters(f"{listed}. The fields are {known}.", errors=wrong)
+    return InvalidParameters.of(wrong, f" The fields are {', '.join((*files, *Parameters.model_fields))}.")
 
 
 def _field_error(item: Any) -> FieldError:

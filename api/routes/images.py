@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from typing import BinaryIO
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.dependencies import ServiceDep
+from api.dependencies import Sender, ServiceDep
 from api.openapi.parts import problems
 from api.routes.results import IMAGES
+from api.submission.fetching import fetch_into
+from api.submission.json_body import read_members
 from images.formats.source import sniff
-from jobs.http.guarded_fetch import fetch
+from jobs.errors import FieldError, InvalidParameters
 
 router = APIRouter(prefix="/v1", tags=["images"])
 PIECE_BYTES = 256 * 1024
@@ -28,10 +29,17 @@ class ImageAddress(BaseModel):
     image_url: str = Field(min_length=1, description="An https URL, or a data URL.")
 
 
+BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ImageAddress"}}},
+}
+
+
 @router.post(
     "/images",
     summary="Fetch a picture",
     response_class=Response,
+    openapi_extra={"requestBody": BODY},
     responses={
         200: {
             "description": "The file, as it is, under the media type that its content has.",
@@ -40,15 +48,22 @@ class ImageAddress(BaseModel):
         **problems(400, 413, 415, 422),
     },
 )
-async def fetch_image(service: ServiceDep, address: ImageAddress) -> Response:
+async def fetch_image(request: Request, service: ServiceDep, sender: Sender) -> Response:
     """Requests the URL under the rules of a submission's `image_url` and stores nothing.
 
     Browsers let a web page show other hosts' pictures, but not read them. So a page asks the service.
     """
+    # By hand: a body parameter would be read before the caller is known.
+    members = await read_members(request, service)
+    url = members.pop("image_url", None)
+    wrong = [FieldError(field=name[:64], message="there is no such field") for name in members]
+    if not isinstance(url, str) or not url:
+        wrong.append(FieldError(field="image_url", message="should be a URL"))
+    if wrong or not isinstance(url, str):
+        raise InvalidParameters.of(wrong)
     with ExitStack() as closing:
         file = closing.enter_context(service.blobs.stage())
-        limit = service.settings.max_upload_bytes
-        await service.fetch(partial(fetch, address.image_url, settings=service.settings, max_bytes=limit, into=file))
+        await fetch_into(service, sender, url, service.settings.max_upload_bytes, file)
         size = file.tell()
         format = sniff(file, "file behind the URL")
         headers = {"Content-Length": str(size), "Content-Disposition": "attachment", "Cache-Control": "no-store"}

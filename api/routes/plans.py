@@ -81,7 +81,7 @@ async def make(request: Request, service: ServiceDep, caller: Caller, sender: Se
         upload.parameters = permitted(upload.parameters, caller.limits)
         check_wishes(upload.parameters, service.settings)
         facts = facts_for(upload.parameters.network, await service.call(workers, service.redis))
-        await fetch_all(service, upload)
+        await fetch_all(service, upload, sender)
         info, stored = await inspect(service, upload, sender)
         with stored:
             async with service.codecs.turn(sender) as turn:

@@ -111,7 +111,7 @@ async def _submitted(
     if job is None:
         upload.parameters = permitted(upload.parameters, caller.limits)
         check_wishes(upload.parameters, service.settings)
-        await fetch_all(service, upload)
+        await fetch_all(service, upload, sender)
         info, hole = await inspect(service, upload, sender)
         with hole:
             job = await service.call(partial(_accept, service, caller, upload, info, hole, keyed))

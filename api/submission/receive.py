@@ -7,7 +7,6 @@ accepted is gone when the request is answered.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import ExitStack, aclosing, asynccontextmanager
@@ -16,10 +15,13 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote, urlsplit
 
 from fastapi import Request
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from api.service import Service, service_of
+from api.submission.fetching import fetch_into
+from api.submission.json_body import JSON, media_type_of, read_members
 from jobs.blobs import Blobs
 from jobs.errors import (
     FetchFailed,
@@ -31,12 +33,11 @@ from jobs.errors import (
     UploadTooLarge,
     UrlNotAllowed,
 )
-from jobs.http.guarded_fetch import fetch
 from jobs.parameters import Parameters
-from jobs.settings import Settings
 
 FILES = ("image", "mask")
 MAX_FIELD_BYTES = 32 * 1024  # metadata is the longest
+NO_FILE = "should be a file, with a file name (with curl: -F image=@photo.jpg)"
 HASH_BYTES = 1024 * 1024
 PIECE_BYTES = 512 * 1024
 
@@ -81,15 +82,12 @@ async def receive(request: Request) -> AsyncIterator[Upload]:
 
     Raises UnsupportedMediaType, MalformedRequest, InvalidParameters, MissingImage, UploadTooLarge, ServiceUnavailable.
     """
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = media_type_of(request)
     if media_type == "multipart/form-data":
         async with _form(request) as form:
             yield _from_form(form)
-    elif media_type == "application/json":
-        service = service_of(request)
-        body = await _body(request, service.settings.max_json_bytes)
-        upload = await service.validate(_from_json, body)
-        del body
+    elif media_type == JSON:
+        upload = _from_members(await read_members(request, service_of(request)))
         with upload.closing:
             yield upload
     else:
@@ -99,14 +97,17 @@ async def receive(request: Request) -> AsyncIterator[Upload]:
         )
 
 
-async def fetch_all(service: Service, upload: Upload) -> None:
-    """Fetch what is behind the URLs of a submission. Raises UrlNotAllowed, FetchFailed, UploadTooLarge."""
+async def fetch_all(service: Service, upload: Upload, sender: str) -> None:
+    """Fetch what is behind the URLs of a submission: together at most `max_upload_bytes`.
+
+    Raises UrlNotAllowed, FetchFailed, UploadTooLarge, TooManyAtOnce.
+    """
     left = service.settings.max_upload_bytes
     for name, url in upload.urls.items():
         file = upload.closing.enter_context(service.blobs.stage())
         upload.files[name] = file
         try:
-            await service.fetch(_fetch, url, service.settings, left, file)
+            await fetch_into(service, sender, url, left, file)
         except (FetchFailed, UrlNotAllowed, UploadTooLarge) as error:
             raise type(error)(f"{name}_url: {error}") from error
         left -= file.tell()
@@ -123,6 +124,9 @@ def file_name(sent: str | None) -> str | None:
 
 @asynccontextmanager
 async def _form(request: Request) -> AsyncIterator[FormData]:
+    charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8")
+    if charset.lower() not in (b"utf-8", b"utf8", b"us-ascii"):  # Python knows others that are no text at all
+        raise MalformedRequest("The form's charset is not accepted: send UTF-8.")
     limit = len(Parameters.model_fields) * 2
     async with aclosing(_in_pieces(request.stream())) as stream:
         blobs, longest = service_of(request).blobs, MAX_FIELD_BYTES
@@ -170,6 +174,12 @@ class _Parser(MultiPartParser):
             part.file.close()
             part.file = self.staged.enter_context(self._blobs.stage())
 
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        part = self._current_part
+        if part.file is None and part.field_name in FILES and len(part.data) + end - start > self.max_part_size:
+            raise InvalidParameters.of([FieldError(field=part.field_name, message=NO_FILE)])
+        super().on_part_data(data, start, end)
+
     def on_end(self) -> None:
         self.ended = True
 
@@ -182,7 +192,7 @@ def _from_form(form: FormData) -> Upload:
         if name in files or name in fields:
             wrong.append(FieldError(field=name[:64], message="is there more than once"))
         elif isinstance(value, str) and name in FILES:
-            wrong.append(FieldError(field=name, message="should be a file (with curl: -F image=@photo.jpg)"))
+            wrong.append(FieldError(field=name, message=NO_FILE))
         elif isinstance(value, str):
             fields[name] = value
         elif name in FILES:
@@ -190,7 +200,7 @@ def _from_form(form: FormData) -> Upload:
         else:
             wrong.append(FieldError(field=name[:64], message="is no file of this form (image and mask are)"))
     if wrong:
-        raise InvalidParameters("; ".join(f"{e.field} {e.message}" for e in wrong) + ".", errors=wrong)
+        raise InvalidParameters.of(wrong)
     parameters = Parameters.from_fields(fields)
     if "image" not in files:
         raise MissingImage("The form has no file `image`: send the photo as one (with curl: -F image=@photo.jpg).")
@@ -201,26 +211,7 @@ def _from_form(form: FormData) -> Upload:
 # ---- JSON
 
 
-async def _body(request: Request, max_bytes: int) -> bytes:
-    pieces, size = [], 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size > max_bytes:
-            raise UploadTooLarge(
-                f"A JSON body may have at most {max_bytes:,} bytes, data URLs and all. Send larger images as "
-                "multipart/form-data, or as https URLs."
-            )
-        pieces.append(piece)
-    return b"".join(pieces)
-
-
-def _from_json(body: bytes) -> Upload:
-    try:
-        members = json.loads(body, object_pairs_hook=_object, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise MalformedRequest("The body is not valid JSON in UTF-8, or a member of it is there twice.") from None
-    if not isinstance(members, dict):
-        raise MalformedRequest("The body is not a JSON object with `image_url` and `mask_url`.")
+def _from_members(members: dict[str, Any]) -> Upload:
     wrong: list[FieldError] = []
     urls: dict[str, str] = {}
     for name in FILES:
@@ -230,24 +221,11 @@ def _from_json(body: bytes) -> Upload:
         elif url is not None:
             wrong.append(FieldError(field=f"{name}_url", message="should be a URL"))
     if wrong:
-        raise InvalidParameters("; ".join(f"{e.field} {e.message}" for e in wrong) + ".", errors=wrong)
+        raise InvalidParameters.of(wrong)
     parameters = Parameters.from_json(members)
     if "image" not in urls:
         raise MissingImage("The object has no `image_url`: give the photo as an https or data URL.")
     return Upload(parameters, urls=urls, image_name=_name_in(urls["image"]))
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a member is there twice")
-    # Half a surrogate pair is valid JSON, but no text.
-    "".join(made).encode()
-    return made
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _name_in(url: str) -> str | None:
@@ -257,10 +235,6 @@ def _name_in(url: str) -> str | None:
     except ValueError:
         return None
     return None if parts.scheme.lower() == "data" else file_name(unquote(parts.path))
-
-
-def _fetch(url: str, settings: Settings, max_bytes: int, into: BinaryIO) -> None:
-    fetch(url, settings=settings, max_bytes=max_bytes, into=into)
 
 
 def _digest(file: BinaryIO) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from api.submission.strict_json import MAX_ITEMS, parse
+from api.submission.json_body import MAX_ITEMS, parse
 
 text = st.text(max_size=20)
 values = st.recursive(

@@ -1,4 +1,4 @@
-"""JSON from strangers: parsed only when it is as small in structure as a submission."""
+"""JSON bodies from strangers: parsed only when they are as small in structure as a submission."""
 
 from __future__ import annotations
 
@@ -6,9 +6,41 @@ import json
 import re
 from typing import Any
 
+from fastapi import Request
+
+from api.service import Service
+from jobs.errors import MalformedRequest, UnsupportedMediaType, UploadTooLarge
+
 # A submission has fewer than 100 values, two levels deep. Strings may be long: data URLs are.
 MAX_ITEMS = 500
+JSON = "application/json"
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+
+
+def media_type_of(request: Request) -> str:
+    """The media type of a request's body, without parameters and in lower case; empty when none is declared."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def read_members(request: Request, service: Service) -> dict[str, Any]:
+    """The members of a request's JSON object. Raises UnsupportedMediaType, UploadTooLarge, MalformedRequest."""
+    if media_type_of(request) != JSON:
+        raise UnsupportedMediaType("Send the body as application/json.")
+    body, limit = bytearray(), service.settings.max_json_bytes
+    async for piece in request.stream():
+        if len(body) + len(piece) > limit:
+            raise UploadTooLarge(
+                f"A JSON body may have at most {limit:,} bytes, data URLs included. Send larger images as "
+                "multipart/form-data, or as https URLs."
+            )
+        body += piece
+    try:
+        members = await service.validate(parse, bytes(body))
+    except ValueError as error:
+        raise MalformedRequest(str(error)) from None
+    if not isinstance(members, dict):
+        raise MalformedRequest("The body is not a JSON object: send one with the member `image_url`.")
+    return members
 
 
 def parse(body: bytes) -> Any:
