@@ -1,121 +1,19 @@
 """Small files that would cost far more than they weigh: refused by their structure, in little memory."""
 
-import struct
 import sys
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from images.codec.pool import CodecPool
-from images.errors import BrokenImage, ImageTooCostly, UnsupportedFormat
+from images.errors import BrokenImage, ImageTooCostly
 from images.formats import jpeg, png
 from images.read import probe, read_image
-from tests.images.picture_files import png_chunk, progressive, raw_png, saved, smooth
+from tests.images.hostile_files import IMAGE_DEPTH, LONG, TIFFS, plain, profiles, shifted, tiff, tiled
+from tests.images.picture_files import progressive, saved, smooth
 
 MEGABYTE = 1 << 20
-SHORT, LONG = 3, 4
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIPS, SAMPLES, ROWS, STRIP_BYTES = (
-    256,
-    257,
-    258,
-    259,
-    262,
-    273,
-    *(
-        277,
-        278,
-        279,
-    ),
-)
-TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, IMAGE_DEPTH, TILE_DEPTH = 322, 323, 324, 325, 32997, 32998
-STRIP = zlib.compress(bytes(256 * 256 * 2))
-
-
-def tiff(*entries, data=STRIP):
-    """A TIFF of these (tag, kind, value or values), in this order; the picture's data lie at its end."""
-    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
-    begin = len(head) + 12 * len(entries) + 4
-    table, further = b"", b""
-    for tag, kind, values in entries:
-        values = values if isinstance(values, list) else [values]
-        raw = struct.pack("<" + {SHORT: "H", LONG: "I"}[kind] * len(values), *values)
-        if len(raw) <= 4:
-            table += struct.pack("<HHI", tag, kind, len(values)) + raw.ljust(4, b"\0")
-        else:
-            table += struct.pack("<HHII", tag, kind, len(values), begin + len(further))
-            further += raw
-    return head + table + bytes(4) + further + data
-
-
-def plain(*, without=(), **changed):
-    """The entries of an honest file of 256x256 pixels, uint16, in one strip."""
-    whole = {
-        WIDTH: (LONG, 256),
-        HEIGHT: (LONG, 256),
-        BITS: (SHORT, 16),
-        COMPRESSION: (SHORT, 8),
-        PHOTOMETRIC: (SHORT, 1),
-        STRIPS: (LONG, 0),
-        SAMPLES: (SHORT, 1),
-        ROWS: (LONG, 256),
-        STRIP_BYTES: (LONG, len(STRIP)),
-    }
-    entries = [(tag, *value) for tag, value in whole.items() if tag not in without]
-    size = len(tiff(*entries)) - len(STRIP)
-    return [(tag, kind, size if tag == STRIPS else value) for tag, kind, value in entries]
-
-
-def shifted(entries):
-    """`entries` with the strips' offset moved to where the data lie now."""
-    at = len(tiff(*entries)) - len(STRIP)
-    moved = {STRIPS, TILES}
-    return [
-        (tag, kind, ([at] * len(value) if isinstance(value, list) else at) if tag in moved else value)
-        for tag, kind, value in entries
-    ]
-
-
-def many_strips(count=50_000):
-    """Strips of one row that all lie in the same place."""
-    honest = plain(without=(STRIPS, STRIP_BYTES, ROWS, HEIGHT))
-    strips = [(STRIPS, LONG, [0] * count), (STRIP_BYTES, LONG, [len(STRIP)] * count)]
-    return shifted(sorted([*honest, (HEIGHT, LONG, count), (ROWS, LONG, 1), *strips]))
-
-
-def tiled(side):
-    honest = plain(without=(STRIPS, STRIP_BYTES, ROWS))
-    tiles = [(TILE_WIDTH, LONG, side), (TILE_HEIGHT, LONG, side), (TILES, LONG, 0), (TILE_BYTES, LONG, len(STRIP))]
-    return shifted([*honest, *tiles])
-
-
-def with_first(tag, kind, value):
-    """An honest file with another value of `tag` before its own, which libtiff would believe."""
-    return tiff(*shifted(sorted([(tag, kind, value), *plain()], key=lambda entry: (entry[0], entry[2] != value))))
-
-
-TIFFS = {
-    "width twice": (with_first(WIDTH, LONG, 50_000), BrokenImage, "twice"),
-    "height twice": (with_first(HEIGHT, LONG, 50_000), BrokenImage, "twice"),
-    "samples twice": (with_first(SAMPLES, SHORT, 100), BrokenImage, "twice"),
-    "bits twice": (with_first(BITS, SHORT, [16] * 100), BrokenImage, "twice"),
-    "a value twice, of a kind that is passed over": (
-        with_first(WIDTH, SHORT, 50_000).replace(struct.pack("<HH", WIDTH, SHORT), struct.pack("<HH", WIDTH, 12), 1),
-        BrokenImage,
-        "twice",
-    ),
-    "strips in one place": (tiff(*many_strips()), BrokenImage, "same place"),
-    "tiles of 40000": (tiff(*tiled(40_000)), BrokenImage, "tiles are much larger"),
-    "tiles of nothing": (tiff(*tiled(0)), BrokenImage, "tiles are much larger"),
-    "layers": (tiff(*shifted([*plain(), (IMAGE_DEPTH, LONG, 30_000)])), UnsupportedFormat, "layers"),
-    "layers of tiles": (tiff(*shifted([*tiled(256), (TILE_DEPTH, LONG, 30_000)])), UnsupportedFormat, "layers"),
-    "samples without end": (
-        tiff(*(entry if entry[0] != SAMPLES else (SAMPLES, SHORT, 5000) for entry in plain())),
-        UnsupportedFormat,
-        "kind of TIFF",
-    ),
-}
 
 
 @pytest.fixture(scope="module")
@@ -156,13 +54,10 @@ def test_a_jpeg_of_many_scans(pool):
 
 
 def test_one_profile_of_a_png_is_inflated(monkeypatch):
-    profile = b"\0\0" + zlib.compress(bytes(3 * MEGABYTE))
-    chunks = [png_chunk(b"iCCP", b"%d" % number + profile) for number in range(500)]
-    whole = raw_png(4, 4, 8, 2, [bytes(12)] * 4)
     inflated = []
     honest = png._profile
     monkeypatch.setattr(png, "_profile", lambda data: inflated.append(data) or honest(data))
-    probe(whole[:33] + b"".join(chunks) + whole[33:])
+    probe(profiles())
     assert len(inflated) == 1
 
 
