@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 
 from images.errors import ImageError, TooManyPixels
 from images.formats import exif, jpeg, png, tiff, webp
-from images.formats.source import Facts, Source, damaged, opened, sniff
+from images.formats.source import Facts, Source, damaged, opened, sniff, upright_size
 
 # Pillow would warn above 89 and refuse above 179 megapixels, by a global of its own. Ours is the limit that
 # callers pass, checked on the header before Pillow sees the file. Set once, here, so that no thread ever
@@ -63,7 +63,7 @@ class Stored:
     @property
     def upright_size(self) -> tuple[int, int]:
         """Width and height once the orientation is applied."""
-        return exif.upright_size(self.width, self.height, self.orientation)
+        return upright_size(self.width, self.height, self.orientation)
 
     def rows_of(self, upright: NDArray[Any]) -> Iterator[tuple[NDArray[Any], Array]]:
         """Pairs of a view of `upright` (HxW or HxWxC) and the band whose pixels belong there, top to bottom."""

@@ -71,11 +71,6 @@ def _drop_thumbnail(data: bytearray, order: str, link: int) -> None:
             data[first:last] = bytes(last - first)
 
 
-def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
-    """(width, height) of a picture once `orientation` is applied, from those that the file stores."""
-    return (width, height) if orientation < 5 else (height, width)
-
-
 def stored_view(upright: NDArray[Any], orientation: int) -> NDArray[Any]:
     """A view of `upright` (HxW...) in the file's order: what is written there stands upright in the array."""
     match orientation:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal, TypeAlias
 
 from images.errors import ACCEPTED, BrokenImage, NotAnImage, UnsupportedFormat
-from images.formats.exif import upright_size
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 Format: TypeAlias = Literal["png", "jpeg", "webp", "tiff"]
@@ -43,6 +42,11 @@ class Facts:
     def upright_size(self) -> tuple[int, int]:
         """Width and height once the orientation is applied."""
         return upright_size(self.width, self.height, self.orientation)
+
+
+def upright_size(width: int, height: int, orientation: int) -> tuple[int, int]:
+    """(width, height) of a picture once `orientation` is applied, from those that the file stores."""
+    return (width, height) if orientation < 5 else (height, width)
 
 
 @contextmanager
