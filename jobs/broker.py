@@ -30,6 +30,10 @@ QUEUE = "refinery.jobs"
 PRIORITIES = {priority: 3 * rank for priority, rank in RANKS.items()}
 SEPARATOR = "\x06\x16"  # kombu's: between the queue's name and the priority in the name of a list
 
+# Without it, a message to a server that is frozen would wait for ever. `send` waits three times at most, under 4
+# seconds.
+SOCKET_SECONDS = 1.2
+
 
 class BrokerUnreachable(Exception):
     """The broker does not take a message."""
@@ -71,7 +75,8 @@ def make_app(settings: Settings) -> Celery:
     transport: dict[str, Any] = {
         "visibility_timeout": settings.visibility_timeout_seconds,
         "socket_keepalive": True,
-        "socket_connect_timeout": 3.0,
+        "socket_timeout": SOCKET_SECONDS,
+        "socket_connect_timeout": SOCKET_SECONDS,
         "health_check_interval": 30,
         # The highest first, always; within each, queue after queue in turn, and the oldest of a queue first.
         "priority_steps": list(PRIORITIES.values()),

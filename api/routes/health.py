@@ -11,7 +11,7 @@ from api.dependencies import ServiceDep
 from api.service import Service
 from jobs.errors import ForeignOrigin, Unauthorized
 from jobs.store.heartbeat import WorkerState
-from jobs.telemetry.health import health
+from jobs.telemetry.health import STORE_SILENT, health
 
 router = APIRouter(tags=["health"])
 
@@ -61,7 +61,7 @@ async def readyz(request: Request, service: ServiceDep, response: Response) -> R
     found = await service.call(health, service.redis, service.blobs, service.settings)
     if not found.state.serving:
         response.status_code = 503
-    if await service.call(_is_foreign, request, service):
+    if STORE_SILENT not in found.reasons and await service.call(_is_foreign, request, service):
         return Readiness(state=found.state, reasons=[], workers=[])
     workers = [WorkerView(state=w.state, reason=w.reason, network=w.network, device=w.device) for w in found.workers]
     return Readiness(state=found.state, reasons=found.reasons, workers=workers)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 import redis.asyncio
-from redis.backoff import ExponentialBackoff
+import redis.asyncio.retry
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from jobs.settings import PREFIX, Settings, default_data_dir
 
+T = TypeVar("T")
 WHICH_STORE = """The service's own store is used: that of REFINERY_REDIS_URL if it is set, else the one of the embedded
 service that runs on --data."""
 
@@ -26,29 +30,66 @@ class StoreError(Exception):
     """An operator's command has no store to work on; the message says why."""
 
 
+# The whole of a command's waiting, retries included, so that a request is answered within five seconds. Redis does
+# every command of ours in milliseconds; one that takes longer than SOCKET_SECONDS does not work.
+PATIENCE_SECONDS = 4.0
+SOCKET_SECONDS = 1.8
+
+_waiting = threading.local()  # `until`: the end of this thread's patience, in monotonic seconds
+
+
+class BoundedRetry(Retry):
+    """Retries a failed command within one time for all of it.
+
+    redis-py retries in layers: a command's retries contain those of its connection and of that connection's health
+    check, so that their times multiply. Here the outermost layer sets the end, and the others keep to it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(ExponentialBackoff(cap=0.5, base=0.02), retries=4)
+
+    def call_with_retry(self, do: Callable[[], T], fail: Callable[..., Any], *rest: Any, **named: Any) -> T:
+        """Do it, again after an error while another try fits into the time that is left."""
+        outermost = getattr(_waiting, "until", None) is None
+        if outermost:
+            _waiting.until = time.monotonic() + PATIENCE_SECONDS
+
+        def give_up_in_time(error: Exception, *count: int) -> None:
+            fail(error, *count)
+            if time.monotonic() + SOCKET_SECONDS > _waiting.until:
+                raise error
+
+        try:
+            return super().call_with_retry(do, give_up_in_time, *rest, **named)
+        finally:
+            if outermost:
+                _waiting.until = None
+
+
 def connect(settings: Settings) -> redis.Redis:
-    """A client with bounded waiting: an unreachable server raises redis.RedisError within seconds."""
+    """A client with bounded waiting: a server that does not answer raises redis.RedisError after PATIENCE_SECONDS."""
     return redis.Redis.from_url(
         settings.redis_url,
         decode_responses=True,
-        socket_timeout=5.0,
-        socket_connect_timeout=3.0,
+        socket_timeout=SOCKET_SECONDS,
+        socket_connect_timeout=SOCKET_SECONDS,
         health_check_interval=30,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), retries=4),
+        retry=BoundedRetry(),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
 
 
 def connect_async(settings: Settings, *, max_connections: int) -> redis.asyncio.Redis:
-    """An asynchronous client: further commands wait for one of its connections, and all waiting is bounded."""
+    """An asynchronous client. Commands share `max_connections`, retry nothing, and give up after PATIENCE_SECONDS."""
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         settings.redis_url,
         max_connections=max_connections,
-        timeout=5.0,
+        timeout=PATIENCE_SECONDS,
         decode_responses=True,
-        socket_timeout=2.0,
-        socket_connect_timeout=3.0,
+        socket_timeout=SOCKET_SECONDS,
+        socket_connect_timeout=SOCKET_SECONDS,
         health_check_interval=30,
+        retry=redis.asyncio.retry.Retry(NoBackoff(), 0),
     )
     return redis.asyncio.Redis.from_pool(pool)
 

@@ -15,6 +15,8 @@ from jobs.store.redis_keys import QUEUED
 # The service is in the best state that any of its workers is in.
 BEST_FIRST = [WorkerState.READY, WorkerState.BUSY, WorkerState.STARTING, WorkerState.DRAINING, WorkerState.DEFUNCT]
 
+STORE_SILENT = "the job store does not answer"
+
 
 class Health(NamedTuple):
     """The state of the service; READY and BUSY mean that jobs are worked on."""
@@ -37,7 +39,7 @@ def health(client: redis.Redis, blobs: Blobs, settings: Settings) -> Health:
     try:
         present, queued = workers(client), int(client.zcard(QUEUED))
     except redis.RedisError:
-        broken.append("the job store does not answer")
+        broken.append(STORE_SILENT)
     try:
         blobs.check()
         if not blobs.writable():

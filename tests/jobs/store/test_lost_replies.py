@@ -4,6 +4,7 @@ import pytest
 
 from api.service import Service
 from jobs import broker
+from jobs.errors import IdempotencyKeyInUse
 from jobs.job import InputInfo, Job, Status, new_id
 from jobs.parameters import Parameters
 from jobs.store import events
@@ -97,6 +98,16 @@ def test_a_job_taken_back_gets_its_message(far, service, proxy, lose_reply):
     back = service.store.find(job.id)
     assert (back.status, back.losses) == (Status.QUEUED, 1)
     assert broker.waiting_ids(service.redis) == {job.id}
+
+
+def test_a_locked_idempotency_key_is_the_callers(far, service, proxy):
+    proxy.drop_reply(far.idempotency._begin.sha)
+    service.redis.script_load(far.idempotency._begin.text)
+    begun = far.idempotency.begin(None, "key")
+    assert proxy.dropped == 1
+    assert begun.token
+    with pytest.raises(IdempotencyKeyInUse):
+        service.idempotency.begin(None, "key")
 
 
 def test_a_submission_is_accepted(far, service, settings, serve, proxy, lose_reply):
