@@ -67,6 +67,12 @@ class HoleCoversEverything(ImageError):
     code, status, title = "hole-covers-everything", 422, "The hole covers the whole image"
 
 
+class AmbiguousMask(ImageError):
+    """The mask has a white and a transparent part, and either may be the hole."""
+
+    code, status, title = "ambiguous-mask", 422, "The mask can be read in two ways"
+
+
 class MissingMask(ImageError):
     """There is no mask, and the image has no alpha channel to take one from."""
 

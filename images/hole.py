@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from images.errors import BrokenImage, EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
-from images.formats import decode, exif, png
+from images.formats import decode, png
 from images.formats.source import Facts, Source
 from images.grow import grow
 from images.hole_rule import HoleRule
-from images.photo import Photo, luminance
+from images.mask import Drawn, read
+from images.photo import Photo
 
 DEFAULT_RULE = HoleRule()
 
@@ -29,18 +31,19 @@ def find_hole(
 
     photo: decoded, or its file, of which only the header is read unless the hole is its alpha. Both files are turned
     upright by their EXIF orientation. Threshold, inversion and growing follow one another. Raises MissingMask,
-    SizeMismatch, EmptyHole, HoleCoversEverything, and what `read_image` raises.
+    AmbiguousMask, SizeMismatch, EmptyHole, HoleCoversEverything, and what `read_image` raises.
     """
     seen = ""
     if mask is not None:
-        hole, seen = _of_mask(photo, mask, rule, max_pixels)
+        drawn = _of_mask(photo, mask, rule, max_pixels)
+        hole, seen = drawn.hole, drawn.brightness
     elif isinstance(photo, Photo):
         _require_alpha(photo.has_alpha)
         hole = _transparent(photo.pixels, rule)
     else:
         facts = decode.survey(photo, "image", max_pixels)
         _require_alpha(facts.has_alpha)
-        hole = _read(photo, facts, "image", lambda band: _transparent(band, rule))
+        hole = _read_alpha(photo, facts, rule)
     if rule.invert:
         np.logical_not(hole, out=hole)
     hole = grow(hole, rule.grow_pixels)
@@ -56,14 +59,8 @@ def hole_fraction(hole: NDArray[np.bool_]) -> float:
 def read_mask(
     source: Source, rule: HoleRule = DEFAULT_RULE, *, max_pixels: int | None = None, name: str = "mask"
 ) -> NDArray[np.bool_]:
-    """What `source` draws, bool HxW, before inversion and growing. Raises like `read_image`.
-
-    A pixel is hole where its luminance (ITU-R 601) is at least the threshold; of 16 bits, at least 256 times the
-    threshold, unless no value is above 255: such a file has 8-bit values in a wider type. Soft edges, of a brush or
-    of JPEG, are cut there. White on black is the convention, so a mask with an alpha channel is laid on black: white
-    strokes on a transparent layer are hole, and transparent pixels are not, whatever colour they have.
-    """
-    return _read_mask(source, decode.survey(source, name, max_pixels), rule, name)[0]
+    """What `source` draws at its own size, bool HxW, before inversion and growing: see `images.mask.read`."""
+    return read(source, decode.survey(source, name, max_pixels), rule, name).hole
 
 
 def pack_hole(hole: NDArray[np.bool_]) -> bytes:
@@ -90,51 +87,47 @@ def unpack_hole(data: bytes) -> NDArray[np.bool_]:
         raise BrokenImage("The hole that was stored with the job is damaged. Submit the photo again.") from error
 
 
-def _of_mask(
-    photo: Photo | Source, mask: Source, rule: HoleRule, max_pixels: int | None
-) -> tuple[NDArray[np.bool_], str]:
-    """As `_read_mask`, once the mask's header has shown that it has the photo's size."""
+def _of_mask(photo: Photo | Source, mask: Source, rule: HoleRule, max_pixels: int | None) -> Drawn:
+    """What `mask` draws at the photo's size. A mask of a wrong size is refused by its header."""
     if isinstance(photo, Photo):
-        width, height = photo.width, photo.height
+        size = photo.width, photo.height
     else:
-        width, height = decode.survey(photo, "image", max_pixels).upright_size
+        size = decode.survey(photo, "image", max_pixels).upright_size
     facts = decode.survey(mask, "mask", max_pixels)
-    mask_width, mask_height = facts.upright_size
-    if (mask_width, mask_height) != (width, height):
-        raise SizeMismatch(
-            f"The image is {width} x {height} pixels, the mask is {mask_width} x {mask_height} (both turned upright "
-            "by their EXIF orientation). Send a mask of the image's size."
-        )
-    return _read_mask(mask, facts, rule, "mask")
+    check_mask_size(size, facts.upright_size, rule)
+    drawn = read(mask, facts, rule, "mask")
+    return drawn if facts.upright_size == size else replace(drawn, hole=drawn.resized(*size))
 
 
-def _read_mask(source: Source, facts: Facts, rule: HoleRule, name: str) -> tuple[NDArray[np.bool_], str]:
-    """What `source` draws, and a sentence that says how bright it is."""
-    brightest, white = 0, (1 << facts.bits) - 1
-    narrow = np.empty(facts.upright_size[::-1] if facts.bits == 16 else (0, 0), np.bool_)  # as of 8-bit values
-    with decode.decoded(source, facts, name) as stored:
-        hole = np.empty(stored.upright_size[::-1], np.bool_)
-        targets = exif.stored_view(narrow, stored.orientation)
-        y = 0
-        for target, band in stored.rows_of(hole):
-            levels = luminance(band)
-            brightest = max(brightest, int(levels.max()))
-            np.greater_equal(levels, _scaled(rule.threshold, band), out=target)
-            if narrow.size:
-                np.greater_equal(levels, rule.threshold, out=targets[y : y + len(band)])
-                y += len(band)
-    if narrow.size and brightest <= 255:
-        hole, white = narrow, 255
-    return hole, f"Its brightest pixel is {brightest} of {white}. "
+def check_mask_size(photo: tuple[int, int], mask: tuple[int, int], rule: HoleRule) -> None:
+    """Raise SizeMismatch unless a mask of this width and height, both upright, can be used for such a photo."""
+    if photo == mask:
+        return
+    (width, height), (mask_width, mask_height) = photo, mask
+    # Some scale, which the sides were rounded from, is within one pixel of both sides.
+    fits = max((mask_width - 1) / width, (mask_height - 1) / height) <= min(
+        (mask_width + 1) / width, (mask_height + 1) / height
+    )
+    if rule.resize and fits:
+        return
+    advice = "Send a mask of the image's size."
+    if rule.resize:
+        advice = "Their proportions differ by more than a pixel, so the mask cannot be resized. " + advice
+    elif fits:
+        advice = "Send a mask of the image's size, or let it be resized (mask_resize)."
+    raise SizeMismatch(
+        f"The image is {width} x {height} pixels, the mask is {mask_width} x {mask_height} (both turned upright "
+        f"by their EXIF orientation). {advice}"
+    )
 
 
-def _read(source: Source, facts: Facts, name: str, is_hole: Any) -> NDArray[np.bool_]:
-    """`is_hole` of each band of rows of `source`, as one array, upright."""
-    with decode.decoded(source, facts, name) as stored:
+def _read_alpha(source: Source, facts: Facts, rule: HoleRule) -> NDArray[np.bool_]:
+    """Where the photo in `source` is transparent, without keeping its pixels."""
+    with decode.decoded(source, facts, "image") as stored:
         width, height = stored.upright_size
         hole = np.empty((height, width), np.bool_)
         for target, band in stored.rows_of(hole):
-            target[...] = is_hole(band)
+            target[...] = _transparent(band, rule)
         return hole
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model, field_validator
 
-from images.hole_rule import MAX_GROW_PIXELS, MAX_THRESHOLD, MIN_THRESHOLD, HoleRule
+from images.hole_rule import MAX_GROW_PIXELS, MAX_THRESHOLD, MIN_THRESHOLD, HoleRule, ReadFrom
 from jobs.errors import FieldError, InvalidParameters
 from models.planning.networks import NETWORKS as NETWORKS
 from models.planning.networks import NetworkChoice as NetworkChoice
@@ -48,6 +48,17 @@ class _JobFields(BaseModel):
         le=MAX_THRESHOLD,
         description="Of 255: the hole is where the mask's luminance is at least this; without a mask, where the "
         "image's alpha is less.",
+    )
+    mask_from: ReadFrom = Field(
+        default=HoleRule.read_from,
+        description="Whether the white (`luminance`) or the transparent part (`alpha`) of the mask is the hole. "
+        "`auto`: the transparent part of a photo or of a dark mask, otherwise the white one. Where both may be the "
+        "hole, the mask is refused.",
+    )
+    mask_resize: bool = Field(
+        default=HoleRule.resize,
+        description="A mask of another size is resized, if its proportions are the image's within a pixel of each "
+        "side.",
     )
     mask_invert: bool = Field(default=False, description="The dark part of the mask is the hole.")
     mask_dilate_pixels: int = Field(
@@ -141,7 +152,13 @@ class Parameters(_Fields):
     @property
     def hole_rule(self) -> HoleRule:
         """How the hole is made from the mask or from the image's alpha."""
-        return HoleRule(self.mask_threshold, self.mask_invert, self.mask_dilate_pixels)
+        return HoleRule(
+            threshold=self.mask_threshold,
+            invert=self.mask_invert,
+            grow_pixels=self.mask_dilate_pixels,
+            read_from=self.mask_from,
+            resize=self.mask_resize,
+        )
 
     def overrides(self) -> dict[str, Any]:
         """The preset's fields that were set, by name; under their present name if the former one was used."""

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -26,7 +26,7 @@ from rich.progress import (
 
 from images.errors import ImageError
 from images.hole import find_hole, hole_fraction
-from images.hole_rule import HoleRule
+from images.hole_rule import HoleRule, ReadFrom
 from images.read import read_image
 from images.write import check_side, encode
 from models.commands import weights
@@ -94,6 +94,13 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help=f"result; its extension chooses the format: {' '.join(SUFFIXES)}",
     )
+    parser.add_argument(
+        "--mask-from",
+        choices=get_args(ReadFrom),
+        default=HoleRule.read_from,
+        help="whether the white or the transparent part of the mask is the hole; default: %(default)s",
+    )
+    parser.add_argument("--mask-resize", action="store_true", help="resize a mask that has the photo's proportions")
     parser.add_argument("--mask-invert", action="store_true", help="black is the hole")
     parser.add_argument(
         "--network", default="auto", help="auto (default), big-lama, builtin, or the path of a checkpoint"
@@ -126,7 +133,8 @@ def _inpaint(arguments: Sequence[str]) -> None:
             raise UsageError(f"there is no file {path}")
     clock = {"start": time.perf_counter()}
     photo = read_image(args.photo)
-    mask = find_hole(photo, args.mask, HoleRule(invert=args.mask_invert))
+    rule = HoleRule(invert=args.mask_invert, read_from=args.mask_from, resize=args.mask_resize)
+    mask = find_hole(photo, args.mask, rule)
     fraction = hole_fraction(mask)
     if form != "npy":
         check_side(photo.width, photo.height, form)  # before the work, not after it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ def decode(job: Job, blobs: Blobs, settings: Settings) -> Decoded:
         hole = unpack_hole(blobs.get(job.id, "hole"))
     except BlobMissing:  # submitted by the version before, which stored the mask as it was uploaded
         mask = blobs.get(job.id, "mask") if job.input.mask_source == "mask" else None
-        hole = find_hole(photo, mask, job.parameters.hole_rule, max_pixels=settings.max_pixels)
+        rule = replace(job.parameters.hole_rule, read_from="luminance")  # as that version did
+        hole = find_hole(photo, mask, rule, max_pixels=settings.max_pixels)
     return Decoded(photo, hole)
 
 

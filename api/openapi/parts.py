@@ -34,7 +34,7 @@ DESCRIPTIONS = {
     "(`unsupported-media-type`, `not-an-image`, `unsupported-format`).",
     416: "The range begins after the end of the result (`range-not-satisfiable`).",
     422: "Fields, image or mask are wrong (`invalid-parameters`, `missing-image`, `broken-image`, "
-    "`missing-mask`, `size-mismatch`, `empty-hole`, `hole-covers-everything`, `format-cannot-hold`, "
+    "`missing-mask`, `ambiguous-mask`, `size-mismatch`, `empty-hole`, `hole-covers-everything`, `format-cannot-hold`, "
     "`image-too-costly`).",
     429: "A limit of the API key is reached (`too-many-requests`, `too-many-jobs`, `too-many-at-once`, "
     "`quota-exceeded`).",

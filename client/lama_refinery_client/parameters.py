@@ -16,6 +16,8 @@ class Parameters(TypedDict, total=False):
     preset: Literal["default", "reference", "single-pass"] | None
     network: Literal["auto", "big-lama", "builtin"] | None
     mask_threshold: int | None  # of 255: the mask's luminance from which on it is hole
+    mask_from: Literal["auto", "luminance", "alpha"] | None  # the white or the transparent part of the mask is the hole
+    mask_resize: bool | None  # a mask of another size, but of the image's proportions, is resized
     mask_invert: bool | None  # the dark part of the mask is the hole
     mask_dilate_pixels: int | None  # grow the hole by a disc of this radius; negative shrinks it
     format: Literal["same", "png", "jpeg", "webp", "tiff"] | None

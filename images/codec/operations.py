@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from images.codec.shared import SharedArray
-from images.hole import find_hole, hole_fraction, pack_hole, unpack_hole
+from images.hole import check_mask_size, find_hole, hole_fraction, pack_hole, unpack_hole
 from images.hole_rule import HoleRule
 from images.photo import MEDIA_TYPES, Header, Photo
 from images.read import probe, read_image
@@ -156,10 +156,10 @@ def _found_hole(
 ) -> NDArray[np.bool_]:
     rule, limit = HoleRule(**request["rule"]), request["max_pixels"]
     if mask is not None:
-        # The size is compared first: a mask of another size is never decoded.
+        # The size is compared first: a mask of a wrong size is never decoded.
         marked = probe(mask, max_pixels=limit, name="mask")
-        if (marked.width, marked.height) == (header.width, header.height):
-            parent.surveyed(marked, "mask", decoding=True)
+        check_mask_size((header.width, header.height), (marked.width, marked.height), rule)
+        parent.surveyed(marked, "mask", decoding=True)
     elif header.has_alpha:
         parent.surveyed(header, "image", decoding=True)
     return find_hole(image, mask, rule, max_pixels=limit)

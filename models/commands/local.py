@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import click
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from images.errors import ImageError
 from images.hole import find_hole, hole_fraction
-from images.hole_rule import HoleRule
+from images.hole_rule import HoleRule, ReadFrom
 from images.photo import Photo
 from images.read import read_image
 from images.write import check_side, encode
@@ -27,7 +27,13 @@ from models.planning.presets import Preset, resolve_preset
 from models.progress import Step
 from models.result import Result
 
-HOLE_FIELDS = {"mask_threshold": "threshold", "mask_invert": "invert", "mask_dilate_pixels": "grow_pixels"}
+HOLE_FIELDS = {
+    "mask_threshold": "threshold",
+    "mask_invert": "invert",
+    "mask_dilate_pixels": "grow_pixels",
+    "mask_from": "read_from",
+    "mask_resize": "resize",
+}
 SERVICE_ONLY = frozenset(
     {
         "priority",
@@ -157,10 +163,18 @@ def _hole_rule(given: Mapping[str, Any]) -> HoleRule:
     """The rule of the mask from fields of a submission. Raises UsageError."""
     values: dict[str, Any] = {}
     for name, value in given.items():
-        try:
-            values[HOLE_FIELDS[name]] = str(value).lower() == "true" if name == "mask_invert" else int(value)
-        except ValueError as error:
-            raise UsageError(f"{name}: should be a whole number, not {value!r}") from error
+        field = HOLE_FIELDS[name]
+        if field == "read_from":
+            if value not in get_args(ReadFrom):
+                raise UsageError(f"{name}: should be one of {', '.join(get_args(ReadFrom))}, not {value!r}")
+            values[field] = value
+        elif field in ("invert", "resize"):
+            values[field] = str(value).lower() == "true"
+        else:
+            try:
+                values[field] = int(value)
+            except ValueError as error:
+                raise UsageError(f"{name}: should be a whole number, not {value!r}") from error
     return HoleRule(**values)
 
 

@@ -21,6 +21,8 @@ class _Picture:
 @click.argument("photo", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("-m", "--masks", "--mask", "mask", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--mask-threshold", type=click.IntRange(1, 255), help="Hole is what is at least this bright (128).")
+@click.option("--mask-from", type=click.Choice(["auto", "luminance", "alpha"]), help="What of the mask is the hole.")
+@click.option("--mask-resize", is_flag=True, help="Resize a mask of another size, but of the photo's proportions.")
 @click.option("--mask-invert", is_flag=True, help="The dark part of the mask is the hole.")
 @click.option("--mask-grow", type=int, metavar="PIXELS", help="Grow the hole.")
 @click.option("--preset", type=click.Choice(["default", "reference", "single-pass"]), default="default")
@@ -43,6 +45,7 @@ def command(photo: Path, mask: Path | None, changes: tuple[str, ...], as_json: b
             raise UsageError(f"--set {item}: should be NAME=VALUE")
         fields[name] = value
     rule = {"mask_threshold": options["mask_threshold"], "mask_dilate_pixels": options["mask_grow"]}
+    rule |= {"mask_from": options["mask_from"], "mask_resize": "true" if options["mask_resize"] else None}
     fields |= {name: value for name, value in rule.items() if value is not None}
     fields |= {"mask_invert": "true"} if options["mask_invert"] else {}
     try:

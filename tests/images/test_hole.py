@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from images.errors import BrokenImage, EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
+from images.errors import AmbiguousMask, BrokenImage, EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
 from images.hole import find_hole, hole_fraction, pack_hole, read_mask, unpack_hole
 from images.hole_rule import HoleRule
 from images.photo import Photo
@@ -89,9 +89,75 @@ def test_colour_counts_by_its_luminance():
 def test_transparency_lies_on_black():
     pixels = np.full((1, 4, 4), 255, np.uint8)
     pixels[0, :, 3] = [0, 127, 128, 255]
-    assert read_mask(files.saved(Image.fromarray(pixels), "PNG")).tolist() == [[False, False, True, True]]
-    grey = Image.fromarray(pixels[..., 2:].copy())
-    assert read_mask(files.saved(grey, "PNG")).tolist() == [[False, False, True, True]]
+    for array in (pixels, pixels[..., 2:].copy(), pixels.astype(np.uint16) * 257):
+        file = imagecodecs.png_encode(array)
+        assert read_mask(file, HoleRule(read_from="luminance")).tolist() == [[False, False, True, True]]
+        assert read_mask(file, HoleRule(read_from="alpha")).tolist() == [[True, True, False, False]]
+
+
+def with_transparent_box(colours):
+    """RGBA of HxWx3 colours with a transparent box, and the box as bool."""
+    box = np.zeros(colours.shape[:2], np.bool_)
+    box[4:8, 10:20] = True
+    return np.concatenate([colours, np.where(box, 0, 255).astype(np.uint8)[..., None]], -1), box
+
+
+@pytest.mark.parametrize("colours", [files.smooth(), np.zeros((21, 34, 3), np.uint8)], ids=["photo", "black"])
+@pytest.mark.parametrize("turned", [1, 6])
+def test_a_transparent_hole_in_a_mask_is_the_hole(colours, turned):
+    """mask_openai_style: the photo with a transparent hole, as image-editing APIs want it."""
+    rgba, box = with_transparent_box(colours)
+    for array in (rgba, rgba.astype(np.uint16) * 257):
+        file = files.with_chunk(imagecodecs.png_encode(array), b"eXIf", files.exif_block(turned))
+        assert (read_mask(file) == (box if turned == 1 else np.rot90(box, -1))).all()
+    assert find_hole(photo(21, 34), imagecodecs.png_encode(rgba)).sum() == box.sum()
+
+
+def test_a_mask_with_a_white_and_a_transparent_part_has_to_be_explained():
+    rgba, _ = with_transparent_box(np.full((21, 34, 3), 255, np.uint8))
+    rgba[0, :, :3] = 0
+    with pytest.raises(AmbiguousMask, match=r"white part \(89\.6% of it\) and a transparent part \(5\.6%\)"):
+        read_mask(imagecodecs.png_encode(rgba))
+    rgba[..., 3] = 255  # alpha that does not vary says nothing
+    assert read_mask(imagecodecs.png_encode(rgba)).sum() == 20 * 34
+
+
+def test_a_mask_without_alpha_cannot_be_read_by_it():
+    with pytest.raises(MissingMask, match="has no alpha channel"):
+        read_mask(imagecodecs.png_encode(RAMP), HoleRule(read_from="alpha"))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "fits"),
+    [(68, 42, True), (17, 11, True), (102, 64, True), (67, 42, True), (65, 42, False), (34, 22, True), (34, 23, False)],
+)
+def test_masks_of_another_size(width, height, fits):
+    """Of a photo of 34 x 21 pixels. Tools round the sides of what they shrink in either way."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[: height // 2, : width // 2] = 255
+    file = imagecodecs.png_encode(mask)
+    with pytest.raises(SizeMismatch, match="mask_resize" if fits else "Send a mask of the image's size"):
+        find_hole(photo(21, 34), file)
+    if not fits:
+        with pytest.raises(SizeMismatch, match="proportions"):
+            find_hole(photo(21, 34), file, HoleRule(resize=True))
+        return
+    hole = find_hole(photo(21, 34), file, HoleRule(resize=True))
+    assert hole.shape == (21, 34)
+    assert hole[:9, :16].all()
+    assert not hole[12:].any()
+    assert not hole[:, 18:].any()
+
+
+def test_a_resized_mask_keeps_hard_edges_and_smooths_soft_ones():
+    hard = np.zeros((8, 8), np.uint8)
+    np.fill_diagonal(hard, 255)
+    hole = find_hole(photo(32, 32), imagecodecs.png_encode(hard), HoleRule(resize=True))
+    assert (hole == np.kron(hard > 0, np.ones((4, 4), np.bool_))).all()
+    soft = hard.copy()
+    soft[0, 7] = 100
+    smooth = find_hole(photo(32, 32), imagecodecs.png_encode(soft), HoleRule(resize=True))
+    assert 0.5 < (smooth == hole).mean() < 1
 
 
 def test_orientation_turns_the_mask_like_the_image():

@@ -53,6 +53,12 @@ class Engine(Protocol):
 @click.option(
     "--mask-threshold", type=click.IntRange(1, 255), help="Hole is what is at least this bright (128); 1: any."
 )
+@click.option(
+    "--mask-from",
+    type=click.Choice(["auto", "luminance", "alpha"]),
+    help="Hole is the white or the transparent part of the mask.",
+)
+@click.option("--mask-resize", is_flag=True, help="Resize a mask of another size, but of the photo's proportions.")
 @click.option("--mask-invert", is_flag=True, help="The dark part of the mask is the hole.")
 @click.option("--mask-grow", type=int, metavar="PIXELS", help="Grow the hole; a negative number shrinks it.")
 @click.option("--preset", type=click.Choice(["default", "reference", "single-pass"]), help="How to fill.")
@@ -140,6 +146,8 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "preset": options["preset"],
         "network": options["network"],
         "mask_threshold": options["mask_threshold"],
+        "mask_from": options["mask_from"],
+        "mask_resize": options["mask_resize"] or None,
         "mask_invert": options["mask_invert"] or None,
         "mask_dilate_pixels": options["mask_grow"],
         "quality": options["quality"],
