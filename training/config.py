@@ -1,4 +1,4 @@
-"""All hyperparameters of a training run: one dataclass, read from one TOML file."""
+"""The hyperparameters of a training run: one dataclass, read from one TOML file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Config:
-    """The recipe. Weights multiply their loss term; 0 leaves the term out."""
+    """The recipe. A loss weight multiplies its term; 0 leaves the term out."""
 
     # The network (fixed for a run)
     ngf: int = 32  # channels after the first convolution
@@ -31,19 +31,19 @@ class Config:
     batch: int = 16
     learning_rate: float = 1e-3
     discriminator_learning_rate: float = 1e-4
-    warmup_steps: int = 200  # the learning rates rise linearly over these, also after compact.pt, which has no moments
-    decay_share: float = 0.3  # the last part of a run, in which the learning rates fall to a tenth (half a cosine)
+    warmup_steps: int = 200  # the learning rates rise linearly over these; again after compact.pt, which has no moments
+    decay_share: float = 0.3  # the last share of a run, in which the learning rates fall to a tenth (half a cosine)
     ema_decay: float = 0.999
-    bf16: bool = True  # autocast on CUDA only; the FFT stays in fp32
+    bf16: bool = True  # autocast, on CUDA only; the FFT stays in float32
     # The losses
     l1_known: float = 10.0
     l1_hole: float = 2.0
     perceptual: float = 60.0  # LPIPS (VGG-16); needs --lpips
-    perceptual_shift: int = 8  # pixels: a window smaller by so many is compared, at a random place
+    perceptual_shift: int = 8  # pixels by which the compared window is smaller than the crop; its place is random
     adversarial: float = 10.0
     feature_matching: float = 100.0
     r1: float = 0.001
-    r1_every: int = 4  # steps; the term is multiplied by as much
+    r1_every: int = 4  # steps; the term is multiplied by this number
     # What is written when, in steps
     log_every: int = 50
     validate_every: int = 2000
@@ -73,11 +73,11 @@ class Config:
 
     @property
     def lama(self) -> LamaConfig:
-        """The generator's shape; its global part is even, because the spectral transform halves it."""
+        """The shape of the generator. Its global part is even, because the spectral transform halves it."""
         return LamaConfig(self.ngf, 3, self.blocks, int(self.ngf * 8 * self.global_share) // 2 * 2)
 
     def to_toml(self) -> str:
-        """The file that `read` makes this of."""
+        """Return the text of a file that `read` turns into this."""
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(self).items())
 
 
@@ -85,7 +85,7 @@ FIXED = ("ngf", "blocks", "global_share", "discriminator_channels", "discriminat
 
 
 def read(path: Path | None, overrides: Sequence[str] = (), base: Config | None = None) -> Config:
-    """The configuration from a TOML file (none: `base`, or the defaults), then `key=value` overrides.
+    """Read the configuration from a TOML file, or from `base` or the defaults, then apply `key=value` overrides.
 
     Raises ConfigError for a file that cannot be read, an unknown key, a wrong type or a value out of bounds.
     """
@@ -120,10 +120,10 @@ def _text(path: Path) -> str:
 
 
 def check_resumable(old: Config, new: Config) -> None:
-    """ConfigError when `new` cannot go on from a run of `old`."""
+    """Raise ConfigError when `new` cannot continue a run of `old`."""
     for key in FIXED:
         if getattr(old, key) != getattr(new, key):
             raise ConfigError(
                 f"{key} was {getattr(old, key)} when this run began and cannot become {getattr(new, key)}: "
-                "leave it as it was, or begin another run with another --out"
+                "leave it as it was, or start another run with another --out"
             )

@@ -1,4 +1,4 @@
-"""A pack on the device: crops, flips and masks are cut there, only their indices cross."""
+"""A pack that lies on the device. Crops, flips and masks are made there; only their indices are copied to it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Data:
         self.sizes = tensors["sizes"]  # on the CPU, where positions are drawn
         areas = self.sizes.prod(dim=1) * 3
         self.starts = areas.cumsum(0) - areas
-        self.photos, self.bank = tensors["photos"].to(device), tensors["masks"].to(device)
+        self.photos, self.mask_bits = tensors["photos"].to(device), tensors["masks"].to(device)
         self.validation = tensors["validation"].to(device).float() / 255
         self.validation_masks = self.unpack(tensors["validation_masks"].to(device))
         line = torch.arange(self.side, device=device)
@@ -32,7 +32,7 @@ class Data:
 
     @classmethod
     def read(cls, path: Path, device: torch.device) -> Data:
-        """From a file; PackError when it is not one."""
+        """Read a pack from a file. Raises PackError when it is not one."""
         try:
             with safe_open(path, "pt") as file:
                 return cls({k: file.get_tensor(k) for k in file.keys()}, file.metadata() or {}, device)  # noqa: SIM118
@@ -40,27 +40,27 @@ class Data:
             raise PackError(f"{path} is no training pack ({error}): make one with python -m training.pack") from None
 
     def unpack(self, bits: Tensor) -> Tensor:
-        """Bits, N x side*side/8, as N x 1 x side x side float, 1 = hole."""
+        """Unpack bits, N x side*side/8, to Nx1xSxS float, 1 = hole."""
         shifts = torch.arange(7, -1, -1, device=bits.device, dtype=torch.uint8)
         return ((bits[..., None] >> shifts) & 1).view(-1, 1, self.side, self.side).float()
 
     def batch(self, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """count random crops (Bx3xSxS in [0, 1]) and masks (Bx1xSxS, 1 = hole); `rng` is a CPU generator."""
+        """Draw `count` random crops (Bx3xSxS in [0, 1]) and masks (Bx1xSxS, 1 = hole). rng: a generator on the CPU."""
         which = torch.randint(len(self.sizes), (count,), generator=rng)
-        room = self.sizes[which] - self.side + 1
-        corner = (torch.rand(count, 2, generator=rng, dtype=torch.float64) * room).long()
+        offsets = self.sizes[which] - self.side + 1
+        corner = (torch.rand(count, 2, generator=rng, dtype=torch.float64) * offsets).long()
         widths = self.sizes[which, 1]
         first = self.starts[which] + (corner[:, 0] * widths + corner[:, 1]) * 3
-        chosen = torch.randint(len(self.bank), (count,), generator=rng)
+        chosen = torch.randint(len(self.mask_bits), (count,), generator=rng)
         flips = torch.randint(2, (3, count), generator=rng)  # picture left-right; mask left-right, up-down
         index = torch.cat([torch.stack([first, widths, chosen]), flips])
-        if self.device.type == "cuda":  # from pinned memory, which is not used again before it has been read
+        if self.device.type == "cuda":  # from pinned memory, so that the copy does not wait
             index = index.pin_memory()
         index = index.to(self.device, non_blocking=True)
         first, widths, chosen, flip, mask_x, mask_y = (row.view(-1, 1, 1, 1) for row in index)
         columns = torch.where(flip == 1, self.side - 1 - self._line, self._line)  # B 1 1 S
         at = first + (self._line.view(1, 1, -1, 1) * widths + columns) * 3 + self._rgb.view(1, 3, 1, 1)
         image = self.photos[at].float() / 255
-        mask = self.unpack(self.bank[chosen.view(-1)])
+        mask = self.unpack(self.mask_bits[chosen.view(-1)])
         mask = torch.where(mask_x == 1, mask.flip(3), mask)
         return image, torch.where(mask_y == 1, mask.flip(2), mask)

@@ -1,4 +1,4 @@
-"""A run's averaged weights as a file that `models.load_network` reads: `python -m training.export RUN -o FILE`."""
+"""Write a run's averaged weights for `models.load_network`: `python -m training.export RUN -o FILE`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LICENCE = "Apache-2.0 for the weights; the photos they were trained on keep thei
 
 
 def export(run: Path, path: Path) -> None:
-    """Write the EMA weights: filters in fp16, what BatchNorm and biases need in fp32.
+    """Write the averaged weights: filters in float16, BatchNorm and biases in float32.
 
     Raises TrainingError when the run has no checkpoint or a weight does not fit fp16; OSError like any write.
     """

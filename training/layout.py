@@ -1,4 +1,4 @@
-"""Networks with channels last in memory, as a GPU's convolutions want them."""
+"""Puts a network's channels last in memory, which makes convolutions on a GPU faster."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 
-class _Mirror(torch.autograd.Function):
-    """`reflect_pad`. torch's own makes the channels first again, with a slow copy before and after."""
+class _ReflectPad(torch.autograd.Function):
+    """The function `reflect_pad`. The one in torch puts the channels first again, with a slow copy before and after."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, n: int) -> Tensor:
@@ -23,23 +23,26 @@ class _Mirror(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        n, slope = ctx.n, gradients[0].clone(memory_format=torch.channels_last)
+        n, grad = ctx.n, gradients[0].clone(memory_format=torch.channels_last)
         for dim in (3, 2):
-            for outside, inside in _edges(slope, dim, n):
+            for outside, inside in _edges(grad, dim, n):
                 inside += outside
-        return slope[:, :, n:-n, n:-n], None
+        return grad[:, :, n:-n, n:-n], None
 
 
 def _edges(x: Tensor, dim: int, n: int) -> list[tuple[Tensor, Tensor]]:
-    """Along dim, lines 0 to n-1 and the last n, each with the line that it mirrors."""
+    """Pair the first n and the last n lines along `dim` with the lines that they mirror."""
     last = x.shape[dim] - 1
     pairs = [(i, 2 * n - i) for i in range(n)] + [(last - i, last - 2 * n + i) for i in range(n)]
     return [(x.select(dim, outside), x.select(dim, inside)) for outside, inside in pairs]
 
 
 def reflect_pad(x: Tensor, n: int) -> Tensor:
-    """x, BxCxHxW with sides above n, with n pixels more at every side, mirrored; channels last. Once differentiable."""
-    padded: Tensor = _Mirror.apply(x, n)  # type: ignore[no-untyped-call]
+    """Add a reflected border of n pixels to BxCxHxW, whose sides must be larger than n.
+
+    The result has its channels last in memory. It can be differentiated once.
+    """
+    padded: Tensor = _ReflectPad.apply(x, n)  # type: ignore[no-untyped-call]
     return padded
 
 
@@ -55,7 +58,7 @@ class _Conv(nn.Conv2d):
 
 
 def channels_last(network: nn.Module) -> None:
-    """Change a network to that layout, in place: what it computes and its state dict's keys stay the same."""
+    """Put a network's channels last, in place. What it computes and the keys of its state dict stay the same."""
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for module in network.modules():
         if type(module) is nn.ReflectionPad2d:

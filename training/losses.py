@@ -10,7 +10,7 @@ from bench.support.perception import Backbone
 
 
 def perceptual(backbone: Backbone, made: Tensor, truth: Tensor) -> Tensor:
-    """LPIPS with gradients, a scalar: the mean over pictures and pixels, compared in fp32."""
+    """Compute LPIPS with gradients, 0-d: the mean over pictures and pixels. Features are compared in float32."""
     with torch.no_grad():
         wanted = backbone.taps(truth)
     total = made.new_zeros(())
@@ -23,16 +23,16 @@ def perceptual(backbone: Backbone, made: Tensor, truth: Tensor) -> Tensor:
 
 
 def _unit(x: Tensor) -> Tensor:
-    """x, BxCxHxW, with length 1 along the channels, in fp32."""
+    """Scale x, BxCxHxW, to length 1 along the channels, in float32."""
     length = torch.linalg.vector_norm(x, dim=1, keepdim=True, dtype=torch.float32)
     unit: Tensor = x * (length.square() + 1e-10).rsqrt()
     return unit
 
 
 class Discriminator(nn.Module):
-    """PatchGAN: stride-2 convolutions, then one logit per patch.
+    """A PatchGAN: convolutions of stride 2, then one logit per patch.
 
-    Group normalisation, not batch normalisation: a picture's logits, and so R1, depend on that picture alone.
+    It normalises groups, not batches, so that a picture's logits, and with them R1, depend on that picture alone.
     """
 
     def __init__(self, channels: int, layers: int) -> None:
@@ -50,7 +50,7 @@ class Discriminator(nn.Module):
         self.stages, self.head = nn.ModuleList(stages), nn.Conv2d(width, 1, 4, 1, 1)
 
     def forward(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Logits Bx1xhxw and the features of every stage; image: Bx3xHxW in [0, 1]."""
+        """Return logits Bx1xhxw and the features of each stage. image: Bx3xHxW in [0, 1]."""
         x, features = image * 2 - 1, []
         for stage in self.stages:
             x = stage(x)
@@ -59,32 +59,32 @@ class Discriminator(nn.Module):
 
 
 def fake_share(mask: Tensor, logits: Tensor) -> Tensor:
-    """How much of each patch is hole, in [0, 1]: patches of known pixels are not fake, though the picture is made."""
+    """Return the share of hole in each patch, in [0, 1]. Patches of known pixels are real in a filled picture too."""
     return F.interpolate(mask, size=logits.shape[-2:], mode="area")
 
 
 def discriminator_loss(real: Tensor, fake: Tensor, mask: Tensor) -> Tensor:
-    """Non-saturating; in a made picture the target is fake only as far as the patch is hole."""
+    """The non-saturating loss. In a filled picture, a patch counts as fake by its share of hole."""
     real, fake = real.float(), fake.float()
     share = fake_share(mask, fake)
     return F.softplus(-real).mean() + (share * F.softplus(fake) + (1 - share) * F.softplus(-fake)).mean()
 
 
 def generator_loss(fake: Tensor, mask: Tensor) -> Tensor:
-    """Non-saturating, over the patches with hole in them."""
+    """The non-saturating loss, averaged over patches by their share of hole."""
     share = fake_share(mask, fake)
     return (share * F.softplus(-fake.float())).sum() / share.sum().clamp_min(1e-6)
 
 
 def feature_matching(made: list[Tensor], truth: list[Tensor]) -> Tensor:
-    """Mean squared difference of the discriminator's features, averaged over its stages."""
+    """The mean squared difference of the discriminator's features, averaged over its stages."""
     return torch.stack([F.mse_loss(a.float(), b.detach().float()) for a, b in zip(made, truth, strict=True)]).mean()
 
 
 def r1(discriminator: Discriminator, image: Tensor) -> Tensor:
-    """Squared norm of the logits' gradient at real pictures (Mescheder et al. 2018), mean over the batch; fp32."""
+    """The squared norm of the logits' gradient at real pictures (Mescheder et al. 2018): batch mean, in float32."""
     with torch.autocast(image.device.type, enabled=False):
         image = image.detach().float().requires_grad_()
         logits, _ = discriminator(image)
-        (slope,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
-        return slope.square().sum(dim=(1, 2, 3)).mean()
+        (grad,) = torch.autograd.grad(logits.sum(), image, create_graph=True)
+        return grad.square().sum(dim=(1, 2, 3)).mean()

@@ -1,11 +1,11 @@
-"""Photos, masks and validation crops in one file: `python -m training.pack --photos DIR --out FILE`.
+"""Put photos, masks and validation crops into one file: `python -m training.pack --photos DIR --out FILE`.
 
 Training then needs no image library, and all of the data can stay on the device. The file is safetensors:
 `photos` (all pixels, uint8, one photo after another, HxWx3), `sizes` (Nx2: height, width), `masks` (bits, see
 `training.masks.bank`), `validation` (Nx3xSxS uint8) and `validation_masks` (bits).
 
-Held out for validation are the photos whose name's SHA-256 starts with a zero digit (one in 16), at least one:
-a rule that more photos, or another order, do not change. No crop of a held-out photo is trained on.
+Photos whose name's SHA-256 starts with a zero digit, one in 16 and at least one, are held out for validation. More
+photos, or another order, do not change which. No crop of a held-out photo is trained on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class PackError(ValueError):
 
 
 def held_out(names: Sequence[str]) -> list[str]:
-    """The names kept for validation, in the order of their hashes."""
+    """Return the names held out for validation, in the order of their hashes."""
     ordered = sorted(names, key=_digest)
     return [name for name in ordered if _digest(name)[0] == "0"] or ordered[:1]
 
@@ -50,14 +50,14 @@ def _digest(name: str) -> str:
 def make(
     folders: Sequence[Path], *, side: int = SIDE, masks: int = 4096, seed: int = 1
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors and the metadata of a pack. Raises PackError when there are too few photos.
+    """Make the tensors and the metadata of a pack. Raises PackError when there are too few photos.
 
     side: pixels, of crops and masks, a multiple of 8; smaller photos are left out. masks: how many to draw.
     """
-    from training import masks as drawing  # brings pillow, which reading a pack does without
+    from training import masks as drawing  # imports pillow, which reading a pack does not need
 
     paths = {p.name: p for folder in folders for p in sorted(folder.rglob("*")) if p.suffix.lower() in SUFFIXES}
-    with ThreadPoolExecutor() as pool:  # decoding leaves the interpreter to others
+    with ThreadPoolExecutor() as pool:  # decoding releases the interpreter's lock
         read = pool.map(_read, paths.values(), repeat(side))
         photos = {name: photo for name, photo in zip(paths, read, strict=True) if photo is not None}
     if len(photos) < 2:
@@ -68,7 +68,7 @@ def make(
     kept = held_out(list(photos))
     train = [photo for name, photo in photos.items() if name not in kept]
     crops = []
-    for i in range(VALIDATION_CROPS):  # from the middle; where photos are few, moved from one to the next
+    for i in range(VALIDATION_CROPS):  # from the middle; further crops of a photo are moved
         photo = photos[kept[i % len(kept)]]
         round_, (h, w) = i // len(kept), photo.shape[:2]
         y, x = ((n - side) // 2 * (round_ + 1) % (n - side + 1) for n in (h, w))

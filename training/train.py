@@ -18,7 +18,7 @@ from training.data import Data
 from training.pack import PackError, make
 from training.trainer import Trainer, TrainingError, read_state
 
-EVERY = 10.0  # seconds
+PRINT_INTERVAL_SECONDS = 10.0  # between lines on stdout: often enough to see that it runs, in a log of hours
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N (default auto)")
     parser.add_argument("--lpips", type=Path, help="folder with vgg16.safetensors and alexnet.safetensors")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many, checkpoint written")
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop in time to write the checkpoint within these minutes"
+    )
     parser.add_argument("--compact", action="store_true", help="at the end also write compact.pt, to carry away")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -47,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: argparse.Namespace) -> Trainer:
-    """Train as the options say, until the configured step or out of time; the trainer, for what it knows."""
+    """Train until the configured step, or until the time is used up, and return the trainer."""
     began = time.monotonic()
     device = _device(options.device)
     if options.begin and options.resume:
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace) -> Trainer:
         took[what] = time.monotonic() - start
 
     def left() -> float:
-        """Seconds for training: the end takes some too."""
+        """Seconds left for steps, without those for the last validation and checkpoints."""
         ending = took["validate"] + took["save"] * (2 if options.compact else 1)
         rest: float = limit - (time.monotonic() - began) - min(ending, limit / 4)
         return rest
@@ -99,22 +101,22 @@ def run(options: argparse.Namespace) -> Trainer:
 
 
 def _device(name: str) -> torch.device:
-    """As `models.networks.registry.pick_device`, whose module needs more than a training machine may have."""
+    """Pick a device as `models.networks.registry.pick_device` does, which imports more than training machines have."""
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(1, device=device)
         if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)  # steps are recorded on the current one
+            torch.cuda.set_device(device)  # steps are captured on the current one
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise TrainingError(f"device {name!r} cannot be used here ({reason}); --device auto picks one") from None
     torch.backends.cudnn.benchmark = True  # every batch has the same shape
-    torch.backends.cudnn.benchmark_limit = 4  # with ten tries for each convolution the first step takes half a minute
+    torch.backends.cudnn.benchmark_limit = 4  # ten trials per convolution make the first step take half a minute
     return device
 
 
 def _progress(stack: ExitStack, trainer: Trainer) -> Callable[[], None]:
-    """What to call after every step: a bar on a terminal, where rich is installed, else now and then a line."""
+    """Return what to call after each step. It moves a bar on a terminal where rich is installed, or prints lines."""
     try:
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:
@@ -137,12 +139,12 @@ def _progress(stack: ExitStack, trainer: Trainer) -> Callable[[], None]:
 
 
 def _lines(trainer: Trainer) -> Callable[[], None]:
-    """A line on stdout every EVERY seconds: steps per second since the last one, mean losses, scores."""
+    """Print a line every PRINT_INTERVAL_SECONDS: steps per second since the last line, mean losses, scores."""
     last, step = time.monotonic(), trainer.step
 
     def advance() -> None:
         nonlocal last, step
-        if (now := time.monotonic()) - last >= EVERY:
+        if (now := time.monotonic()) - last >= PRINT_INTERVAL_SECONDS:
             rate = (trainer.step - step) / (now - last)
             print(
                 f"step {trainer.step}: {rate:.2f} steps/s; losses {_text(trainer.means)}; "

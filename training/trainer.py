@@ -21,9 +21,9 @@ from models.errors import CheckpointError
 from models.networks.lama.model import Lama, LamaConfig
 from training import losses, validate
 from training.config import Config, ConfigError, check_resumable
+from training.cuda_graphs import GraphedStep
 from training.data import Data
 from training.layout import channels_last
-from training.recording import Recorder
 
 CHECKPOINT, COMPACT, LOG = "checkpoint.pt", "compact.pt", "log.jsonl"
 BETAS = (0.5, 0.999)
@@ -34,7 +34,7 @@ class TrainingError(RuntimeError):
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """A run's checkpoint, or its compact one when that is all there is. Raises TrainingError."""
+    """Read a run's checkpoint, or its compact one if there is no other. Raises TrainingError."""
     for path in (folder / CHECKPOINT, folder / COMPACT):
         if path.exists():
             try:
@@ -47,10 +47,10 @@ def read_state(folder: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a step reads: the same tensors for every step, filled anew.
+    """The tensors that a step reads. They stay the same, as CUDA graphs need, and are filled for each step.
 
     image: Bx3xSxS in [0, 1]; mask: Bx1xSxS, 1 = hole; rows, columns: indices of the window that the perceptual term
-    sees; blend: 0-d, how much of the weights goes into their average.
+    sees; blend: 0-d, the share of the weights that goes into their average.
     """
 
     image: Tensor
@@ -62,7 +62,7 @@ class Inputs:
 
     @classmethod
     def of(cls, config: Config, data: Data) -> Inputs:
-        """Empty ones, on the data's device."""
+        """Allocate them on the data's device."""
         layout = torch.channels_last if data.device.type == "cuda" else torch.contiguous_format
         size = config.batch, 3, data.side, data.side
         image = torch.empty(size, device=data.device, memory_format=layout)
@@ -71,7 +71,7 @@ class Inputs:
         return cls(image, mask, line.clone(), line.clone(), torch.zeros((), device=data.device), line)
 
     def fill(self, image: Tensor, mask: Tensor, y: int, x: int, blend: float) -> None:
-        """Take over a batch, the window's place (pixels from the top and from the left) and the average's weight."""
+        """Copy a batch in, and set the window's place (pixels from the top and the left) and the average's weight."""
         self.image.copy_(image)
         self.mask.copy_(mask)
         torch.add(self.line, y, out=self.rows)
@@ -79,15 +79,15 @@ class Inputs:
         self.blend.fill_(blend)
 
     def window(self, picture: Tensor) -> Tensor:
-        """What the perceptual term sees of pictures, Bx3xSxS.
+        """Cut out of pictures, Bx3xSxS, the window that the perceptual term sees.
 
-        It moves from step to step, which keeps the grid of the backbone's strides from being printed into the picture.
+        It moves from step to step, so that the grid of the backbone's strides leaves no pattern in the pictures.
         """
         return picture.index_select(2, self.rows).index_select(3, self.columns)
 
 
 def _adam(network: nn.Module, cuda: bool) -> torch.optim.Adam:
-    """Its rate is set for every step. On CUDA one kernel does all, and reads the rate from the device."""
+    """Make an Adam whose rate is set for each step. On CUDA it is one kernel, which reads the rate from the device."""
     parameters = list(network.parameters())
     if not cuda:
         return torch.optim.Adam(parameters, 0.0, BETAS)
@@ -104,19 +104,19 @@ def _set_rate(optimiser: torch.optim.Adam, rate: float) -> None:
 
 
 def _restore_adam(optimiser: torch.optim.Adam, saved: dict[str, Any]) -> None:
-    """Moments and steps; how Adam is run stays as it is here, whatever device they come from."""
+    """Load moments and step counts from any device; how Adam runs stays as it is here."""
     (ours,), (theirs,) = optimiser.param_groups, saved["param_groups"]
     rate = ours["lr"]
     optimiser.load_state_dict(saved | {"param_groups": [ours | {"params": theirs["params"]}]})
     optimiser.param_groups[0]["lr"] = rate
     for parameter, state in optimiser.state.items():
         for key, value in state.items():
-            if value.shape == parameter.shape and value.ndim:  # in the parameter's memory layout
+            if value.shape == parameter.shape and value.ndim:  # in the parameter's memory format
                 state[key] = torch.empty_like(parameter, requires_grad=False).copy_(value)
 
 
 class Trainer:
-    """Generator, its average, discriminator, optimisers and the random generator, at a step."""
+    """A run at a step: generator, its average, discriminator, optimisers and the random generator."""
 
     def __init__(
         self, config: Config, data: Data, out: Path, *, lpips: Path | None = None, state: dict[str, Any] | None = None
@@ -144,12 +144,12 @@ class Trainer:
         self.ema = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self.optimisers = tuple(_adam(network, cuda) for network in (self.generator, self.discriminator))
         self._inputs = Inputs.of(config, data)
-        self._run = Recorder(self._compute, self._clear) if cuda else self._compute
+        self._run = GraphedStep(self._compute, self._clear) if cuda else self._compute
         self.step, self.warm_from = 0, 0
         self.yardsticks: dict[str, dict[str, float]] = {}
         self.scores: dict[str, float] = {}
-        self.means: dict[str, float] = {}  # of the losses, as logged last
-        self.progress = 0.0  # how much of its time the run has had, in [0, 1], where time and not steps limits it
+        self.means: dict[str, float] = {}  # of the losses, as last logged
+        self.progress = 0.0  # share of the run's time that is over, in [0, 1]; 0 if steps alone limit it
         self._sums: dict[str, Tensor] = {}
         out.mkdir(parents=True, exist_ok=True)
         if state is not None:
@@ -157,9 +157,9 @@ class Trainer:
         (out / "config.toml").write_text(config.to_toml(), encoding="utf-8")
 
     def begin_with(self, path: Path) -> None:
-        """Take over the weights of a network of the same shape (`training.export`), before the first step.
+        """Load the weights of an exported network of the same shape (`training.export`), before the first step.
 
-        The discriminator begins anew. Raises TrainingError for any other file.
+        The discriminator starts from random weights. Raises TrainingError for any other file.
         """
         try:
             weights = load_file(path)
@@ -169,7 +169,7 @@ class Trainer:
         if config != self.config.lama:
             raise TrainingError(f"{path} has another shape, {config}: this run's is {self.config.lama}")
         for network in (self.generator, self.ema):
-            network.load_state_dict(weights, strict=False)  # how many batches there were is not in it
+            network.load_state_dict(weights, strict=False)  # the exported file has no count of batches
 
     def _restore(self, state: dict[str, Any]) -> None:
         check_resumable(Config(**state["config"]), self.config)
@@ -183,12 +183,12 @@ class Trainer:
         self.warm_from = state["warm_from"] if "optimisers" in state else self.step
         self._sums = {k: v.to(self.device) for k, v in state["sums"].items()}
         log = self.out / LOG
-        if log.exists():  # what was logged after the checkpoint happens again
+        if log.exists():  # steps after the checkpoint are done and logged again
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
             _write(log, "".join(x for x in lines if x.endswith("\n") and json.loads(x)["step"] <= self.step).encode())
 
     def state(self, *, compact: bool = False) -> dict[str, Any]:
-        """All that a run is. compact: weights in half precision, without the optimisers' moments."""
+        """Return everything a run consists of. compact: weights in half precision, no moments of the optimisers."""
         self._share_statistics()
 
         def weights(module: nn.Module) -> dict[str, Tensor]:
@@ -211,7 +211,7 @@ class Trainer:
         return found if compact else found | {"optimisers": [o.state_dict() for o in self.optimisers]}
 
     def save(self, *, compact: bool = False) -> None:
-        """Write the checkpoint: complete or not at all; TrainingError when the weights are no longer finite."""
+        """Write the checkpoint completely or not at all. Raises TrainingError when a weight is not finite."""
         if not all(bool(weight.isfinite().all()) for weight in self.generator.parameters()):
             raise self._diverged("weights")
         path = self.out / (COMPACT if compact else CHECKPOINT)
@@ -223,7 +223,7 @@ class Trainer:
         temporary.replace(path)
 
     def train_step(self) -> None:
-        """One step of both networks; logs the mean losses every `log_every` steps. Only that waits for the device."""
+        """Train both networks for a step. Every `log_every` steps, wait for the device and log the mean losses."""
         c, inputs = self.config, self._inputs
         factor = min(1.0, (self.step - self.warm_from + 1) / c.warmup_steps) * self._decay()
         for optimiser, rate in zip(self.optimisers, (c.learning_rate, c.discriminator_learning_rate), strict=True):
@@ -238,15 +238,15 @@ class Trainer:
             self._log_losses()
 
     def _decay(self) -> float:
-        """The learning rates' factor towards the end of the run: from 1 to 0.1 along half a cosine."""
+        """Return the factor of the learning rates: 1, then down to 0.1 along half a cosine at the end of the run."""
         share = self.config.decay_share
         left = 1 - min(1.0, max(self.progress, self.step / self.config.steps))
         return 1.0 if left >= share else 0.1 + 0.45 * (1 - math.cos(math.pi * left / share))
 
     def _compute(self, r1: bool) -> None:
-        """A step from the inputs' tensors; all that it changes are tensors, in place. r1: with the term of that name.
+        """Compute a step. It reads only the inputs' tensors and changes only tensors, in place.
 
-        What it does depends on nothing else, so that a recording of it stands for every step of its kind.
+        So one CUDA graph serves every step of its kind. r1: whether the step has that term.
         """
         c, inputs = self.config, self._inputs
         image, mask = inputs.image, inputs.mask
@@ -289,10 +289,10 @@ class Trainer:
     def _discriminate(
         self, image: Tensor, made: Tensor, mask: Tensor, terms: dict[str, Tensor], r1: bool
     ) -> list[Tensor]:
-        """The discriminator's step; its features of the real pictures, from before that."""
+        """Train the discriminator for a step. Return its features of the real pictures from before the update."""
         c = self.config
         self.discriminator.requires_grad_(True)
-        with self._autocast():  # both at once: its normalisation does not mix pictures
+        with self._autocast():  # in one batch, because its normalisation does not mix pictures
             logits, features = self.discriminator(torch.cat([image, made]))
         real, fake = logits.chunk(2)
         loss = losses.discriminator_loss(real, fake, mask)
@@ -310,7 +310,7 @@ class Trainer:
 
     @torch.no_grad()
     def _average(self) -> None:
-        """EMA of the weights, slower as the run gets longer."""
+        """Update the exponential moving average of the weights, which becomes slower over the run."""
         averages: list[Tensor] = list(self.ema.parameters())
         weights: list[Tensor] = list(self.generator.parameters())
         change = torch._foreach_sub(weights, averages)
@@ -319,7 +319,7 @@ class Trainer:
 
     @torch.no_grad()
     def _share_statistics(self) -> None:
-        """BatchNorm's statistics are running means already: the average takes the generator's."""
+        """Copy BatchNorm's statistics into the average: they are running means already."""
         for average, buffer in zip(self.ema.buffers(), self.generator.buffers(), strict=True):
             average.copy_(buffer)
 
@@ -339,8 +339,9 @@ class Trainer:
         )
 
     def validate(self) -> dict[str, float]:
-        """Score the average on the validation set; writes the grid and the log."""
-        trials, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False  # they pay for training's shapes
+        """Score the averaged network on the validation set, and write the grid and the log."""
+        # cuDNN's trials pay off for the shapes of training alone.
+        trials, torch.backends.cudnn.benchmark = torch.backends.cudnn.benchmark, False
         try:
             return self._validate()
         finally:

@@ -19,18 +19,16 @@ from training.data import Data
 
 Fill = Callable[[Tensor, Tensor], Tensor]
 BUILTIN = Path(migan.__file__).parents[1] / "weights" / "migan-512-places2.safetensors"
-CROPS_A_ROW = 3
-
-
-AT_ONCE = 8  # crops
+CROPS_PER_ROW = 3  # of the grid
+BATCH_CROPS = 8  # computed at a time; bounds the memory
 
 
 @torch.no_grad()
-def fill(network: Fill, data: Data, at_once: int = AT_ONCE) -> Tensor:
-    """The validation crops with their holes filled, Nx3xSxS in [0, 1]; outside the holes they are the crops."""
+def fill(network: Fill, data: Data, batch_crops: int = BATCH_CROPS) -> Tensor:
+    """Fill the holes of the validation crops, Nx3xSxS in [0, 1]; outside the holes nothing changes."""
     filled = []
     for image, mask in zip(
-        torch.split(data.validation, at_once), torch.split(data.validation_masks, at_once), strict=True
+        torch.split(data.validation, batch_crops), torch.split(data.validation_masks, batch_crops), strict=True
     ):
         made = network(image, mask).float().clamp(0, 1)
         filled.append(made * mask + image * (1 - mask))
@@ -39,20 +37,20 @@ def fill(network: Fill, data: Data, at_once: int = AT_ONCE) -> Tensor:
 
 @torch.no_grad()
 def scores(filled: Tensor, data: Data, alex: Backbone | None) -> dict[str, float]:
-    """Means over the crops: `lpips` (AlexNet, over the whole crop; only with a backbone), `l1` inside the hole."""
+    """Average over the crops: `l1` inside the hole and, with a backbone, `lpips` (AlexNet) over the whole crop."""
     holes = data.validation_masks
     error = (filled - data.validation).abs().mean(1, keepdim=True)
     found = {"l1": float(((error * holes).sum((1, 2, 3)) / holes.sum((1, 2, 3))).mean())}
     if alex is not None:
-        pairs = zip(torch.split(filled, AT_ONCE), torch.split(data.validation, AT_ONCE), strict=True)
+        pairs = zip(torch.split(filled, BATCH_CROPS), torch.split(data.validation, BATCH_CROPS), strict=True)
         found["lpips"] = float(torch.cat([alex.distance(a, b).mean((1, 2, 3)) for a, b in pairs]).mean())
     return found
 
 
 def yardsticks(data: Data, alex: Backbone | None) -> dict[str, dict[str, float]]:
-    """The same scores, where they can be had, for MI-GAN in a single pass at the crops' size and for Telea.
+    """Compute the same scores for two baselines: MI-GAN in a single pass at the crops' size, and Telea.
 
-    That takes MI-GAN's weights, which are in the repository, and OpenCV.
+    MI-GAN needs its weights, which are in the repository; Telea needs OpenCV. What is missing is left out.
     """
     found = {}
     if BUILTIN.exists() and data.side % migan.Migan.stride == 0:
@@ -75,20 +73,20 @@ def yardsticks(data: Data, alex: Backbone | None) -> dict[str, dict[str, float]]
 
 
 def write_grid(filled: Tensor, data: Data, path: Path) -> None:
-    """A PNG of all crops, three to a row, each as masked, filled, truth."""
+    """Write a PNG of all crops, three in a row, each as masked, filled and original."""
     masked = data.validation * (1 - data.validation_masks) + 0.5 * data.validation_masks
     triples = torch.cat([masked, filled, data.validation], dim=3)  # N 3 S 3S
-    usable = len(triples) // CROPS_A_ROW * CROPS_A_ROW
-    rows = [torch.cat(list(triples[i : i + CROPS_A_ROW]), dim=2) for i in range(0, usable, CROPS_A_ROW)]
+    usable = len(triples) // CROPS_PER_ROW * CROPS_PER_ROW
+    rows = [torch.cat(list(triples[i : i + CROPS_PER_ROW]), dim=2) for i in range(0, usable, CROPS_PER_ROW)]
     grid = (torch.cat(rows, dim=1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
     path.write_bytes(png(grid))
 
 
 def png(picture: NDArray[np.uint8]) -> bytes:
-    """An HxWx3 picture as a PNG file, without an image library, which a training machine may lack."""
+    """Encode an HxWx3 picture as PNG without an image library, which a training machine may lack."""
     height, width, _ = picture.shape
     rows = picture.reshape(height, -1)
-    rows = np.concatenate([rows[:1], rows[1:] - rows[:-1]])  # "up": less the row above, which the first has not
+    rows = np.concatenate([rows[:1], rows[1:] - rows[:-1]])  # filter type 2, "up": the difference to the row above
     lines = np.concatenate([np.full((height, 1), 2, np.uint8), rows], axis=1)
 
     def chunk(kind: bytes, body: bytes) -> bytes:

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.support.perception import Backbone
 from models.networks.lama.model import Lama
-from training import losses, recording, trainer
+from training import cuda_graphs, losses, trainer
 from training.config import Config, ConfigError
 from training.layout import channels_last, reflect_pad
 from training.trainer import Inputs, Trainer
@@ -188,13 +188,13 @@ class Graph:
 @pytest.mark.parametrize("broken", [False, True])
 def test_steps_are_recorded_by_kind_and_a_failure_is_only_slower(monkeypatch, caplog, broken):
     cuda, ran, cleared = FakeCuda(broken), [], []
-    monkeypatch.setattr(recording.torch, "cuda", cuda)
+    monkeypatch.setattr(cuda_graphs.torch, "cuda", cuda)
 
     def compute(kind):
         if cuda.recording is None:
             ran.append(kind)
 
-    run = recording.Recorder(compute, lambda: cleared.append(1))
+    run = cuda_graphs.GraphedStep(compute, lambda: cleared.append(1))
     with caplog.at_level(logging.WARNING):
         for i in range(20):
             run(i % 4 == 0)
@@ -202,6 +202,6 @@ def test_steps_are_recorded_by_kind_and_a_failure_is_only_slower(monkeypatch, ca
         assert ran == [i % 4 == 0 for i in range(20)]
         assert len(caplog.records) == 2
     else:
-        assert ran.count(True) == ran.count(False) == recording.PLAIN
+        assert ran.count(True) == ran.count(False) == cuda_graphs.WARM_UP_STEPS
         assert {kind: graph.replays for kind, graph in run._graphs.items()} == {False: 12, True: 2}
         assert len(cleared) == 2

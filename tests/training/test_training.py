@@ -256,7 +256,7 @@ def test_the_rates_fall_to_a_tenth_over_the_last_part(data, tiny, tmp_path):
 
 def test_a_run_ends_in_its_time_and_tells_how_it_goes(packed, tmp_path, capsys, monkeypatch):
     save_safetensors(packed[0], tmp_path / "pack", packed[1])
-    monkeypatch.setattr(train, "EVERY", 0.1)
+    monkeypatch.setattr(train, "PRINT_INTERVAL_SECONDS", 0.1)
     sets = "ngf=4 blocks=1 batch=2 perceptual=0 discriminator_channels=8 discriminator_layers=1 log_every=1"
     arguments = ["--pack", str(tmp_path / "pack"), "--out", str(tmp_path / "run"), "--device", "cpu", "--compact"]
     main([*arguments, "--minutes", "0.04", *(part for item in sets.split() for part in ("--set", item))])
