@@ -24,7 +24,7 @@ WORKDIR /app
 USER refinery
 # What Triton builds is kept beside the weights: it is loaded as a library, which /tmp may not allow.
 ENV REFINERY_WEIGHTS_DIR=/weights TRITON_CACHE_DIR=/weights/triton
-# Healthy: it is known to the store, and its device works. A step that hangs ends the process itself.
+# Healthy: it is known to the store, and its device works. A device process that hangs or dies is replaced by the worker.
 HEALTHCHECK --interval=30s --timeout=10s --start-period=60s \
     CMD ["/venv/bin/python", "-m", "worker", "status", "--self"]
 ENTRYPOINT ["/venv/bin/python", "-m", "worker"]

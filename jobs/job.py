@@ -152,6 +152,11 @@ class Job(Frozen):
         return self.status is Status.FAILED and self.error is not None and self.error.code in DEAD_LETTERS
 
     @property
+    def lost_its_worker(self) -> bool:
+        """A whole worker was lost while it worked on this job, not only one of its processes."""
+        return any(fault.endswith(LEASE_RAN_OUT) for fault in self.faults)
+
+    @property
     def result_blob(self) -> str:
         """The name of the present attempt's result among the job's blobs."""
         return f"result-{self.attempt}"

@@ -128,8 +128,8 @@ class Settings(BaseSettings):
     step_timeout_seconds: float = Field(
         default=600.0,
         ge=1,
-        description="A job of which no step, decoding or encoding among them, ends for so long hangs: its worker hands "
-        "it back, which counts as a loss, and ends.",
+        description="A job of which no step on the device ends for so long hangs: its device process is ended and "
+        "replaced, and the job handed back, which counts as a loss.",
     )
     max_losses: int = Field(
         default=3,
@@ -200,9 +200,16 @@ class Settings(BaseSettings):
     worker_concurrency: int = Field(
         default=0,
         ge=0,
-        le=32,
-        description="Jobs a worker holds at once. One is refined at a time; the others are being decoded or encoded "
-        "beside it, each by a processor core. 0: two, on a GPU half as many as there are cores, up to eight.",
+        le=64,
+        description="Jobs a worker holds at once: they are decoded, refined, encoded and stored side by side. 0: two "
+        "for each device process, and on a GPU one more for each codec process, up to 32.",
+    )
+    device_processes: int = Field(
+        default=0,
+        ge=0,
+        le=16,
+        description="Processes of a worker that compute on its device, each one job at a time, with the network in "
+        "memory. 0: one; on CUDA up to four, one for each 6 GiB of the GPU's memory and each four processor cores.",
     )
     shutdown_grace_seconds: float = Field(
         default=20.0,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import pixels
+from models.ahead import Ahead, send_windows
 from models.errors import NotEnoughMemory
 from models.memory import allocator
 from models.memory.device_errors import is_out_of_memory
@@ -79,6 +80,17 @@ class Inpainter:
             image, hole, preset=preset, on_step=on_step, on_preview=on_preview, device_section=device_section
         )
 
+    def prepare(self, image: NDArray[Any], hole: NDArray[np.bool_], *, preset: Preset) -> Ahead | None:
+        """Do for a photo what can be done while another thread fills another one; `fill` takes it as `ahead`.
+
+        None where nothing can: the preset shrinks the photo, or its variant of the network does not exist yet.
+        """
+        there = not preset.fast or (preset.bf16 and self.device.type == "cuda") in self._fast
+        if not there or shrunk_size(hole.shape, preset.px_budget) != hole.shape:
+            return None
+        search = PlanSearch(hole, preset, self.variant(preset), self.device)
+        return Ahead(search, *send_windows(search, image, hole, self.device))
+
     def fill(
         self,
         image: NDArray[Any],
@@ -88,6 +100,7 @@ class Inpainter:
         on_step: Callable[[Step], None] | None = None,
         on_preview: Callable[[Preview], None] | None = None,
         out: NDArray[Any] | None = None,
+        ahead: Ahead | None = None,
         device_section: contextlib.AbstractContextManager[object] | None = None,
     ) -> Result:
         """Fill the hole of a photo and write the filled pixels into `out`, and nothing else there.
@@ -95,7 +108,7 @@ class Inpainter:
         Takes and raises what `models.inpaint` does. Only the windows around the hole are read and travel to the device.
         out: of the image's shape and type; it may be the image itself. None: a copy of the image. An exception may
         leave some windows filled. A preset whose px_budget shrinks the photo leaves `out` alone: its `Result.image` is
-        a new, smaller array.
+        a new, smaller array. ahead: what `prepare` made for the same image, hole and preset.
         """
         preset = resolve_preset(preset) if isinstance(preset, str) else preset
         pixels.check(image, hole)
@@ -107,7 +120,7 @@ class Inpainter:
         if size != hole.shape:
             (source, out), hole = pixels.shrunk(image, size), shrunk_hole(hole, size)
         target = image.copy() if out is None else out
-        search = PlanSearch(hole, preset, self.variant(preset), self.device)
+        search = ahead.search if ahead else PlanSearch(hole, preset, self.variant(preset), self.device)
         prepared = time.perf_counter() - started
         with device_section or contextlib.nullcontext(), _current(self.device):
             started = time.perf_counter() - prepared
@@ -115,7 +128,7 @@ class Inpainter:
             search.fit(self._budget())
             self._make_room(search.bytes_needed)
             try:
-                runs = self._run(source, hole, target, search, on_step, on_preview)
+                runs = self._run(source, hole, target, search, ahead, on_step, on_preview)
             finally:
                 self._leave_room()
             return Result(
@@ -156,6 +169,7 @@ class Inpainter:
         hole: NDArray[np.bool_],
         target: NDArray[Any],
         search: PlanSearch,
+        ahead: Ahead | None,
         on_step: Callable[[Step], None] | None,
         on_preview: Callable[[Preview], None] | None,
     ) -> list[WindowRun]:
@@ -169,7 +183,8 @@ class Inpainter:
             tick = partial(progress.tick, len(runs) + 1)
             refiner = WindowRefiner(network, search.memory_plan, tick, show=show, graphs=self._graphs)
             try:
-                runs.append(self._window(refiner, search.memory_plan, window, source, hole, target))
+                sent = ahead.window(window.box) if ahead else None
+                runs.append(self._window(refiner, search.memory_plan, window, source, hole, target, sent))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -185,12 +200,14 @@ class Inpainter:
         source: NDArray[Any],
         hole: NDArray[np.bool_],
         target: NDArray[Any],
+        sent: tuple[Tensor, Tensor] | None,
     ) -> WindowRun:
-        """Bring a window to the device, fill it there, and write its filled pixels into `target`."""
+        """Bring a window to the device unless it was sent, fill it there, and write its filled pixels into `target`."""
         started = time.perf_counter()
         part = window.box.slices
         its_hole = hole[part]
-        image, mask = _upload(source[part], self.device), _upload(its_hole[..., None], self.device)
+        image, mask = sent or (_upload(source[part][..., :3], self.device), _upload(its_hole[..., None], self.device))
+        image, mask = _to_float(image, source.dtype), _to_float(mask, its_hole.dtype)
         keep: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if self.device.type == "cpu":
             keep = allocator.freed_memory_kept(lean=memory_plan.checkpointed)
@@ -272,10 +289,14 @@ def inpaint(
 
 
 def _upload(part: NDArray[Any], device: torch.device) -> Tensor:
-    """1xCxHxW float32 on the device, in [0, 1], of HxWxC; without alpha. It travels in its own type, the smallest."""
-    tensor = torch.from_numpy(part[..., :3].copy()).to(device, non_blocking=True)
-    tensor = tensor.permute(2, 0, 1)[None].contiguous().float()
-    white = pixels.WHITE.get(part.dtype.name, 1.0)
+    """HxWxC on the device. It travels in its own type, the smallest."""
+    return torch.from_numpy(part.copy()).to(device, non_blocking=True)
+
+
+def _to_float(part: Tensor, dtype: np.dtype[Any]) -> Tensor:
+    """1xCxHxW float32 in [0, 1], of HxWxC whose values are those of an array of this type."""
+    tensor = part.permute(2, 0, 1)[None].contiguous().float()
+    white = pixels.WHITE.get(dtype.name, 1.0)
     return tensor if white == 1.0 else tensor.div_(white)
 
 

@@ -188,9 +188,9 @@ class EmbeddedProcess:
         return self
 
     def child(self, word):
-        """The pid of the child whose command has the word."""
+        """The pid of the process whose command has these words."""
         family = support.descendants(self.process.pid)
-        return next((pid for pid, command in family.items() if word in command), None)
+        return next((pid for pid, command in family.items() if re.search(rf"{word}( |$)", command)), None)
 
     def submit(self, files=None, **fields):
         """The id of a new job."""

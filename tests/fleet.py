@@ -87,7 +87,7 @@ class Process:
         self.send(signal.SIGTERM)
         return self.wait()
 
-    def wait(self, seconds=60):
+    def wait(self, seconds=support.PATIENCE_SECONDS):
         """Its exit code, when it has ended and all its output has been read."""
         code = self.popen.wait(seconds)
         self._reader.join()
@@ -224,7 +224,7 @@ class Fleet:
             for number, process in enumerate(getattr(self, kind)):
                 (directory / f"{kind[:-1]}-{number}-{process.pid}.log").write_text(process.output)
 
-    def wait_for(self, job_id, *statuses, seconds=60):
+    def wait_for(self, job_id, *statuses, seconds=support.PATIENCE_SECONDS):
         """The job once it has one of these statuses; default: any final one."""
         wanted = statuses or FINAL
         return support.wait_until(
@@ -233,7 +233,7 @@ class Fleet:
             f"job {job_id} being {' or '.join(wanted)}",
         )
 
-    def ledger(self, job_ids=None, seconds=60):
+    def ledger(self, job_ids=None, seconds=support.PATIENCE_SECONDS):
         """Wait until every accepted job is final and its webhook has arrived; what became of them all.
 
         With no job left unfinished and no webhook pending, blobs are swept as the janitor does it, once they are old

@@ -6,6 +6,7 @@ import argparse
 import logging
 import signal
 import sys
+from contextlib import ExitStack
 from types import FrameType
 
 import redis
@@ -45,27 +46,44 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"worker: {error}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, _leave)  # until Celery puts its own handler in place
-    import torch  # takes a second: after --help and settings are dealt with
+    return _work(settings)
 
-    from models import CheckpointError, NetworkError
-    from models.memory import allocator
-    from worker.metrics import AddressInUse
-    from worker.process import serve
 
-    allocator.use_single_arena()  # before there are threads: refinements run in one of them
-    if settings.torch_threads:
-        torch.set_num_threads(settings.torch_threads)
+def _work(settings: Settings) -> int:
+    """Start the processes that decode and compute, and while they start, everything else."""
+    from jobs.codecs import codec_pool
+    from models.memory.host import free_host_memory
+    from worker.device.messages import Start
+    from worker.device.pool import DevicePool, DeviceUnusable
+
     log = logging.getLogger("worker")
-    try:
-        return serve(settings)
-    except (NetworkError, CheckpointError) as error:
-        log.error("the network cannot be loaded: %s", error)
-    except AddressInUse as error:
-        log.error("%s", error)
-    except redis.RedisError as error:
-        log.error("the job store cannot be reached (REFINERY_REDIS_URL): %s", error)
-    except KeyboardInterrupt:
-        return 0
+    with ExitStack() as undo:
+        devices = DevicePool(
+            Start(
+                settings.network,
+                settings.device,
+                settings.torch_threads,
+                settings.memory_budget_bytes,
+                settings.log_level,
+            ),
+            count=settings.device_processes,
+            step_timeout_seconds=settings.step_timeout_seconds,
+        )
+        undo.callback(devices.stop)
+        devices.start()
+        codecs = undo.enter_context(codec_pool(settings, free_host_memory()))
+        codecs.start()
+        from worker.metrics import AddressInUse
+        from worker.process import Worker
+
+        try:
+            return Worker(settings, devices, codecs).run()
+        except (DeviceUnusable, AddressInUse) as error:
+            log.error("%s", error)
+        except redis.RedisError as error:
+            log.error("the job store cannot be reached (REFINERY_REDIS_URL): %s", error)
+        except KeyboardInterrupt:
+            return 0
     return 1
 
 

@@ -1,4 +1,4 @@
-"""Celery's consumer, made for a broker that goes away and comes back.
+"""Celery's worker: takes messages from the broker, and lives through a broker that goes away and comes back.
 
 kombu acknowledges and puts back messages over the connection they came on, and when that is gone, it ends the process.
 Here such a message is left alone: a job that is being worked on has a lease, and one that is queued without a message
@@ -9,12 +9,18 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+from celery import Celery, signals  # type: ignore[import-untyped]
 from celery.exceptions import CPendingDeprecationWarning  # type: ignore[import-untyped]
+from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 from celery.worker.consumer import Consumer as CeleryConsumer  # type: ignore[import-untyped]
 from celery.worker.state import maybe_shutdown  # type: ignore[import-untyped]
 from kombu.transport import redis as transport
+
+from jobs import broker
+from jobs.parameters import NetworkChoice
 
 log = logging.getLogger(__name__)
 LONGEST_PAUSE_SECONDS = 2.0  # between two attempts to reach the broker
@@ -69,3 +75,51 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
+
+
+def consume(
+    app: Celery,
+    name: str,
+    *,
+    networks: list[str],
+    concurrency: int,
+    log_level: str,
+    work: Callable[[NetworkChoice], None],
+    on_ready: Callable[[], None],
+    on_stop: Callable[[], None],
+) -> int:
+    """Run Celery's worker in this, the main, thread until it is told to stop; its exit code.
+
+    networks: whose messages it takes. work: called for each message, in one of `concurrency` threads. on_stop: called
+    when SIGTERM or SIGINT has come; the threads go on until their jobs are over.
+    """
+
+    def keep_our_logging(**_: Any) -> None:
+        """Being connected is enough: Celery then leaves logging alone."""
+
+    def ready(**_: Any) -> None:
+        on_ready()
+
+    def stop(**_: Any) -> None:
+        on_stop()
+
+    broker.on_message(app, work)
+    signals.setup_logging.connect(keep_our_logging, weak=False)
+    signals.worker_ready.connect(ready, weak=False)
+    signals.worker_shutting_down.connect(stop, weak=False)
+    # It warns of root because of pickled messages; ours are JSON.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
+    celery_worker = app.Worker(
+        hostname=f"refinery@{name}",
+        loglevel=log_level.upper(),
+        quiet=True,
+        without_gossip=True,
+        without_mingle=True,
+        pool="threads",
+        concurrency=concurrency,
+        queues=[broker.queue_of(network) for network in networks],
+        optimization="fair",
+        consumer_cls="worker.consumer:Consumer",
+    )
+    celery_worker.start()
+    return int(celery_worker.exitcode or 0)

@@ -11,13 +11,13 @@ from typing import Any
 
 import redis
 
-from jobs.store.heartbeat import RENEWAL_SECONDS, NetworkFacts, Presence, WorkerState, announce, leave
+from jobs.store.heartbeat import RENEWAL_SECONDS, Presence, WorkerState, announce, leave
 from worker.leases import LeaseKeeper
 
 log = logging.getLogger(__name__)
 
 
-class Herald:
+class Heartbeat:
     """Announces a state until `leave`; READY becomes BUSY while the worker has jobs."""
 
     def __init__(self, client: redis.Redis, name: str, since: datetime, leases: LeaseKeeper):
@@ -29,42 +29,34 @@ class Herald:
             host=socket.gethostname(),
             since=since,
         )
-        self._networks: Callable[[], list[NetworkFacts]] = list
+        self._look: Callable[[], dict[str, Any]] = dict
         self._changed, self._stop = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="herald", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
         """Announce STARTING from now on."""
         self._thread.start()
 
-    def tell(self, state: WorkerState, reason: str, *, network: str | None = None, device: str | None = None) -> None:
-        """Announce another state, at once. The network and the device stay unless they are given."""
-        update = {"state": state, "reason": reason}
-        update |= {key: value for key, value in (("network", network), ("device", device)) if value}
-        self._presence = self._presence.model_copy(update=update)
+    def change(self, state: WorkerState, reason: str) -> None:
+        """Announce another state, at once."""
+        self._presence = self._presence.model_copy(update={"state": state, "reason": reason})
         self._changed.set()
 
-    def has(self, *, concurrency: int, memory_bytes: int) -> None:
-        """From now on, tell of its machine too."""
-        update = {"concurrency": concurrency, "memory_bytes": memory_bytes}
-        self._presence = self._presence.model_copy(update=update)
+    def show(self, look: Callable[[], dict[str, Any]]) -> None:
+        """Announce what `look` finds too, as fields of `Presence`; it is called again each time."""
+        self._look = look
 
-    def last_word(self, state: WorkerState, reason: str) -> None:
-        """Announce a state before this returns; the process ends, and it stays to be seen for a while."""
+    def end_with(self, state: WorkerState, reason: str) -> None:
+        """Announce a state before this returns; the process ends, and its state stays to be seen for a while."""
         self._stop.set()
-        self.tell(state, reason)
+        self.change(state, reason)
         self._thread.join(timeout=5)
-        try:
-            announce(self._redis, self.presence())
-        except redis.RedisError as error:
-            log.debug("not announced: %s", error)
-
-    def know(self, networks: Callable[[], list[NetworkFacts]]) -> None:
-        """From now on, tell what there is of networks too."""
-        self._networks = networks
+        self._announce()
 
     def leave(self) -> None:
         """The worker is gone."""
+        if self._stop.is_set():
+            return  # its last state is to be seen
         self._stop.set()
         self._changed.set()
         self._thread.join(timeout=10)
@@ -76,18 +68,19 @@ class Herald:
     def presence(self) -> Presence:
         """What it announces at present."""
         held = self._leases.held()
-        update: dict[str, Any] = {"jobs": held, "networks": self._networks()}
+        update: dict[str, Any] = {"jobs": held, **self._look()}
         if self._presence.state is WorkerState.READY and held:
-            return self._presence.model_copy(
-                update={"state": WorkerState.BUSY, "reason": f"working on {len(held)} job(s)", **update}
-            )
+            update |= {"state": WorkerState.BUSY, "reason": f"working on {len(held)} job(s)"}
         return self._presence.model_copy(update=update)
+
+    def _announce(self) -> None:
+        try:
+            announce(self._redis, self.presence())
+        except redis.RedisError as error:
+            log.debug("not announced: %s", error)
 
     def _run(self) -> None:
         while not self._stop.is_set():
             self._changed.clear()
-            try:
-                announce(self._redis, self.presence())
-            except redis.RedisError as error:
-                log.debug("not announced: %s", error)
+            self._announce()
             self._changed.wait(RENEWAL_SECONDS)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, get_args
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
 from jobs.job import Job, Status
 from jobs.settings import Settings
-from jobs.store.heartbeat import Presence, WorkerState
+from jobs.store.heartbeat import DeviceState, Presence, WorkerState
 from jobs.telemetry.metrics import SECONDS, make_registry, may_read
 
 STAGES = ("queued", "decode", "wait", "refine", "encode", "store", "total")
-DEVICE_STAGE = "refine"  # the one that has the device for itself
+DEVICE_STAGE = "refine"  # the one in which a device process works on the job
 MEMORY_BYTES = tuple(float(2**power) for power in range(27, 38))  # 128 MiB to 128 GiB
 SEND_SECONDS = 10.0
 
@@ -35,7 +37,14 @@ class WorkerMetrics:
             registry=self.registry,
         )
         self._device = Counter(
-            "refinery_device_seconds", "Time that jobs had the device for themselves.", registry=self.registry
+            "refinery_device_seconds",
+            "Time in which device processes worked on jobs, all of them together.",
+            registry=self.registry,
+        )
+        self._device_ends = Counter(
+            "refinery_device_process_ends",
+            "Device processes that died, hung or lost their device, and were started again.",
+            registry=self.registry,
         )
         self._attempts = Counter(
             "refinery_attempts", "Attempts at jobs, by how they ended.", ["outcome"], registry=self.registry
@@ -48,7 +57,7 @@ class WorkerMetrics:
         )
         self._memory = Histogram(
             "refinery_job_peak_memory_bytes",
-            "Most memory that the process, or its device, held for a job.",
+            "Most memory that the device process, or its GPU, held for a job.",
             buckets=MEMORY_BYTES,
             registry=self.registry,
         )
@@ -65,9 +74,12 @@ class WorkerMetrics:
         if name == DEVICE_STAGE:
             self._device.inc(seconds)
 
-    def ended(self, job: Job | None) -> None:
-        """An attempt has ended; None: it was lost to somebody else."""
-        outcome = "lost" if job is None else "handed-back" if job.status is Status.QUEUED else str(job.status)
+    def ended(self, before: Job, job: Job | None) -> None:
+        """An attempt has ended; before: the job as it was claimed; None: it was lost to somebody else."""
+        if job is None or job.losses > before.losses:
+            outcome = "lost"
+        else:
+            outcome = "handed-back" if job.status is Status.QUEUED else str(job.status)
         self._attempts.labels(outcome).inc()
         if job is not None and "total" in job.timings_seconds:
             self.stage("total", job.timings_seconds["total"])
@@ -79,6 +91,10 @@ class WorkerMetrics:
         if job.peak_memory_bytes is not None:
             self._memory.observe(job.peak_memory_bytes)
 
+    def device_process_ended(self) -> None:
+        """A device process has died, hung or lost its device."""
+        self._device_ends.inc()
+
     def sent(self, outcome: str, seconds: float) -> None:
         """An attempt at a webhook has ended: `delivered`, `retried` later, or `failed` for good."""
         self._sent.labels(outcome).inc()
@@ -86,19 +102,36 @@ class WorkerMetrics:
 
 
 class StateCollector(Collector):
-    """The state of this worker: 1 for the one it is in."""
+    """What this worker and its processes are doing."""
 
     def __init__(self, presence: Callable[[], Presence]):
         self._presence = presence
 
     def collect(self) -> Iterator[Metric]:
-        """One gauge with every state."""
+        """Gauges, read when they are asked for."""
         present = self._presence()
         gauge = GaugeMetricFamily("refinery_worker_state", "1 for the state this worker is in.", labels=["state"])
         for state in WorkerState:
             gauge.add_metric([state], float(state is present.state))
         yield gauge
         yield GaugeMetricFamily("refinery_worker_jobs", "Jobs this worker has.", value=len(present.jobs))
+        states = [process.state for process in present.device_processes]
+        gauge = GaugeMetricFamily("refinery_device_processes", "Device processes, by state.", labels=["state"])
+        for name in get_args(DeviceState):
+            gauge.add_metric([name], states.count(name))
+        yield gauge
+        queues = GaugeMetricFamily(
+            "refinery_worker_waiting", "Jobs of this worker that wait for a process of a kind.", labels=["kind"]
+        )
+        for kind, waiting in (("device", present.waiting_for_device), ("codec", present.waiting_for_codec)):
+            queues.add_metric([kind], waiting)
+        yield queues
+        if present.gpu_busy is not None:
+            yield GaugeMetricFamily(
+                "refinery_gpu_busy_ratio",
+                "Share of the last moment in which a kernel ran on the GPU, of whichever process, as NVML tells it.",
+                value=present.gpu_busy,
+            )
 
 
 class AddressInUse(Exception):
@@ -110,46 +143,14 @@ class MetricsServer:
 
     def __init__(self, registry: CollectorRegistry, settings: Settings):
         """Listen. Raises AddressInUse."""
-        token = settings.metrics_token
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            timeout = SEND_SECONDS
-
-            def do_GET(self) -> None:
-                if self.path.partition("?")[0] != "/metrics":
-                    self._send(404, b"There is only /metrics here.\n", "text/plain; charset=utf-8")
-                elif token and not may_read(self.headers.get("Authorization", ""), token):
-                    words = b"Send `Authorization: Bearer` and REFINERY_METRICS_TOKEN.\n"
-                    self._send(401, words, "text/plain; charset=utf-8")
-                else:
-                    self._send(200, generate_latest(registry), CONTENT_TYPE_LATEST)
-
-            def _send(self, status: int, body: bytes, media_type: str) -> None:
-                self.send_response_only(status)
-                if status == 401:
-                    self.send_header("WWW-Authenticate", 'Bearer realm="lama-refinery metrics"')
-                self.send_header("Content-Type", media_type)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request: object, client_address: object) -> None:
-                pass  # a scraper that hung up
-
+        host, port = settings.metrics_host, settings.metrics_port
+        Server.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            self._server = Server((settings.metrics_host, settings.metrics_port), Handler)
+            self._server = make_server(host, port, _guarded(registry, settings.metrics_token), Server, Handler)
         except OSError as error:
             raise AddressInUse(
-                f"metrics cannot be shown on {settings.metrics_host} port {settings.metrics_port} "
-                f"(REFINERY_METRICS_HOST, REFINERY_METRICS_PORT): {error.strerror}. Each worker of a machine needs "
-                "a port of its own."
+                f"metrics cannot be shown on {host} port {port} (REFINERY_METRICS_HOST, REFINERY_METRICS_PORT): "
+                f"{error.strerror}. Each worker of a machine needs a port of its own."
             ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
@@ -158,3 +159,37 @@ class MetricsServer:
         """Answer no more."""
         self._server.shutdown()
         self._server.server_close()
+
+
+def _guarded(registry: CollectorRegistry, token: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
+    """prometheus_client's application, under /metrics alone and for those who may read it."""
+    metrics = make_wsgi_app(registry)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        plain = ("Content-Type", "text/plain; charset=utf-8")
+        if environ["PATH_INFO"] != "/metrics":
+            start_response("404 Not Found", [plain])
+            return [b"There is only /metrics here.\n"]
+        if token and not may_read(environ.get("HTTP_AUTHORIZATION", ""), token):
+            start_response("401 Unauthorized", [plain, ("WWW-Authenticate", 'Bearer realm="lama-refinery metrics"')])
+            return [b"Send `Authorization: Bearer` and REFINERY_METRICS_TOKEN.\n"]
+        answer: Iterable[bytes] = metrics(environ, start_response)
+        return answer
+
+    return application
+
+
+class Handler(WSGIRequestHandler):
+    """Says nothing, and waits for nobody for long."""
+
+    timeout = SEND_SECONDS
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Server(ThreadingWSGIServer):
+    """A thread for each request; scrapers may hang up."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        pass

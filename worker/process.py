@@ -1,7 +1,8 @@
 """The worker process: its parts, put together around Celery's worker, and their way down.
 
-On SIGTERM Celery takes no more messages and waits for its threads. A job that is not done within
-`shutdown_grace_seconds` is handed back to the queue at its next step.
+It takes messages, claims jobs, renews leases, keeps deadlines, and sends webhooks. It has no torch and touches no
+pixels: codec processes (`images.codec`) turn bytes into pixels in shared memory and back, and device processes
+(`worker.device`) fill the holes. Whatever happens to one of those, this process and its other jobs go on.
 """
 
 from __future__ import annotations
@@ -10,14 +11,13 @@ import contextlib
 import logging
 import os
 import socket
-import threading
-import warnings
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import Any, get_args
 
 import redis
-from celery import Celery, signals  # type: ignore[import-untyped]
-from celery.platforms import SecurityWarning  # type: ignore[import-untyped]
 
+from images.codec.pool import CodecPool
 from jobs import broker
 from jobs.blobs import Blobs
 from jobs.janitor import Janitor
@@ -25,20 +25,22 @@ from jobs.parameters import NetworkChoice
 from jobs.settings import Settings
 from jobs.store.connection import connect
 from jobs.store.fair_queue import FairQueue
-from jobs.store.heartbeat import WorkerState
+from jobs.store.heartbeat import DeviceProcessInfo, NetworkFacts, WorkerState
 from jobs.store.job_store import JobStore
-from worker.attempt import Attempts
-from worker.heartbeat import Herald
+from models.planning.networks import FACTS
+from worker.attempt import Parts
+from worker.attempts import Attempts, Claims
+from worker.consumer import consume
+from worker.device.pool import DevicePool
+from worker.gpu import GpuMeter
+from worker.heartbeat import Heartbeat
 from worker.leases import LeaseKeeper
 from worker.metrics import MetricsServer, StateCollector, WorkerMetrics
-from worker.networks import Networks
-from worker.safety.emergency import Emergency
-from worker.safety.watchdog import Watchdog
+from worker.shutdown import Shutdown
 from worker.webhook_dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
-LAST_MESSAGE_SECONDS = 1.5  # after it was told to stop, a worker may get one that it asked for before, so long
-HAND_BACK_SECONDS = 5.0  # from the end of the grace until a job that comes to no step is handed back all the same
+MOST_JOBS = 32  # that a worker holds, by itself
 
 
 def worker_name() -> str:
@@ -46,146 +48,136 @@ def worker_name() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(2).hex()}"
 
 
-def serve(settings: Settings) -> int:
-    """Load the network, then work until SIGTERM; the exit code.
+class Worker:
+    """`run` once, in the main thread."""
 
-    Raises NetworkError or CheckpointError when the network cannot be loaded, redis.RedisError when the
-    store cannot be reached, AddressInUse when the metrics cannot be shown.
-    """
-    client, name = connect(settings), worker_name()
-    store, blobs, app = JobStore(client, settings), Blobs.of(settings), broker.make_app(settings)
-    leases = LeaseKeeper(store, settings)
-    herald = Herald(client, name, store.now(), leases)
-    janitor = Janitor(client, store, blobs, app, settings)
-    emergency = Emergency(store, leases, janitor, herald, settings)
-    watchdog = Watchdog(emergency, settings.step_timeout_seconds)
-    metrics = WorkerMetrics()
-    metrics.registry.register(StateCollector(herald.presence))
-    dispatcher = Dispatcher(client, settings, metrics)
-    shown = MetricsServer(metrics.registry, settings) if settings.metrics_port else None
-    herald.start()
-    dispatcher.start()  # webhooks need no network
-    try:
-        networks = Networks(settings)
-        herald.know(networks.facts)
-        herald.has(
-            concurrency=networks.concurrency(),
-            memory_bytes=networks.memory_bytes(),
+    def __init__(self, settings: Settings, devices: DevicePool, codecs: CodecPool):
+        """devices, codecs: started, but not waited for; the caller stops them. Raises redis.RedisError."""
+        self._settings, self._devices, self._codecs = settings, devices, codecs
+        self._client, self._name = connect(settings), worker_name()
+        self._store, self._blobs = JobStore(self._client, settings), Blobs.of(settings)
+        self._app = broker.make_app(settings)
+        self._leases = LeaseKeeper(self._store, settings)
+        self._heartbeat = Heartbeat(self._client, self._name, self._store.now(), self._leases)
+        self._janitor = Janitor(self._client, self._store, self._blobs, self._app, settings)
+        self._shutdown = Shutdown(self._store, self._leases, self._janitor, self._heartbeat, settings)
+        self._metrics = WorkerMetrics()
+        self._metrics.registry.register(StateCollector(self._heartbeat.presence))
+        self._dispatcher = Dispatcher(self._client, settings, self._metrics)
+        self._gpu = GpuMeter(None)
+        self._networks: list[str] = []
+
+    def run(self) -> int:
+        """Wait for a device, then work until SIGTERM; the exit code.
+
+        Raises DeviceUnusable when no device process comes up, redis.RedisError when the store cannot be reached,
+        AddressInUse when the metrics cannot be shown.
+        """
+        with ExitStack() as undo:
+            undo.callback(self._client.close)
+            undo.callback(self._app.close)
+            if self._settings.metrics_port:
+                undo.callback(MetricsServer(self._metrics.registry, self._settings).close)
+            self._heartbeat.start()
+            undo.callback(self._heartbeat.leave)
+            self._dispatcher.start()  # webhooks need no device
+            undo.callback(self._dispatcher.stop)
+            self._devices.wait_until_ready()
+            self._meet_devices()
+            for part in (self._leases, self._janitor):
+                part.start()
+                undo.callback(part.stop)
+            return self._consume()
+
+    def _meet_devices(self) -> None:
+        """What the first device process has told decides what this worker takes."""
+        devices = self._devices
+        devices.on_end = self._metrics.device_process_ended
+        devices.on_hopeless = self._shutdown.fail
+        assert devices.device is not None
+        self._gpu = GpuMeter(devices.device.uuid)
+        known = {name for facts in self._facts() for name in facts.parameter}
+        self._networks = sorted(known & set(self._settings.worker_networks or known))
+        self._heartbeat.show(self._look)
+        self._heartbeat.change(WorkerState.STARTING, "connecting to the queue")
+
+    def _consume(self) -> int:
+        parts = Parts(
+            self._store, self._blobs, self._codecs, self._devices, self._settings, stopping=self._shutdown.stopping
         )
-        attempts = Attempts(
-            name=name,
-            store=store,
-            queue=FairQueue(client),
-            blobs=blobs,
-            networks=networks,
-            leases=leases,
-            janitor=janitor,
-            emergency=emergency,
-            watchdog=watchdog,
-            metrics=metrics,
-            settings=settings,
-        )
+        claims = Claims(self._name, parts, FairQueue(self._client))
+        attempts = Attempts(parts, claims, self._leases, self._janitor, self._metrics)
 
         def work(network: NetworkChoice) -> None:
             try:
                 attempts.work(network)
             finally:
                 with contextlib.suppress(redis.RedisError):  # the janitor does it too, a little later
-                    janitor.send_released()
+                    self._janitor.send_released()
 
-        broker.on_message(app, work)
-        leases.start()
-        watchdog.start()
-        janitor.start()
-        herald.tell(
-            WorkerState.STARTING,
-            "connecting to the queue",
-            network=networks.resident.name,
-            device=networks.device,
-        )
+        def ready() -> None:
+            log.info("ready")
+            self._heartbeat.change(WorkerState.READY, "waiting for jobs")
+
+        def stop() -> None:
+            claims.draining.set()
+            self._shutdown.begin()
+
         try:
-            return _consume(app, name, attempts, janitor, emergency, herald, networks, settings)
+            code = consume(
+                self._app,
+                self._name,
+                networks=self._networks,
+                concurrency=self._concurrency(),
+                log_level=self._settings.log_level,
+                work=work,
+                on_ready=ready,
+                on_stop=stop,
+            )
         finally:
-            janitor.stop()
-            watchdog.stop()
-            leases.stop()
-    finally:
-        dispatcher.stop()
-        herald.leave()
-        if shown is not None:
-            shown.close()
-        app.close()
-        client.close()
+            self._shutdown.done()
+        return self._shutdown.code or code
 
+    def _concurrency(self) -> int:
+        """How many jobs to hold at once: two for each device process, and one for each codec process beside a GPU.
 
-def _consume(
-    app: Celery,
-    name: str,
-    attempts: Attempts,
-    janitor: Janitor,
-    emergency: Emergency,
-    herald: Herald,
-    networks: Networks,
-    settings: Settings,
-) -> int:
-    """Run Celery's worker in this, the main, thread until it is told to stop; its exit code."""
+        A GPU fills a photo of 12 megapixels in a fraction of the time that decoding and encoding it take.
+        """
+        wanted = 2 * self._devices.size + (self._codecs.processes if self._on_gpu() else 0)
+        return self._settings.worker_concurrency or min(MOST_JOBS, wanted)
 
-    stopped = threading.Event()
+    def _facts(self) -> list[NetworkFacts]:
+        """The networks that the device processes have loaded, and those that they could load."""
+        devices = self._devices
+        loaded = {facts["name"]: NetworkFacts(**facts) for facts in devices.networks()}
+        there = {
+            FACTS[choice].name: NetworkFacts.unloaded(FACTS[choice], choice, cuda=self._on_gpu())
+            for choice in get_args(NetworkChoice)
+            if choice in devices.installed
+        }
+        return [facts for _, facts in sorted({**there, **loaded}.items())]
 
-    def lose_patience() -> None:
-        if stopped.wait(settings.shutdown_grace_seconds):
-            return
-        attempts.stopping.set()
-        if not stopped.wait(HAND_BACK_SECONDS):
-            emergency.end("it was told to stop, and a job has not come to its next step", code=0)
+    def _on_gpu(self) -> bool:
+        assert self._devices.device is not None
+        return self._devices.device.name.startswith("cuda")
 
-    patience = threading.Thread(target=lose_patience, name="patience", daemon=True)
-    drained = threading.Timer(LAST_MESSAGE_SECONDS, _give_away, (janitor,))
-    drained.daemon = True
-
-    def ready(**_: Any) -> None:
-        log.info("ready")
-        herald.tell(WorkerState.READY, "waiting for jobs")
-
-    def going(**_: Any) -> None:
-        attempts.draining.set()
-        herald.tell(WorkerState.DRAINING, "stopping")
-        if not patience.is_alive() and not attempts.stopping.is_set():
-            patience.start()
-            drained.start()
-
-    def keep_our_logging(**_: Any) -> None:
-        """Being connected is enough: Celery then leaves logging alone."""
-
-    signals.setup_logging.connect(keep_our_logging, weak=False)
-    # It warns of root because of pickled messages; ours are JSON.
-    warnings.filterwarnings("ignore", category=SecurityWarning)
-    signals.worker_ready.connect(ready, weak=False)
-    signals.worker_shutting_down.connect(going, weak=False)
-    celery_worker = app.Worker(
-        hostname=f"refinery@{name}",
-        loglevel=settings.log_level.upper(),
-        quiet=True,
-        without_gossip=True,
-        without_mingle=True,
-        pool="threads",
-        concurrency=networks.concurrency(),
-        queues=[broker.queue_of(choice) for choice in networks.choices()],
-        optimization="fair",
-        consumer_cls="worker.consumer:Consumer",
-    )
-    try:
-        celery_worker.start()
-    finally:
-        stopped.set()
-        _give_away(janitor)
-    return int(celery_worker.exitcode or 0)
-
-
-def _give_away(janitor: Janitor) -> None:
-    """New messages for the jobs whose messages this worker took and does not want any more."""
-    try:
-        janitor.send_released()
-        janitor.resend_messages(older_than_seconds=0)
-    except redis.RedisError as error:
-        log.warning("jobs wait for the next round of another process's janitor: %s", error)
+    def _look(self) -> dict[str, Any]:
+        """What is announced of the processes, as fields of `Presence`."""
+        devices, codecs = self._devices, self._codecs
+        assert devices.device is not None
+        return {
+            "network": devices.resident,
+            "device": devices.device.name,
+            "memory_bytes": devices.device.memory_bytes,
+            "concurrency": self._concurrency(),
+            # Only under the parameters that this worker takes jobs for.
+            "networks": [
+                facts.model_copy(update={"parameter": [name for name in facts.parameter if name in self._networks]})
+                for facts in self._facts()
+            ],
+            "device_processes": [DeviceProcessInfo(**asdict(status)) for status in devices.status()],
+            "waiting_for_device": devices.waiting(),
+            "codec_processes": codecs.processes,
+            "waiting_for_codec": codecs.waiting,
+            "gpu_busy": self._gpu.busy(),
+        }

@@ -25,6 +25,8 @@ from images.hole import pack_hole, read_mask
 from jobs import broker
 from jobs.job import InputInfo, Job, Status, new_job
 from jobs.parameters import Parameters
+from jobs.store.heartbeat import Presence, workers
+from tests import support
 from tests.fleet import Fleet, Process
 
 PLENTY = {
@@ -34,6 +36,8 @@ PLENTY = {
     "max_queued_jobs": 50_000,
 }
 BOUNDARY = "b8f1d0a2c7"
+TWELVE_MEGAPIXELS = (3000, 4000)  # height and width
+Row = dict[str, Any]  # of a table
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,16 @@ def _pair(picture: Any, mask: Any, format: str, **options: Any) -> Pair:
     return Pair(files[0], files[1], info)
 
 
+# Processes of a service, by words of their commands: the first that fits counts.
+KINDS = {
+    "valkey-server": "valkey",
+    "images.codec.forkserver": "codecs",
+    "worker.device.child": "device",
+    "-m worker": "worker",
+    "-m api": "api",
+}
+
+
 class Rig(Fleet):
     """A service without webhooks and with the times of production; see tests.fleet."""
 
@@ -103,6 +117,19 @@ class Rig(Fleet):
         except AssertionError as error:
             raise RuntimeError(f"{error}; it says: {process.output[-2000:]}") from None
         return process
+
+    def present(self) -> Presence:
+        """What the one worker tells of itself, once all its device processes are there."""
+
+        def look() -> Presence | None:
+            for worker in workers(self.service.redis):
+                states = [process.state for process in worker.device_processes]
+                if states and "starting" not in states:
+                    return worker
+            return None
+
+        found: Presence = support.wait_until(look)
+        return found
 
     def queue_all(
         self, pairs: Sequence[Pair], *, send: bool = True, owner: str | None = None, **fields: Any
@@ -198,6 +225,20 @@ def memory(pid: int) -> dict[str, int]:
     status = Path(f"/proc/{pid}/status").read_text()
     lines = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     return {name: int(lines[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")}
+
+
+def proportional_memory(pid: int) -> dict[str, int]:
+    """Bytes of a process and its descendants, by what they are; what several share counts for each in part. Linux."""
+    found: dict[str, int] = {}
+    for number, command in {pid: "api", **support.descendants(pid)}.items():
+        kind = next((kind for word, kind in KINDS.items() if word in command), command)
+        try:
+            told = Path(f"/proc/{number}/smaps_rollup").read_text()
+        except OSError:  # it has just ended
+            continue
+        size = next(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:"))
+        found[kind] = found.get(kind, 0) + 1024 * size
+    return found
 
 
 def forget_peak(pid: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 import redis
 from pydantic import BaseModel, ConfigDict, Field
@@ -30,6 +30,20 @@ class WorkerState(StrEnum):
     def serving(self) -> bool:
         """Whether a worker in this state works on jobs."""
         return self in (WorkerState.READY, WorkerState.BUSY)
+
+
+DeviceState = Literal["starting", "idle", "busy"]  # of a device process
+
+
+class DeviceProcessInfo(BaseModel):
+    """A process of a worker that computes on its device."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int = Field(description="From 0, among those of its worker.")
+    state: DeviceState = Field(description="starting, idle or busy.")
+    job_id: str | None = Field(default=None, description="The job that it works on.")
+    restarts: int = Field(default=0, description="How often it was started again.")
 
 
 class NetworkFacts(BaseModel):
@@ -77,8 +91,13 @@ class Presence(BaseModel):
     network: str | None = Field(default=None, description="The network it holds.")
     device: str | None = Field(default=None, description="Where it computes.")
     host: str = Field(default="", description="The name of its machine.")
-    concurrency: int | None = Field(default=None, description="Jobs it holds at once; one of them is refined.")
+    concurrency: int | None = Field(default=None, description="Jobs it holds at once.")
     memory_bytes: int | None = Field(default=None, description="All memory of its device: the GPU's, or the machine's.")
+    device_processes: list[DeviceProcessInfo] = Field(default=[], description="The processes that compute there.")
+    waiting_for_device: int = Field(default=0, description="Jobs it has that wait for one of them.")
+    codec_processes: int = Field(default=0, description="The most processes that decode and encode at a time.")
+    waiting_for_codec: int = Field(default=0, description="Jobs it has that wait for one of those.")
+    gpu_busy: float | None = Field(default=None, description="Share of time in which the GPU works, 0 to 1, by NVML.")
     networks: list[NetworkFacts] = Field(default=[], description="The networks it holds or could load.")
     jobs: list[str] = Field(default=[], description="The jobs it has.")
     since: datetime = Field(description="When it started.")

@@ -137,7 +137,7 @@ def test_uploads_are_not_kept_in_memory():
 
 def test_workers_have_more_time_than_they_take_to_stop():
     from jobs.settings import Settings
-    from worker.process import HAND_BACK_SECONDS
+    from worker.shutdown import HAND_BACK_SECONDS
 
     for name in ("worker-gpu", "worker-cpu"):
         seconds = int(COMPOSE["services"][name]["stop_grace_period"].removesuffix("s"))

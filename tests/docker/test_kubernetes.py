@@ -123,7 +123,7 @@ def test_images_and_users_are_those_of_the_dockerfiles():
 
 
 def test_a_worker_has_more_time_than_it_takes_to_stop():
-    from worker.process import HAND_BACK_SECONDS
+    from worker.shutdown import HAND_BACK_SECONDS
 
     pod = dict(PODS)["worker"]
     (grace,) = [v["value"] for v in pod["containers"][0]["env"] if v["name"] == "REFINERY_SHUTDOWN_GRACE_SECONDS"]

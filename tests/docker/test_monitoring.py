@@ -37,7 +37,7 @@ asks_prometheus = pytest.mark.skipif(
 def exported(service, store):
     """The names of everything that api and worker show."""
     worker = WorkerMetrics()
-    present = Presence(name="w", state=WorkerState.READY, reason="", since=store.now())
+    present = Presence(name="w", state=WorkerState.READY, reason="", since=store.now(), gpu_busy=0.5)
     worker.registry.register(StateCollector(lambda: present))
     registries = (RequestMetrics(service).registry, worker.registry)
     return set().union(*(names(generate_latest(registry).decode()) for registry in registries))

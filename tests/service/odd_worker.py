@@ -1,24 +1,19 @@
 """A real worker that misbehaves in one way: `python -m tests.service.odd_worker WAY`.
 
-`stop-at STAGE`: the process stops itself (SIGSTOP) when it comes there. The others are what a network does to jobs that
-ask for the network `builtin`; jobs that ask for `auto` are done as always.
+`stop-at STAGE`: the worker stops itself (SIGSTOP) when it comes there. The other ways are what a network does to its
+device process when a job asks for `builtin`: see `tests.service.odd_device`.
 """
 
-import ctypes
 import os
 import signal
 import sys
 import threading
-import time
 
-import torch
-
-import worker.attempt as attempt
-import worker.process as service
+from images.codec.pool import CodecPool
 from jobs.blobs import Blobs
 from worker.__main__ import main
-from worker.networks import Networks
-from worker.step_callback import Watch
+from worker.device import handle
+from worker.steps import Steps
 
 stopped = []
 
@@ -40,9 +35,9 @@ def before(function):
 
 def stop_at(stage):
     if stage == "decode":
-        attempt.decode = before(attempt.decode)
+        CodecPool.decode = before(CodecPool.decode)
     elif stage == "encode":
-        attempt.encode_result = before(attempt.encode_result)
+        CodecPool.encode = before(CodecPool.encode)
     elif stage == "stored":
         put = Blobs.put
 
@@ -52,55 +47,14 @@ def stop_at(stage):
 
         Blobs.put = stored
     else:
-        look, scale = Watch.__call__, int(stage.removeprefix("scale-"))
+        made, scale = Steps.made, int(stage.removeprefix("scale-"))
 
         def at_scale(self, step):
-            look(self, step)
+            made(self, step)
             if step.scale == scale:
                 stop()
 
-        Watch.__call__ = at_scale
-
-
-def raising(error):
-    def misbehave():
-        raise error
-
-    return misbehave
-
-
-POISON = {
-    "hang": lambda: time.sleep(600),
-    "hang-with-lock": lambda: ctypes.PyDLL(None).sleep(600),
-    "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
-    "cuda": raising(
-        torch.AcceleratorError("CUDA error: unspecified launch failure\nCompile with `TORCH_USE_CUDA_DSA`")
-    ),
-    "memory": raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")),
-    "bug": raising(KeyError("a fault of ours")),
-}
-
-
-class Bad:
-    """A network that does something else instead of its second half."""
-
-    def __init__(self, network, misbehave):
-        self._network, self._misbehave = network, misbehave
-
-    def __getattr__(self, name):
-        return getattr(self._network, name)
-
-    def rear(self, *arguments, **options):
-        return self._misbehave()
-
-
-def poisoned_by(misbehave):
-    class Poisoned(Networks):
-        def get(self, name):
-            network = super().get(name)
-            return Bad(network, misbehave) if name == "builtin" else network
-
-    service.Networks = Poisoned
+        Steps.made = at_scale
 
 
 if __name__ == "__main__":
@@ -108,5 +62,8 @@ if __name__ == "__main__":
     if way == "stop-at":
         stop_at(*rest)
     else:
-        poisoned_by(POISON[way])
+        os.environ["ODD_DEVICE"] = way
+        if rest:
+            os.environ["ODD_DEVICE_ONCE"] = rest[0]
+        handle.CHILD = "tests.service.odd_device"
     sys.exit(main([]))

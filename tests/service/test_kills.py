@@ -29,7 +29,7 @@ def fleet(tmp_path, request):
 def nothing_wrong(fleet):
     """After the test's own checks: the ledger."""
 
-    def check(seconds=60):
+    def check(seconds=support.PATIENCE_SECONDS):
         ledger = fleet.ledger(seconds=seconds)
         assert not any(ledger.wrong.values()), ledger.wrong
         return ledger
@@ -46,7 +46,7 @@ def test_workers_lost_at_every_stage(fleet, nothing_wrong):
     for _ in killed + frozen:
         fleet.submit(**TWO_SCALES)
     for worker in killed + frozen:
-        support.wait_until(lambda worker=worker: worker.stopped, 60, "a worker stopped at its stage")
+        support.wait_until(lambda worker=worker: worker.stopped, what="a worker stopped at its stage")
     assert {fleet.find(job_id).status for job_id in fleet.accepted} <= {Status.RUNNING, Status.QUEUED}
     assert {worker.kill() for worker in killed} == {-signal.SIGKILL}
     fleet.start_worker()
@@ -56,7 +56,7 @@ def test_workers_lost_at_every_stage(fleet, nothing_wrong):
     for worker in frozen:
         worker.thaw()
     for worker in frozen:
-        support.wait_until(lambda worker=worker: "no longer has it" in worker.output, 60, "late work being dropped")
+        support.wait_until(lambda worker=worker: "no longer has it" in worker.output, what="late work being dropped")
     assert [fleet.find(job.id) for job in done] == done
     assert nothing_wrong().count(Status.SUCCEEDED) == len(done)
 

@@ -153,14 +153,14 @@ def test_every_line_of_the_log_is_an_object(watched):
     parsed = [json.loads(line) for line in watched.lines if line.startswith("{")]
     others = [line for line in watched.lines if not line.startswith("{")]
     # Standard output is for a person: the greeting, and Celery's word to Ctrl-C. Of the damaged photo, libtiff speaks.
-    theirs = ("tempfile.tif: ", "worker: Warm shutdown")
+    theirs = ("tempfile.tif: ", "Using code not yet in table", "worker: Warm shutdown")
     greeting = [line for line in others if line.strip() and not line.startswith(theirs)]
     assert len(greeting) == 5
     assert "lama-refinery is at" in greeting[0]
     assert {line["process"] for line in parsed} == {"api", "worker"}
     ours = [line for line in parsed if line.get("job_id") == watched.job]
     assert {line["process"] for line in ours} == {"api", "worker"}
-    by_worker = [line for line in ours if line["process"] == "worker" and line["logger"] == "worker.attempt"]
+    by_worker = [line for line in ours if line["process"] == "worker" and line["logger"] == "worker.attempts"]
     assert by_worker
     for line in by_worker:
         assert (line["request_id"], line["trace_id"]) == ("request-of-mine", TRACE)
@@ -193,7 +193,12 @@ def test_the_worker_counts_what_it_did(watched):
     assert value(text, "refinery_webhook_attempts_total", outcome="delivered") == 1
     assert value(text, "refinery_worker_state", state="READY") == 1
     assert value(text, "refinery_worker_state", state="BUSY") == 0
-    assert value(text, "process_resident_memory_bytes") > 0
+    assert value(text, "refinery_device_processes", state="idle") == 1
+    assert value(text, "refinery_device_processes", state="busy") == 0
+    assert value(text, "refinery_worker_waiting", kind="device") == 0
+    assert value(text, "refinery_worker_waiting", kind="codec") == 0
+    assert value(text, "refinery_device_process_ends_total") == 0
+    assert 0 < value(text, "process_resident_memory_bytes") < 150e6
 
 
 def test_the_service_counts_the_same(watched):
@@ -206,6 +211,7 @@ def test_status_shows_a_person_what_each_worker_does(watched):
     output, code = watched.busy[()]
     assert code == 0, output
     assert output.startswith("BUSY: worker: working on")
+    assert "1 of 1 busy" in output
     assert f"{watched.long} #1 refine " in output
     assert re.search(r" refine \d+%, scale \d/2, \d+ s", output), output
     assert "queue: " in output
@@ -220,6 +226,11 @@ def test_status_tells_a_program_the_same(watched):
     assert (told["state"], told["dead_letters"]) == ("BUSY", 0)
     (worker,) = told["workers"]
     assert (worker["state"], worker["host"], worker["device"]) == ("BUSY", socket.gethostname(), "cpu")
+    (process,) = worker["device_processes"]
+    assert (process["state"], process["job_id"], process["restarts"]) == ("busy", watched.long, 0)
+    assert {"waiting_for_device", "waiting_for_codec"} <= set(worker)
+    assert worker["codec_processes"] >= 2
+    assert worker["gpu_busy"] is None
     doing = next(job for job in worker["jobs"] if job["id"] == watched.long)
     assert (doing["status"], doing["progress"]["stage"]) == ("running", "refine")
     assert told["queue"]["low"]["waiting"] == told["queued"] >= 2
@@ -248,8 +259,8 @@ def test_the_workers_labels_are_bounded(watched):
     allowed = {
         "stage": {"queued", "decode", "wait", "refine", "encode", "store", "total"},
         "outcome": {"succeeded", "failed", "canceled", "handed-back", "lost", "delivered", "retried"},
-        "kind": {"photo", "hole"},
-        "state": {"STARTING", "READY", "BUSY", "DRAINING", "DEFUNCT"},
+        "kind": {"photo", "hole", "device", "codec"},
+        "state": {"STARTING", "READY", "BUSY", "DRAINING", "DEFUNCT", "starting", "idle", "busy"},
         "process": {"worker"},
     }
     for family in families(watched.worker).values():

@@ -1,8 +1,6 @@
-"""Jobs that hang, fail or kill their workers: the worker ends, the job is a dead letter, and all others are done."""
+"""Jobs that hang, fail or kill device processes: these are replaced, the job is a dead letter, all others are done."""
 
-import itertools
 import json
-import time
 
 import pytest
 
@@ -12,9 +10,9 @@ from jobs.store import heartbeat
 from tests import support
 from tests.fleet import Fleet
 from worker.__main__ import main
-from worker.safety.emergency import EXIT_CODE
+from worker.shutdown import EXIT_CODE
 
-POISONED = {"network": "builtin", **support.FAST}  # what an odd worker's network treats in its own way
+POISONED = {"network": "builtin", **support.FAST}  # what an odd device process treats in its own way
 HEALTHY = {"network": "auto", **support.FAST}
 
 
@@ -27,69 +25,72 @@ def fleet(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("way", "reason"),
-    [("hang", "a step took longer than 2 seconds"), ("cuda", "CUDA error: unspecified launch failure")],
+    ("way", "reason", "losses"),
+    [
+        ("hang", "a step took longer than 8 seconds", 2),
+        ("hang-with-lock", "a step took longer than 8 seconds", 1),
+        ("cuda", "the device failed: CUDA error: unspecified launch failure", 2),
+        ("die", "its device process ended (signal SIGKILL)", 1),
+        ("crash", "its device process ended (signal SIGSEGV)", 1),
+    ],
 )
-def test_a_worker_that_cannot_go_on_hands_its_jobs_back_and_ends(fleet, way, reason):
-    """Long before the lease would have run out; the job that was beside it counts no loss."""
-    settings = {"step_timeout_seconds": 2, "lease_seconds": 600}
-    worker = fleet.start_worker(way, **settings)
+def test_a_device_process_that_cannot_go_on_costs_its_job_alone(fleet, way, reason, losses):
+    """The worker starts another one, and does all other jobs at their first attempt, long before a lease runs out."""
+    seconds = 8 if "hang" in way else 600
+    worker = fleet.start_worker(way, step_timeout_seconds=seconds, lease_seconds=600, max_losses=losses)
     fleet.wait_for_workers(1)
-    job_id = fleet.submit(**POISONED)
+    poison = fleet.submit(**POISONED)
+    others = [fleet.submit(**HEALTHY) for _ in range(3)]
+    job = fleet.wait_for(poison)
+    assert (job.error.code, job.losses, job.attempt) == ("worker-lost", losses, losses)
+    assert all(reason in fault for fault in job.faults), job.faults
+    assert {(j.status, j.attempt, j.losses) for j in map(fleet.wait_for, others)} == {(Status.SUCCEEDED, 1, 0)}
+    assert worker.code is None
+    if way != "die" and way != "cuda":
+        assert "odd_device.py" in worker.output, "where its threads were"
+    (told,) = heartbeat.workers(fleet.service.redis)
+    (process,) = told.device_processes
+    assert process.restarts == losses
+    ledger = fleet.ledger()
+    assert not any(ledger.wrong.values()), ledger.wrong
+
+
+def test_a_worker_whose_device_does_not_come_back_hands_its_jobs_back_and_ends(fleet, tmp_path):
+    worker = fleet.start_worker("die-for-good", str(tmp_path / "started"), lease_seconds=600)
+    fleet.wait_for_workers(1)
+    poison = fleet.submit(**POISONED)
     beside = fleet.submit(**HEALTHY)
-    if way == "hang":
-        fleet.wait_for(beside, Status.RUNNING)
     assert worker.wait() == EXIT_CODE
     (left,) = heartbeat.workers(fleet.service.redis)
-    assert left.state == "DEFUNCT"
-    assert left.reason.startswith("the device failed" if way == "cuda" else reason)
-    assert "CUDA" not in left.reason
-    assert f"this worker ends at once: {'the device failed: ' if way == 'cuda' else ''}{reason}" in worker.output
-    assert "odd_worker.py" in worker.output, "where its threads were"
-    job = fleet.find(job_id)
-    assert (job.status, job.losses) == (Status.QUEUED, 1)
-    assert reason in job.faults[0]
-    fleet.start_worker(**settings)
+    assert (left.state, left.reason) == ("DEFUNCT", "its device processes do not come up again")
+    assert "this worker ends: its device processes do not come up again" in worker.output
+    assert (fleet.find(poison).status, fleet.find(poison).losses) == (Status.QUEUED, 1)
+    assert (fleet.find(beside).status, fleet.find(beside).losses) == (Status.QUEUED, 0)
+    fleet.start_worker()
     ledger = fleet.ledger()
     assert not any(ledger.wrong.values()), ledger.wrong
     assert ledger.count(Status.SUCCEEDED) == 2
-    assert fleet.find(beside).losses == 0
-
-
-def test_a_step_that_hangs_with_the_interpreters_lock_ends_too(fleet):
-    """Nothing in Python can run then: a timer outside of it ends the process, and the lease brings the job back."""
-    worker = fleet.start_worker("hang-with-lock", step_timeout_seconds=1)
-    fleet.wait_for_workers(1)
-    job_id = fleet.submit(**POISONED)
-    assert worker.wait(60) == 1
-    assert "Timeout (0:00:06)!" in worker.output
-    fleet.start_worker()
-    assert fleet.wait_for(job_id).status is Status.SUCCEEDED
 
 
 def test_a_poisoned_job_cannot_take_the_fleet_down(fleet, capsys):
-    """It ends as a dead letter after three workers, killed or poisoned; all other jobs go on meanwhile."""
-    ways = itertools.cycle(["die", "cuda"])
-    fleet.start_worker(next(ways))
-    fleet.start_worker(next(ways))
+    """It ends as a dead letter after three device processes, killed or poisoned; all other jobs are done meanwhile."""
+    workers = [fleet.start_worker("die"), fleet.start_worker("cuda")]
     fleet.wait_for_workers(2)
     poison = fleet.submit(**POISONED)
     others = [fleet.submit(**HEALTHY) for _ in range(6)]
-    while (job := fleet.find(poison)).status is not Status.FAILED:
-        if sum(worker.code is None for worker in fleet.workers) < 2:
-            fleet.start_worker(next(ways))  # as whoever supervises them does
-        time.sleep(0.1)
+    job = fleet.wait_for(poison)
     assert (job.error.code, job.losses) == ("worker-lost", 3)
     ledger = fleet.ledger()
     assert not any(ledger.wrong.values()), ledger.wrong
     assert ledger.failures == {"worker-lost": 1}
     assert ledger.count(Status.SUCCEEDED) == len(others)
+    assert sum(job.losses for job in ledger.jobs) == 3, "no other job lost anything"
+    assert [worker.code for worker in workers] == [None, None]
     assert main(["dead-letters", "show", poison, "--json"]) == 0
     letter = json.loads(capsys.readouterr().out)
     assert len(letter["faults"]) == 3
-    assert all("CUDA error" in fault or "stopped renewing the lease" in fault for fault in letter["faults"])
-    assert len({fault.split(" on ")[1].split(",")[0] for fault in letter["faults"]}) == 3, "three workers"
-    for worker in fleet.workers:
+    assert all("CUDA error" in fault or "signal SIGKILL" in fault for fault in letter["faults"])
+    for worker in workers:
         worker.terminate()
     fleet.start_worker()
     assert main(["dead-letters", "retry", poison]) == 0

@@ -33,7 +33,7 @@ def test_a_rolling_restart_under_load_loses_and_delays_nothing(tmp_path):
         assert max(job.attempt for job in ledger.jobs) <= 1 + len(old)
 
 
-def test_a_worker_that_comes_to_no_step_hands_its_job_back_all_the_same(tmp_path):
+def test_a_worker_whose_device_hangs_hands_its_job_back_all_the_same(tmp_path):
     with Fleet(tmp_path, shutdown_grace_seconds=0, **NO_NET) as fleet:
         fleet.start_api()
         hanging = fleet.start_worker("hang")
@@ -43,7 +43,6 @@ def test_a_worker_that_comes_to_no_step_hands_its_job_back_all_the_same(tmp_path
         support.wait_until(lambda: fleet.find(job_id).progress.stage == "refine")
         hanging.send(signal.SIGTERM)
         assert hanging.wait() == 0
-        assert "told to stop" in hanging.output
         assert (fleet.find(job_id).status, fleet.find(job_id).losses) == (Status.QUEUED, 0)
         fleet.start_worker()
         assert fleet.wait_for(job_id).status is Status.SUCCEEDED

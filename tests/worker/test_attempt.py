@@ -1,56 +1,97 @@
-"""What an attempt leaves behind in its process."""
+"""What an attempt leaves behind in its process, and which process does what."""
 
 import gc
 import logging
-import weakref
+import os
+import subprocess
+import sys
+import threading
+from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
+from images.codec.pool import CodecPool
 from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import Parameters
-from models import PresetError
-from worker.attempt import Attempts
+from models.errors import PresetError
+from tests import support
+from worker.attempt import Parts
+from worker.attempts import Attempts
+from worker.device.messages import Failed
+from worker.device.pool import DeviceLost, DevicesStopped, TaskFailed
 from worker.metrics import WorkerMetrics
-from worker.safety.watchdog import Watchdog
 
-INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
-PARTS = ("queue", "blobs", "networks", "leases", "janitor", "emergency")  # which a job that fails at once does not need
+INPUT = InputInfo(width=96, height=80, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 
 
-class Failing(Attempts):
-    """Fails in the middle of the work, with an array in its hands."""
+@pytest.fixture(scope="module")
+def codecs():
+    with CodecPool(1) as made:
+        yield made
 
-    def _run(self, job, timings, alive):
-        pixels = np.zeros(9)
-        self.pixels = weakref.ref(pixels)
-        raise self.error
+
+@pytest.fixture
+def attempt(service, store, settings, codecs):
+    """Does a job whose refinement raises an error: the job as it is then, and how many files stayed open."""
+
+    def run(error, **parameters):
+        job = new_job(store.now(), Parameters(**parameters), INPUT)
+        service.blobs.put(job.id, "image", support.as_file(support.pixels()))
+        service.blobs.put(job.id, "mask", support.as_file(support.hole()))
+        job = store.claim(store.create(job).id, "w")
+
+        def submit(**_):
+            raise error
+
+        parts = Parts(store, service.blobs, codecs, SimpleNamespace(submit=submit), settings, threading.Event())
+        attempts = Attempts(parts, None, None, None, WorkerMetrics())
+        before = len(os.listdir("/proc/self/fd"))
+        change = attempts.outcome(job)
+        return store.finish(job.id, job.attempt, change), len(os.listdir("/proc/self/fd")) - before
+
+    return run
 
 
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (lambda: KeyError("ours"), "internal-error"),
-        (lambda: MemoryError(), "out-of-memory"),
-        (lambda: NetworkUnavailable("none"), "network-unavailable"),
-        (lambda: PresetError("no"), "invalid-parameters"),
+        (KeyError("ours"), "internal-error"),
+        (TaskFailed(Failed(1, "error", "KeyError", "a traceback")), "internal-error"),
+        (TaskFailed(Failed(1, "memory", "too little", "a traceback")), "out-of-memory"),
+        (TaskFailed(Failed(1, "network", "none", "")), "network-unavailable"),
+        (NetworkUnavailable("none"), "network-unavailable"),
+        (PresetError("no"), "invalid-parameters"),
     ],
 )
-def test_a_failed_attempt_keeps_nothing_until_the_collector_comes(store, settings, monkeypatch, error, code):
-    """It may be gigabytes of the device, and the next job begins at once."""
-    parts = dict.fromkeys(PARTS)
-    watchdog, metrics = Watchdog(None, 60), WorkerMetrics()
-    attempts = Failing(name="w", store=store, watchdog=watchdog, metrics=metrics, settings=settings, **parts)
-    monkeypatch.setattr(Failing, "error", property(lambda self: error()), raising=False)
-    job = store.claim(store.create(new_job(store.now(), Parameters(), INPUT)).id, "w")
+def test_a_failed_attempt_keeps_nothing_until_the_collector_comes(attempt, error, code):
+    """A photo may be gigabytes, and the next job begins at once."""
+    attempt(error)  # whatever opens files for good has done so
     logging.disable()  # pytest keeps what is logged, and the exception with it
     gc.disable()
     try:
-        change = attempts._outcome(job)
-        assert attempts.pixels() is None
+        job, left = attempt(error)
     finally:
         gc.enable()
         logging.disable(logging.NOTSET)
-    failed = store.finish(job.id, job.attempt, change)
-    assert (failed.status, failed.error.code) == (Status.FAILED, code)
+    assert (job.status, job.error.code) == (Status.FAILED, code)
+    assert left == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "losses"), [(DeviceLost("its device process ended (signal SIGKILL)"), 1), (DevicesStopped(), 0)]
+)
+def test_a_lost_device_process_counts_and_one_that_was_stopped_does_not(attempt, error, losses):
+    job, _ = attempt(error)
+    assert (job.status, job.losses) == (Status.QUEUED, losses)
+    assert not job.lost_its_worker
+
+
+def test_the_workers_own_process_has_no_engine_and_no_codecs():
+    """Its modules are loaded as they are in a worker; what decodes or computes is for other processes."""
+    script = (
+        "import sys, worker.process, worker.__main__, worker.device.pool\n"
+        "print([name for name in ('torch', 'PIL', 'imagecodecs', 'simplejpeg', 'safetensors') if name in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", script], cwd=support.ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"

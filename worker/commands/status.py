@@ -86,6 +86,7 @@ def _record(found: Health, seen: Overview, jobs: dict[str, Job | None]) -> dict[
     """All of it, ready for JSON; without what belongs to the jobs' owners alone."""
     record = seen.model_dump(mode="json", exclude={"workers"})
     shown = {"name", "host", "state", "reason", "network", "device", "concurrency", "memory_bytes", "since"}
+    shown |= {"device_processes", "waiting_for_device", "codec_processes", "waiting_for_codec", "gpu_busy"}
     return {
         "state": found.state,
         "reasons": found.reasons,
@@ -110,10 +111,11 @@ def _doing(job: Job | None) -> dict[str, Any]:
 def _show(console: Console, found: Health, seen: Overview, jobs: dict[str, Job | None], now: datetime) -> None:
     console.print(f"{found.state}: {'; '.join(found.reasons)}", highlight=False)
     if found.workers:
-        table = Table("worker", "state", "device", "network", "doing", box=None, pad_edge=False)
+        table = Table("worker", "state", "device", "network", "processes", "doing", box=None, pad_edge=False)
         for worker in found.workers:
             doing = "\n".join(_words(job_id, jobs[job_id], now) for job_id in worker.jobs) or worker.reason
-            table.add_row(worker.name, worker.state, worker.device or "", worker.network or "", doing)
+            device, network = worker.device or "", worker.network or ""
+            table.add_row(worker.name, worker.state, device, network, _processes(worker), doing)
         console.print(table)
     waiting = ", ".join(
         f"{queue.waiting} {priority} (oldest {_age(queue.oldest_seconds)})"
@@ -127,6 +129,18 @@ def _show(console: Console, found: Health, seen: Overview, jobs: dict[str, Job |
         console.print(f"webhooks: {_age(seen.webhooks_overdue_seconds)} late", highlight=False)
     hint = " (python -m worker dead-letters)" if seen.dead_letters else ""
     console.print(f"dead letters: {seen.dead_letters}{hint}", highlight=False)
+
+
+def _processes(worker: Presence) -> str:
+    """Its device processes at work, what waits for a process, and how busy the GPU is."""
+    if not worker.device_processes:
+        return ""
+    busy = sum(process.state == "busy" for process in worker.device_processes)
+    told = [f"{busy} of {len(worker.device_processes)} busy"]
+    told += [f"{worker.waiting_for_device} waiting"] if worker.waiting_for_device else []
+    told += [f"{worker.waiting_for_codec} to decode or encode"] if worker.waiting_for_codec else []
+    told += [f"GPU {worker.gpu_busy:.0%}"] if worker.gpu_busy is not None else []
+    return ", ".join(told)
 
 
 def _words(job_id: str, job: Job | None, now: datetime) -> str:

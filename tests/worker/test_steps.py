@@ -9,12 +9,13 @@ from jobs.job import InputInfo, new_job
 from jobs.parameters import Parameters
 from jobs.store.connection import connect
 from jobs.store.job_store import JobStore
-from models import Cancelled, DeadlineExceeded, Step
+from models.errors import Cancelled, DeadlineExceeded
 from tests import support
-from worker.step_callback import PAUSE_SECONDS, HandBack, Watch
+from worker.device.messages import Step
+from worker.steps import LEAST_PAUSE_SECONDS, HandBack, Steps
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
-STEP = Step(fraction=0.5, window=1, windows=1, scale=1, scales=2, iteration=1, iterations=2, loss=None)
+STEP = Step(number=1, fraction=0.5, window=1, windows=1, scale=1, scales=2, iteration=1, iterations=2)
 
 
 class Asked(JobStore):
@@ -33,7 +34,7 @@ class Asked(JobStore):
 
 @pytest.fixture
 def begin(settings, valkey):
-    """Starts a job: its store, the job, its watch, and what stops its worker."""
+    """Starts a job: its store, the job, its steps, and what stops its worker."""
     clients = []
 
     def make(**parameters):
@@ -42,7 +43,7 @@ def begin(settings, valkey):
         store = Asked(clients[-1], chosen)
         job = store.claim(store.create(new_job(store.now(), Parameters(**parameters), INPUT)).id, "w")
         stopping = threading.Event()
-        return store, job, Watch(store, job, chosen, stopping, lambda: None), stopping
+        return store, job, Steps(store, job, chosen, stopping), stopping
 
     yield make
     for client in clients:
@@ -50,20 +51,20 @@ def begin(settings, valkey):
 
 
 def test_one_step_of_many_waits_for_a_store_that_is_away(begin, valkey):
-    store, job, watch, _ = begin()
-    watch(STEP)
+    store, job, steps, _ = begin()
+    steps.made(STEP)
     store.update(job.id, lambda job, now: job.request_cancel(now, now))
     valkey.stop()
     before = store.times
     began = time.monotonic()
-    while time.monotonic() < began + PAUSE_SECONDS:  # the first one alone takes a part of that
-        watch(STEP)
+    while time.monotonic() < began + LEAST_PAUSE_SECONDS:  # the first one alone takes a part of that
+        steps.made(STEP)
     assert store.times - before <= 2
     valkey.start()
 
     def cancelled():
         try:
-            watch(STEP)
+            steps.made(STEP)
         except Cancelled:
             return True
         return False
@@ -77,17 +78,17 @@ def test_deadline_and_stop_do_not_need_the_store(begin, valkey):
     valkey.stop()
     time.sleep(0.1)
     with pytest.raises(DeadlineExceeded):
-        late(STEP)
+        late.made(STEP)
     stopping.set()
     with pytest.raises(HandBack):
-        stopped(STEP)
+        stopped.made(STEP)
 
 
 def test_a_finished_refinement_is_not_given_away(begin):
-    _, _, watch, stopping = begin()
+    _, _, steps, stopping = begin()
     stopping.set()
-    for going in (lambda: watch(STEP), lambda: watch.stage("refine", 0.0), watch.check):
+    for going in (lambda: steps.made(STEP), lambda: steps.stage("refine", 0.0), steps.check):
         with pytest.raises(HandBack):
             going()
-    watch.stage("encode", 1.0)
-    watch.check()
+    steps.stage("encode", 1.0)
+    steps.check()

@@ -1,11 +1,10 @@
-"""What happens at every step of a refinement: progress out; cancel, lost lease and shutdown in."""
+"""What happens while an attempt goes on: progress out; cancel, deadline, lost lease and shutdown in."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable
 from typing import Literal
 
 import redis
@@ -13,29 +12,23 @@ import redis
 from jobs.job import Job, Progress
 from jobs.settings import Settings
 from jobs.store.job_store import JobStore
-from models import Cancelled, DeadlineExceeded, Step
+from models.errors import Cancelled, DeadlineExceeded
+from worker.device.messages import Step
 
 log = logging.getLogger(__name__)
-PAUSE_SECONDS = 2.0  # at least, after the store did not answer
+LEAST_PAUSE_SECONDS = 2.0  # before the store is asked again after it did not answer
 
 
 class HandBack(Exception):
     """The worker stops and its grace is over: the job goes back to the queue."""
 
 
-class Watch:
-    """The `on_step` of one attempt. Raises Cancelled, HandBack, DeadlineExceeded, or LeaseLost when it is over."""
+class Steps:
+    """Follows one attempt. Its methods raise what ends that: Cancelled, HandBack, DeadlineExceeded, LeaseLost."""
 
-    def __init__(
-        self,
-        store: JobStore,
-        job: Job,
-        settings: Settings,
-        stopping: threading.Event,
-        alive: Callable[[], None],
-    ):
-        """alive: called at every step."""
-        self._store, self._job, self._stopping, self._alive = store, job, stopping, alive
+    def __init__(self, store: JobStore, job: Job, settings: Settings, stopping: threading.Event):
+        """stopping: set when the worker has no more time for jobs that are not refined."""
+        self._store, self._job, self._stopping = store, job, stopping
         self._interval = settings.progress_interval_seconds
         self._written = -1e9
         self._quiet_until = -1e9
@@ -44,27 +37,26 @@ class Watch:
         seconds = job.parameters.run_deadline_seconds
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
-    def __call__(self, step: Step) -> None:
-        """One step was made: write the progress, if the last writing is long enough ago."""
-        last = step.fraction >= 1.0
+    def made(self, step: Step) -> None:
+        """The device made a step: write the progress, if the last writing is long enough ago."""
         now = time.monotonic()
-        if last or now - self._written >= self._interval:
-            self._written = now
-            self._look(
-                Progress(
-                    stage="refine",
-                    fraction=min(1.0, max(0.0, step.fraction)),
-                    scale=step.scale,
-                    scales=step.scales,
-                    iteration=step.iteration,
-                    iterations=step.iterations,
-                    window=step.window,
-                    windows=step.windows,
-                    preview=self._previews or None,
-                )
-            )
-        else:
+        if step.fraction < 1 and now - self._written < self._interval:
             self._look(None)
+            return
+        self._written = now
+        self._look(
+            Progress(
+                stage="refine",
+                fraction=min(1.0, max(0.0, step.fraction)),
+                scale=step.scale,
+                scales=step.scales,
+                iteration=step.iteration,
+                iterations=step.iterations,
+                window=step.window,
+                windows=step.windows,
+                preview=self._previews or None,
+            )
+        )
 
     def previewed(self) -> None:
         """There is a newer preview: the next step tells of it."""
@@ -72,18 +64,19 @@ class Watch:
         self._written = -1e9
 
     def stage(self, stage: Literal["decode", "refine", "encode"], fraction: float) -> None:
-        """A stage begins. Once it is `encode`, a stopping worker does not hand the job back any more: the work is done,
-        and there are some seconds left to store it (worker.process) before the process ends all the same.
+        """A stage begins.
+
+        From `encode` on, a worker that stops does not hand the job back: the work is done, and there are some seconds
+        left to store it (`worker.shutdown`).
         """
         self._refined = stage == "encode"
         self._look(Progress(stage=stage, fraction=fraction, preview=self._previews or None))
 
     def check(self) -> None:
-        """Nothing to tell; only look whether to go on."""
+        """Look whether to go on, without telling anything."""
         self._look(None)
 
     def _look(self, progress: Progress | None) -> None:
-        self._alive()
         if self._stopping.is_set() and not self._refined:
             raise HandBack
         if self._deadline is not None and time.monotonic() > self._deadline:
@@ -97,10 +90,10 @@ class Watch:
             else:
                 wanted = self._store.progress(self._job.id, self._job.attempt, progress)
         except redis.RedisError as error:
-            # The work goes on: the server may be back before the job is done; the lease decides whose it is. And
-            # at half its pace at least: the client may take half a minute to give up, and must not at every step.
+            # The work goes on: the server may be back before the job is done, and the lease decides whose it is. The
+            # client may take half a minute to give up, so it is asked no more often than half of the time.
             now = time.monotonic()
-            self._quiet_until = now + max(PAUSE_SECONDS, now - began)
+            self._quiet_until = now + max(LEAST_PAUSE_SECONDS, now - began)
             log.warning("job %s: progress not written: %s", self._job.id, error)
             return
         if wanted:

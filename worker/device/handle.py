@@ -1,0 +1,206 @@
+"""One device process as the worker sees it: started, watched, ended when it hangs, and started again."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from worker.device import messages
+from worker.device.channel import Channel, Closed, pair
+
+if TYPE_CHECKING:
+    from jobs.store.heartbeat import DeviceState
+    from worker.device.pool import Refinement
+
+log = logging.getLogger(__name__)
+CHILD = "worker.device.child"  # the module that a device process runs
+START_SECONDS = 600.0  # to load a network: from a slow disk it takes minutes
+STOP_SECONDS = 2.0  # from the end of its socket to its own end
+STACKS_SECONDS = 0.5  # for printing where its threads are
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.2, 30.0  # between two starts that fail
+LONGEST_ROUND_SECONDS = 1.0  # between two looks at the clock
+# Settings and credentials of the service are none of its business.
+KEPT_FROM_IT, ALL_THE_SAME = ("REFINERY_", "AWS_"), ("REFINERY_WEIGHTS_DIR",)
+
+
+class Listener(Protocol):
+    """Who has a device process; called in the process's thread."""
+
+    def received(self, process: DeviceProcess, message: messages.Message, files: list[int]) -> None:
+        """A message has come; its files belong to the listener."""
+
+    def ended(self, process: DeviceProcess, reason: str) -> None:
+        """The process is gone, with the task that it had; it is started again."""
+
+    def hopeless(self, process: DeviceProcess, reason: str) -> None:
+        """It did not come up; it is tried again after a pause, for ever."""
+
+
+class DeviceProcess:
+    """A thread that has one child at a time. The tasks that the child has are the pool's to set, under its lock.
+
+    Linux ends a child with the thread that started it, so that thread lives as long as the child does.
+    """
+
+    def __init__(self, number: int, start: messages.Start, step_timeout_seconds: float, listener: Listener):
+        """number: from 0, among the worker's device processes."""
+        self.number, self.restarts, self.failures = number, 0, 0
+        self.ready = False
+        self.current: Refinement | None = None  # what it was sent first, begun or not
+        self.following: Refinement | None = None  # what it is to do after that
+        self.nearly = False  # whether it may be sent what follows
+        self._start, self._timeout, self._listener = start, step_timeout_seconds, listener
+        self._round = min(LONGEST_ROUND_SECONDS, step_timeout_seconds / 4)
+        self._channel: Channel | None = None
+        self._awake = 0.0  # seconds that this process was awake: one that was frozen takes no other for hanging
+        self._sign = 0.0  # of life, by that clock
+        self._reason = ""  # why the child is to be ended
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"device-{number}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the child. `join` waits for that."""
+        self._stopping.set()
+
+    def join(self) -> None:
+        """Wait until nothing of it is left."""
+        self._thread.join()
+
+    @property
+    def state(self) -> DeviceState:
+        """What it is doing."""
+        return "starting" if not self.ready else "busy" if self.current else "idle"
+
+    def send(self, message: messages.Message, files: Sequence[int] = ()) -> None:
+        """Send a message; nothing happens when the child is gone, which `ended` tells."""
+        if channel := self._channel:
+            with contextlib.suppress(Closed):
+                channel.send(message, files)
+
+    def touch(self) -> None:
+        """The time that a step may take begins now."""
+        self._sign = self._awake
+
+    def fail(self, reason: str) -> None:
+        """The child cannot go on, as it says itself: `ended` gets this reason."""
+        self._reason = reason
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._stopping.wait(pause):
+            came_up = self._live()
+            self.failures = 0 if came_up else self.failures + 1
+            pause = 0.0 if came_up else min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (self.failures - 1))
+            self.restarts += 1
+
+    def _live(self) -> bool:
+        """One child, from its start to its end; whether it came up."""
+        self._channel, theirs = pair()
+        self._reason = ""
+        command = [sys.executable, "-m", CHILD, str(theirs.fileno()), str(os.getpid())]
+        try:
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=_environment(), pass_fds=[theirs.fileno()])
+        except OSError as error:
+            self._channel.close()
+            self._listener.hopeless(self, f"it cannot be started: {error}")
+            return False
+        finally:
+            theirs.close()
+        self.touch()
+        self.send(self._start)
+        try:
+            self._serve(child)
+        finally:
+            self._end(child)
+        came_up, self.ready = self.ready, False
+        reason = self._reason or f"its device process ended ({how(child.returncode)})"
+        if self._stopping.is_set():
+            return came_up
+        if came_up:
+            log.error("device process %d: %s", self.number, reason)
+            self._listener.ended(self, reason)
+        else:
+            self._listener.hopeless(self, reason)
+        return came_up
+
+    def _serve(self, child: subprocess.Popen[bytes]) -> None:
+        """Pass on what the child says until it is gone, hangs, or is to be stopped."""
+        assert self._channel is not None
+        before = time.monotonic()
+        while not self._stopping.is_set():
+            try:
+                received = self._channel.receive(self._round)
+            except (Closed, ValueError) as error:
+                if isinstance(error, ValueError):
+                    self._reason = f"it says what nobody understands: {error}"
+                return
+            now = time.monotonic()
+            self._awake += min(now - before, 2 * self._round)
+            before = now
+            if received is not None:
+                self.touch()
+                self._receive(*received)
+            elif (limit := self._patience()) is not None and self._awake - self._sign > limit:
+                self._hangs(child, limit)
+                return
+
+    def _patience(self) -> float | None:
+        """Seconds that it may be silent now; None: however long."""
+        if not self.ready:
+            return max(START_SECONDS, self._timeout)
+        return self._timeout if self.current else None
+
+    def _receive(self, message: messages.Message, files: list[int]) -> None:
+        if isinstance(message, messages.NotReady):
+            self._reason = message.reason
+            return
+        if isinstance(message, messages.Ready):
+            self.ready, self.failures = True, 0
+        self._listener.received(self, message, files)
+
+    def _hangs(self, child: subprocess.Popen[bytes], limit: float) -> None:
+        if self.ready:
+            self._reason = f"a step took longer than {limit:g} seconds (REFINERY_STEP_TIMEOUT_SECONDS)"
+        else:
+            self._reason = f"it was not ready within {limit:g} seconds"
+        child.send_signal(signal.SIGUSR1)  # it prints where its threads are
+        time.sleep(STACKS_SECONDS)
+
+    def _end(self, child: subprocess.Popen[bytes]) -> None:
+        """Make sure that it is gone."""
+        channel, self._channel = self._channel, None
+        assert channel is not None
+        channel.close()  # on which it ends by itself
+        if not self._reason:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(STOP_SECONDS)
+        child.kill()
+        child.wait()
+
+
+def how(code: int) -> str:
+    """An exit code of `subprocess` in words."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _environment() -> dict[str, str]:
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith(KEPT_FROM_IT) or name in ALL_THE_SAME
+    }

@@ -1,0 +1,347 @@
+"""The device processes of a worker, and which of them gets which task.
+
+Tasks are begun in the order of their coming, each by the first process that is free. A process that is nearly done gets
+the next task in advance, so that it begins that without waiting for the worker; while a long task runs, nothing waits
+behind it.
+
+A process that dies costs the task that it was doing: its attempt gets DeviceLost. A task that had only been sent there
+goes to another process. A task that may be dangerous has its process to itself: one whose job was lost before, and
+one that was beside a task whose process died.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import queue
+import statistics
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from worker.device import messages
+from worker.device.handle import DeviceProcess
+
+if TYPE_CHECKING:
+    from jobs.store.heartbeat import DeviceState
+
+log = logging.getLogger(__name__)
+MEASURED_TASKS = 9  # the last ones of a network, whose median tells how fast it is here
+# What auto means on a GPU. Four processes that refined alone kept a kernel running for 100 % of the time on an H200
+# (docs/service-performance.md). A process takes 1 GB for its context and weights, and what torch reserves for tiles of
+# 1024 x 1024 pixels: 2.5 GB (docs/performance.md). Beside each, the codecs need cores.
+MOST_PROCESSES, PROCESS_BYTES, PROCESS_CORES = 4, 6 * 2**30, 4
+HOPELESS_STARTS = 5  # that fail in a row, of every process, before the worker gives up
+
+
+class DeviceUnusable(Exception):
+    """The device processes cannot start. The message says why."""
+
+
+class DeviceLost(Exception):
+    """The process that did the task died, hung, or lost its device. The message says which."""
+
+
+class DevicesStopped(Exception):
+    """The device processes have been stopped, with all that they had to do."""
+
+
+class TaskFailed(Exception):
+    """The task cannot be done; `told` says why."""
+
+    def __init__(self, told: messages.Failed):
+        super().__init__(told.reason)
+        self.told = told
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """What a device process is doing. job_id: of its task. restarts: how often it was started again."""
+
+    number: int
+    state: DeviceState
+    job_id: str | None
+    restarts: int
+
+
+class Refinement:
+    """A task on its way, as its attempt sees it: call `next` until Done has come, and `close` in any case."""
+
+    def __init__(self, pool: DevicePool, task: messages.Task, files: Sequence[int], *, alone: bool):
+        self.task, self.files, self.alone = task, tuple(files), alone
+        self.begun, self.returned, self.wanted = False, False, True
+        self._pool = pool
+        self._told: queue.SimpleQueue[tuple[messages.Message, list[int]] | Exception] = queue.SimpleQueue()
+
+    def next(self, timeout: float) -> tuple[messages.Message, list[int]] | None:
+        """What there is to tell next: Begun, Step, Preview, or Done; and its files, which are the caller's to close.
+
+        None when there is nothing within `timeout` seconds. Raises DeviceLost, DevicesStopped or TaskFailed.
+        """
+        try:
+            found = self._told.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def tell(self, what: messages.Message | Exception, files: Sequence[int] = ()) -> None:
+        """For the pool: this is next."""
+        if not self.wanted:
+            _close(files)
+        else:
+            self._told.put(what if isinstance(what, Exception) else (what, list(files)))
+
+    def close(self) -> None:
+        """Nobody wants more of it: a task that is not done is cancelled."""
+        self._pool.forget(self)
+        while True:
+            try:
+                found = self._told.get_nowait()
+            except queue.Empty:
+                return
+            if not isinstance(found, Exception):
+                _close(found[1])
+
+
+class DevicePool:
+    """Any thread may submit. `start`, `wait_until_ready`, and `stop` are for one."""
+
+    def __init__(self, start: messages.Start, *, count: int, step_timeout_seconds: float):
+        """count: of processes; 0: as many as suit the device."""
+        self._start, self._count, self._timeout = start, count, step_timeout_seconds
+        self._lock = threading.RLock()
+        self._processes: list[DeviceProcess] = []
+        self._waiting: deque[Refinement] = deque()
+        self._numbers = itertools.count(1)
+        self._settled = threading.Event()  # the first process is ready, or will not be
+        self._unusable = ""
+        self._stopped = False
+        self._networks: dict[str, dict[str, Any]] = {}
+        self._measured: dict[str, deque[float]] = {}
+        self.device: messages.Device | None = None
+        self.resident, self.installed = "", list[str]()
+        self.on_end: Callable[[], None] = lambda: None  # called when a process has died
+        self.on_hopeless: Callable[[str], None] = lambda reason: None  # called when no process comes up again
+
+    # ---- life
+
+    def start(self) -> None:
+        """Start the first process; the others follow when it is ready."""
+        self._add()
+
+    def wait_until_ready(self) -> None:
+        """Until a task would be begun at once. Raises DeviceUnusable."""
+        self._settled.wait()
+        if self._unusable:
+            raise DeviceUnusable(self._unusable)
+
+    def stop(self) -> None:
+        """End the processes; tasks that are left get DevicesStopped."""
+        with self._lock:
+            self._stopped = True
+            left = [*self._waiting]
+            self._waiting.clear()
+            for process in self._processes:
+                left += [task for task in (process.current, process.following) if task]
+                process.current = process.following = None
+                process.stop()
+        for refinement in left:
+            refinement.tell(DevicesStopped())
+        self._settled.set()
+        for process in self._processes:
+            process.join()
+
+    def _add(self) -> None:
+        process = DeviceProcess(len(self._processes), self._start, self._timeout, self)
+        self._processes.append(process)
+        process.start()
+
+    # ---- what attempts do
+
+    def submit(self, *, files: Sequence[int], alone: bool = False, **fields: Any) -> Refinement:
+        """Have a photo filled. files: pixels and hole, which stay open until the refinement is closed.
+
+        fields: of `messages.Task`, but the number. alone: it may kill its process, and gets one for itself.
+        """
+        task = messages.Task(number=next(self._numbers), **fields)
+        refinement = Refinement(self, task, files, alone=alone)
+        with self._lock:
+            if self._stopped:
+                refinement.tell(DevicesStopped())
+            else:
+                self._waiting.append(refinement)
+                self._assign()
+        return refinement
+
+    def forget(self, refinement: Refinement) -> None:
+        """Its attempt wants no more of it."""
+        with self._lock:
+            refinement.wanted = False
+            if refinement in self._waiting:
+                self._waiting.remove(refinement)
+                self._assign()
+                return
+            for process in self._processes:
+                if refinement in (process.current, process.following):
+                    process.send(messages.Cancel(refinement.task.number))
+
+    # ---- what is told of it
+
+    @property
+    def size(self) -> int:
+        """How many processes there are, or will be in a moment."""
+        return self._count or 1
+
+    def status(self) -> list[ProcessStatus]:
+        """What each process is doing."""
+        with self._lock:
+            return [
+                ProcessStatus(p.number, p.state, p.current.task.job_id if p.current else None, p.restarts)
+                for p in self._processes
+            ]
+
+    def waiting(self) -> int:
+        """How many tasks no process has begun."""
+        with self._lock:
+            return len(self._waiting) + sum(process.following is not None for process in self._processes)
+
+    def networks(self) -> list[dict[str, Any]]:
+        """What is loaded: the fields of `jobs.store.heartbeat.NetworkFacts`, by name."""
+        with self._lock:
+            speeds = {name: statistics.median(last) for name, last in self._measured.items()}
+            return [
+                {**facts, "seconds_per_work_pixel": speeds.get(name)} for name, facts in sorted(self._networks.items())
+            ]
+
+    # ---- what processes tell, each in its own thread
+
+    def received(self, process: DeviceProcess, message: messages.Message, files: list[int]) -> None:
+        """See `handle.Listener`."""
+        if isinstance(message, messages.Log):
+            _write(process, message)
+            return
+        with self._lock:
+            if isinstance(message, messages.Device):
+                self._learn_device(message)
+                process.send(messages.Processes(self.size))
+            elif isinstance(message, messages.Ready):
+                self._learn_networks(message)
+            else:
+                self._hear(process, message, files)
+            self._assign()
+
+    def ended(self, process: DeviceProcess, reason: str) -> None:
+        """See `handle.Listener`."""
+        self.on_end()
+        with self._lock:
+            current, following = process.current, process.following
+            process.current, process.following, process.nearly = None, None, False
+            for refinement in (following, current):
+                if refinement is None or not refinement.wanted:
+                    continue
+                if refinement.begun or refinement.returned:
+                    refinement.tell(DeviceLost(reason))
+                else:
+                    refinement.returned = refinement.alone = True
+                    self._waiting.appendleft(refinement)
+            self._assign()
+
+    def hopeless(self, process: DeviceProcess, reason: str) -> None:
+        """See `handle.Listener`."""
+        with self._lock:
+            first = not self._settled.is_set()
+            if first:
+                self._unusable = reason
+                process.stop()
+                self._settled.set()
+                return
+            log.error("device process %d does not come up again: %s", process.number, reason)
+            lost = all(p.failures + 1 >= HOPELESS_STARTS for p in self._processes)
+        if lost:
+            self.on_hopeless(f"its device processes do not come up again: {reason}")
+
+    def _learn_device(self, device: messages.Device) -> None:
+        self.device = device
+        self._count = self._count or processes_for(device, cores())
+
+    def _learn_networks(self, told: messages.Ready) -> None:
+        self.resident = told.resident
+        self.installed = told.installed
+        for facts in told.networks:
+            self._networks[facts["name"]] = facts
+        if not self._settled.is_set():
+            self._settled.set()
+            while len(self._processes) < self.size:
+                self._add()
+
+    def _hear(self, process: DeviceProcess, message: Any, files: list[int]) -> None:
+        """Something about the task that the process is doing."""
+        refinement = process.current
+        if refinement is None or refinement.task.number != message.number:
+            _close(files)
+            return
+        if isinstance(message, messages.Nearly):
+            process.nearly = True
+            return
+        if isinstance(message, messages.Begun):
+            refinement.begun = True
+        elif isinstance(message, messages.Failed) and message.why == "device":
+            process.fail(f"the device failed: {message.reason}")  # and the process ends
+            return
+        elif isinstance(message, messages.Done | messages.Cancelled | messages.Failed):
+            process.current, process.following, process.nearly = process.following, None, False
+            if isinstance(message, messages.Done) and message.work:
+                speeds = self._measured.setdefault(message.network, deque(maxlen=MEASURED_TASKS))
+                speeds.append(message.seconds / message.work)
+        refinement.tell(TaskFailed(message) if isinstance(message, messages.Failed) else message, files)
+
+    def _assign(self) -> None:
+        """Give processes what waits, as far as they may have it. Called with the lock held."""
+        while self._waiting:
+            first = self._waiting[0]
+            process = next((p for p in self._processes if p.state == "idle"), None)
+            if process is not None:
+                process.current = first
+                process.touch()
+            else:
+                process = next((p for p in self._processes if _may_follow(p, first)), None)
+                if process is None:
+                    return
+                process.following = first
+            self._waiting.popleft()
+            process.send(first.task, first.files)
+
+
+def _may_follow(process: DeviceProcess, refinement: Refinement) -> bool:
+    """Whether a process may have it in advance."""
+    current = process.current
+    free = process.ready and process.nearly and process.following is None
+    return free and current is not None and not current.alone and not refinement.alone
+
+
+def processes_for(device: messages.Device, cores: int) -> int:
+    """How many device processes suit a device and a number of processor cores."""
+    if not device.name.startswith("cuda"):
+        return 1
+    return max(1, min(MOST_PROCESSES, device.memory_bytes // PROCESS_BYTES, cores // PROCESS_CORES))
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _write(process: DeviceProcess, line: messages.Log) -> None:
+    current = process.current
+    text = f"job {current.task.job_id}: {line.text}" if current and current.begun else line.text
+    logging.getLogger(line.logger).log(line.level, "%s", text)
+
+
+def _close(files: Sequence[int]) -> None:
+    for file in files:
+        os.close(file)

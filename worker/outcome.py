@@ -1,0 +1,77 @@
+"""What an error of an attempt means for its job."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from datetime import datetime
+
+from images.codec.process import CodecError
+from images.errors import ImageError
+from jobs.blobs import BlobMissing
+from jobs.errors import (
+    InternalError,
+    InvalidParameters,
+    NetworkUnavailable,
+    Problem,
+    RefineryError,
+    RunDeadlineExceeded,
+    ServiceUnavailable,
+    problem_of,
+)
+from jobs.job import Job
+from jobs.settings import Settings
+from jobs.store.job_store import Change, JobStore
+from models.errors import Cancelled, DeadlineExceeded, PresetError
+from worker.device.pool import DeviceLost, DevicesStopped, TaskFailed
+from worker.steps import HandBack
+
+log = logging.getLogger(__name__)
+
+
+def change_for(error: Exception, job: Job, store: JobStore, settings: Settings, spent: dict[str, float]) -> Change:
+    """The change of the job after its attempt ended with this error. spent: seconds by stage."""
+    expires_at = store.expires_at
+    match error:
+        case Cancelled():
+            return lambda job, now: job.cancel(now, expires_at(now))
+        case HandBack() | DevicesStopped():
+            return lambda job, now: job.hand_back(now, expires_at(now))
+        case DeviceLost():
+            reason, most = str(error), settings.max_losses  # not the exception: it holds its frames
+            return lambda job, now: job.lose(now, expires_at(now), most, reason=reason)
+    problem, fault = _explained(error, job)
+
+    def fail(job: Job, now: datetime) -> Job:
+        faults = job.with_fault(now, fault) if fault else job.faults
+        return job.fail(now, expires_at(now), problem, timings_seconds=spent, faults=faults)
+
+    return fail
+
+
+def _explained(error: Exception, job: Job) -> tuple[Problem, str]:
+    """What the owner is told, and what the operator is told besides."""
+    told, fault = error, ""
+    match error:
+        case DeadlineExceeded():
+            told = RunDeadlineExceeded(
+                f"The job was not done within the {job.parameters.run_deadline_seconds:g} seconds of "
+                "run_deadline_seconds. Retry it, or submit it with more time, a smaller hole or fewer iterations."
+            )
+        case BlobMissing():
+            told = InternalError("The uploaded images are no longer there. Send them again.")
+        case ServiceUnavailable():
+            fault = str(error.__cause__)
+        case RefineryError() | ImageError():
+            pass
+        case PresetError():
+            told = InvalidParameters(str(error))
+        case TaskFailed() if error.told.why == "network":
+            told = NetworkUnavailable(error.told.reason)
+        case TaskFailed():
+            log.error("job %s failed unexpectedly\n%s", job.id, error.told.details)
+            told, fault = (MemoryError() if error.told.why == "memory" else error), error.told.details
+        case _:
+            log.error("job %s failed unexpectedly", job.id, exc_info=error)
+            fault = str(error) if isinstance(error, CodecError) else "".join(traceback.format_exception(error))
+    return problem_of(told, instance=f"/v1/jobs/{job.id}"), fault
