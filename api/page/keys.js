@@ -6,7 +6,7 @@ import { Pointer } from "./canvas/pointer.js";
 import { Tools } from "./canvas/tools.js";
 import { showHelp } from "./dialogs/key-sheet.js";
 
-/** @typedef {{fill: () => void, download: () => void, copy: () => void}} Acts */
+/** @typedef {{fill: () => void, snap: () => void, download: () => void, copy: () => void}} Acts */
 /** @typedef {import("./canvas/tools.js").Tool} Tool */
 
 /** @type {Record<string, Tool>} */
@@ -71,6 +71,7 @@ export function listenToKeys(board, tools, pointer, cursor, acts) {
     else if (key === "0") board.view.fit();
     else if (key === "[") tools.resize(tools.size / 1.2 - 1);
     else if (key === "]") tools.resize(tools.size * 1.2 + 1);
+    else if (key === "s") acts.snap();
     else if (key === "i") board.invert();
     else if (key === "Delete") board.clear();
     else if (key === "Escape" && outlined) tools.setOutline([]);

@@ -4,6 +4,7 @@ import { Board } from "./canvas/board.js";
 import { Cursor } from "./canvas/cursor.js";
 import { showDivider } from "./canvas/divider.js";
 import { Pointer } from "./canvas/pointer.js";
+import { Snapping } from "./canvas/snapping.js";
 import { Tools } from "./canvas/tools.js";
 import { all, byId, enable, onClick, say, show } from "./dom.js";
 import { openAddress } from "./files/address.js";
@@ -45,6 +46,7 @@ const board = new Board(workspace, complain);
 const tools = new Tools(board);
 const pointer = new Pointer(board, tools);
 const cursor = new Cursor(board, tools);
+const snapping = new Snapping(board);
 const jobs = new Jobs(workspace, service, connection);
 const opening = new Opening(workspace, complain);
 const options = new Options(workspace, service, (grow) => {
@@ -82,6 +84,7 @@ showPhotoList(workspace, jobs, () => options.fields, complain);
 showResult(workspace, () => service.key !== "");
 listenToKeys(board, tools, pointer, cursor, {
   fill,
+  snap: () => void snapping.snap(),
   download: () => downloadResult(workspace),
   copy: () => void copyResult(workspace),
 });

@@ -28,6 +28,18 @@ def running(tmp_path_factory):
     assert process.end() == 0
 
 
+def disc():
+    rows, columns = np.mgrid[:320, :400]
+    return np.hypot(rows - 160, columns - 200) <= 60
+
+
+def disc_on_grass():
+    """A disc of an orange's colours on green noise, as 320x400x3 uint8."""
+    noise = np.random.default_rng(7).normal(0, 12, (320, 400, 3))
+    colours = np.where(disc()[..., None], (220, 120, 40), (70, 120, 60))
+    return (colours + noise).clip(0, 255).astype(np.uint8)
+
+
 @pytest.fixture
 def folder(tmp_path):
     """The files that the scenarios send."""
@@ -41,6 +53,7 @@ def folder(tmp_path):
     clear = np.dstack([picture, np.full((HEIGHT, WIDTH), 255, np.uint8)])
     clear[100:150, 200:260, 3] = 0
     (tmp_path / "transparent.png").write_bytes(support.as_file(clear))
+    (tmp_path / "disc.png").write_bytes(support.as_file(disc_on_grass()))
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was held upright
     lying = io.BytesIO()
@@ -145,6 +158,16 @@ def test_transparent_parts_become_the_hole(running, browse, folder):
     hole = grey(folder / "transparent-mask.png") > 0
     assert hole[100:150, 200:260].all()
     assert hole.sum() == 50 * 60
+
+
+def test_strokes_are_snapped_to_the_object(running, browse, folder):
+    browse("snap", running.url)
+    for name in ("snapped-stroke", "snapped-rectangle"):
+        hole = grey(folder / f"{name}.png") > 0
+        assert (hole & disc()).sum() > 0.99 * disc().sum(), name
+        assert (hole & ~disc()).sum() < 0.15 * disc().sum(), name
+    grown = grey(folder / "grown-to-object.png") > 0
+    assert (grown & disc()).sum() > 0.95 * disc().sum()
 
 
 def test_a_grown_hole_is_filled_to_its_outline(running, browse, folder):

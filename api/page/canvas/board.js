@@ -2,6 +2,7 @@
 
 import { byId } from "../dom.js";
 import { Mask } from "../mask/mask.js";
+import { boundsOf } from "../mask/rough.js";
 import { messageOf } from "../service/trouble.js";
 import { Photo } from "../state/photo.js";
 import { preferences } from "../state/preferences.js";
@@ -169,14 +170,7 @@ export class Board {
     const steps = this.photo?.done ?? [];
     const last = steps.findLastIndex((step) => step.kind === "fill");
     const mask = holeOf({ width: this.view.width, height: this.view.height, done: steps.slice(0, Math.max(0, last)) });
-    let [least, most] = [mask.width, -1];
-    for (let row = 0; row < mask.height; row++) {
-      const line = mask.data.subarray(row * mask.width, (row + 1) * mask.width);
-      const first = line.indexOf(255);
-      if (first < 0) continue;
-      least = Math.min(least, first);
-      most = Math.max(most, line.lastIndexOf(255));
-    }
-    this.view.split = most < 0 ? 0.5 : (least + most + 1) / 2 / mask.width;
+    const bounds = boundsOf(mask);
+    this.view.split = bounds ? (bounds.left + bounds.right) / 2 / mask.width : 0.5;
   }
 }

@@ -42,3 +42,38 @@ export const grow = {
     await help.saved(page, "#download", join(folder, "grown.png"));
   },
 };
+
+/** disc.png has a disc with the middle (200, 160) and a radius of 60. */
+export const snap = {
+  async run({ page, folder, shoot }) {
+    await help.choose(page, join(folder, "disc.png"));
+    assert.ok(await page.isDisabled("#snap"), "there is no stroke yet");
+    // A stroke on the object becomes the object.
+    await page.locator("#size").fill("5"); // its square is the brush's size in pixels
+    await help.stroke(page, [170, 145], [230, 145], [200, 180]);
+    await page.click("#snap");
+    await page.locator("#steps [data-kind=snap][aria-current]").waitFor();
+    await shoot("stroke");
+    await help.saved(page, "#save-mask", join(folder, "snapped-stroke.png"));
+    await page.keyboard.press("Control+z");
+    await page.keyboard.press("Control+z");
+    await page.locator("#fill:disabled").waitFor();
+    // So does a rectangle around it.
+    await page.keyboard.press("r");
+    await help.stroke(page, [120, 85], [285, 240]);
+    await page.keyboard.press("s");
+    await page.locator("#steps [data-kind=snap][aria-current]").waitFor();
+    await shoot("rectangle");
+    await help.saved(page, "#save-mask", join(folder, "snapped-rectangle.png"));
+    await page.click("#clear");
+    // A hole that cuts through the object: it is said so, and can be grown.
+    await help.stroke(page, [120, 85], [230, 240]);
+    const suggestion = help.notice(page, "The object seems to go on outside of the hole.");
+    await suggestion.waitFor();
+    await help.accessible(page, "a hole that cuts an object");
+    await shoot("cut");
+    await suggestion.getByRole("button", { name: "Grow the hole" }).click();
+    await page.locator("#steps [data-kind=grow][aria-current]").waitFor();
+    await help.saved(page, "#save-mask", join(folder, "grown-to-object.png"));
+  },
+};
