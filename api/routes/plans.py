@@ -13,7 +13,7 @@ from api.openapi.parts import problems
 from api.openapi.submission_body import REQUEST_BODY
 from api.service import Service
 from api.submission.receive import Upload, fetch_all, receive
-from api.submission.uploads import check_wishes, inspect
+from api.submission.uploads import check_parameters, inspect
 from images.codec.shared import SharedArray
 from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo
@@ -79,7 +79,7 @@ async def make(request: Request, service: ServiceDep, caller: Caller, sender: Se
     """Takes the body of a submission, answers with sizes, windows, time and memory, and stores nothing."""
     async with receive(request) as upload:
         upload.parameters = permitted(upload.parameters, caller.limits)
-        check_wishes(upload.parameters, service.settings)
+        check_parameters(upload.parameters, service.settings)
         facts = facts_for(upload.parameters.network, await service.call(workers, service.redis))
         await fetch_all(service, upload, sender)
         info, stored = await inspect(service, upload, sender)

@@ -23,7 +23,7 @@ from api.service import Service
 from api.submission.idempotency import HEADER, REPLAYED, KeyedRequest, keyed_request
 from api.submission.preferences import Preferences
 from api.submission.receive import Upload, fetch_all, receive
-from api.submission.uploads import accept, check_wishes, inspect
+from api.submission.uploads import accept, check_parameters, inspect
 from images.codec.shared import SharedBytes
 from jobs.errors import IdempotencyKeyInUse, RefineryError, ResultNotReady, problem_of
 from jobs.job import InputInfo, Job, Status
@@ -110,7 +110,7 @@ async def _submitted(
             return job, keyed.replay
     if job is None:
         upload.parameters = permitted(upload.parameters, caller.limits)
-        check_wishes(upload.parameters, service.settings)
+        check_parameters(upload.parameters, service.settings)
         await fetch_all(service, upload, sender)
         info, hole = await inspect(service, upload, sender)
         with hole:

@@ -27,7 +27,7 @@ from jobs.telemetry.logs import request_id
 log = logging.getLogger(__name__)
 
 
-def check_wishes(parameters: Parameters, settings: Settings) -> None:
+def check_parameters(parameters: Parameters, settings: Settings) -> None:
     """Check what the settings decide about a job's parameters. Raises InvalidParameters, UrlNotAllowed."""
     wanted, longest = parameters.expires_in_seconds, settings.max_retention_seconds
     if wanted is not None and wanted > longest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -15,11 +16,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 MAX_URL_CHARACTERS = 2048
+BASE64 = re.compile(r"[A-Za-z0-9+/\s]{64,}={0,2}\s*", re.ASCII)  # not a URL: it has no colon
+NUMBER_AND_DOT = re.compile(r"(.*\.)?(\d+|0x[0-9a-f]*)\.", re.ASCII)  # ends like an IPv4 address, and a dot follows
 UNICAST = ipaddress.IPv6Network("2000::/3")  # everything else in IPv6 is special or unassigned
 NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 # What Python takes for public, and is not: protocol assignments (one cloud's metadata among them), the relays of
-# 6to4, and Azure's host agent.
-SPECIAL = [ipaddress.IPv4Network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")]
+# 6to4, Azure's host agent, and addresses for documentation.
+SPECIAL = [ipaddress.ip_network(text) for text in ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20")]
 
 
 class Target(NamedTuple):
@@ -76,6 +79,8 @@ def address_allowed(address: Address, networks: Iterable[str]) -> bool:
 
 def target_of(url: str, settings: Settings) -> Target:
     """The parts of an http(s) URL. Raises UrlNotAllowed."""
+    if BASE64.fullmatch(url):
+        raise UrlNotAllowed("This looks like base64 and not like a URL: put `data:image/png;base64,` in front of it.")
     if len(url) > MAX_URL_CHARACTERS:
         raise UrlNotAllowed(f"The URL is longer than {MAX_URL_CHARACTERS} characters.")
     if not url.isascii() or not url.isprintable() or any(c in url for c in ' \\"<>'):
@@ -90,6 +95,8 @@ def target_of(url: str, settings: Settings) -> Target:
         raise UrlNotAllowed(f"The URL must be absolute and begin with {allowed}:// on this service.")
     if not parts.hostname or parts.username is not None or parts.password is not None:
         raise UrlNotAllowed("The URL must name a host, and no user or password.")
+    if "%" in parts.hostname or NUMBER_AND_DOT.fullmatch(parts.hostname):
+        raise UrlNotAllowed("The URL's host is an address with a zone or a final dot, or is percent-encoded.")
     port = DEFAULT_PORTS[parts.scheme] if port is None else port
     if not any(_in_range(port, item) for item in settings.url_ports):
         raise UrlNotAllowed(f"URLs with port {port} are not allowed here, only with {', '.join(settings.url_ports)}.")

@@ -55,7 +55,18 @@ class NameServer:
         *("127.0.0.1", "127.8.8.8", "0.0.0.0", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254"),
         *("100.64.0.1", "100.100.100.200", "192.0.0.192", "198.18.0.1", "203.0.113.9", "224.0.0.1", "240.0.0.1"),
         *("255.255.255.255", "168.63.129.16", "::", "::1", "::7f00:1", "fe80::1", "fe80::1%eth0", "fc00::1"),
-        *("fd00:ec2::254", "fec0::1", "ff02::1", "ff0e::1", "2001:db8::1", "2001::1", "100::1", "4000::1"),
+        *(
+            "fd00:ec2::254",
+            "fec0::1",
+            "3fff::1",
+            "3fff:fff:ffff::1",
+            "ff02::1",
+            "ff0e::1",
+            "2001:db8::1",
+            "2001::1",
+            "100::1",
+            "4000::1",
+        ),
         *("::ffff:127.0.0.1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::808:808"),
         *("2002:7f00:1::1", "2002:a9fe:a9fe::"),
     ],
@@ -110,6 +121,14 @@ def test_listed_networks_are_allowed_and_no_others(network, inside, outside):
         ("https://localhost/", "not public"),
         ("https://LOCALHOST./", "not public"),
         ("https://a.localhost/", "not public"),
+        ("https://8.8.8.8./", "final dot"),
+        ("https://0x7f.1./", "final dot"),
+        ("https://2130706433./", "final dot"),
+        ("https://[2001:4860:4860::8888%25eth0]/", "zone"),
+        ("https://[fe80::1%eth0]/", "zone"),
+        ("https://ex%61mple.com/", "percent-encoded"),
+        ("iVBORw0KGgo" * 10, "data:image/png;base64,"),
+        ("/9j/4AAQSkZJRgABAQ" * 500 + "==", "data:image/png;base64,"),
     ],
 )
 def test_urls_are_refused_when_they_are_submitted(url, word):
@@ -119,7 +138,9 @@ def test_urls_are_refused_when_they_are_submitted(url, word):
         fetched(url, DEFAULTS, resolve=NameServer(["127.0.0.1"]))
 
 
-@pytest.mark.parametrize("url", ["https://example.com/x?y=z#f", "https://8.8.8.8:8443/", "https://example.com:443"])
+@pytest.mark.parametrize(
+    "url", ["https://example.com/x?y=z#f", "https://8.8.8.8:8443/", "https://example.com:443", "https://cafe2.de./x"]
+)
 def test_good_urls_pass_without_a_name_server(url):
     check_url(url, DEFAULTS)
 
