@@ -1,11 +1,14 @@
 """The bytes of jobs, addressed by job id: `<id>/image`, `<id>/hole`, `<id>/result-<attempt>`.
 
-A directory or an S3 bucket, through obstore. A put is whole or absent, also when the process dies in it. An upload is
-staged before its job has an id: in a directory it is written where the blobs are, so that it only has to be renamed.
-Each attempt has its own result name, so that a worker that lost its job cannot change a result that is read.
+They are in a directory or an S3 bucket, through obstore. A put is whole or absent, also when the process dies in it. An
+upload is staged before its job has an id. In a directory it is staged beside the blobs, so that it only has to be
+renamed. Each attempt has its own result name, so that a worker that lost its job cannot change a result that a client
+reads.
 
-A store that does not answer is ServiceUnavailable, after retries of bounded time; BlobMissing is only ever said by a
-store that works. The bucket's endpoint, region and credentials come from the usual `AWS_*` variables.
+In a directory, only this service's user can read files and folders (modes 600 and 700), whatever the umask is.
+
+A store that does not answer raises ServiceUnavailable, after retries of bounded time. Only a store that works raises
+BlobMissing. The bucket's endpoint, region and credentials come from the usual `AWS_*` variables.
 """
 
 from __future__ import annotations
@@ -22,6 +25,8 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import obstore
 from obstore.exceptions import BaseError
@@ -35,10 +40,11 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 log = logging.getLogger(__name__)
-CONNECT_SECONDS = 5
-CHECK_SECONDS = 3
+CONNECT_SECONDS = 5  # to an S3 endpoint
+CHECK_SECONDS = 3  # for the look at a bucket that /readyz waits for
 CHUNK_BYTES = 5 * 1024 * 1024  # S3 takes no smaller parts
-READ_BYTES = 256 * 1024
+READ_BYTES = 256 * 1024  # of a file at a time
+FOLDER_MODE, FILE_MODE = 0o700, 0o600
 STAGING = ".staging"  # beside the folders of jobs, on the same file system
 
 
@@ -54,22 +60,22 @@ class Blobs:
     ):
         """Open `file:///directory`, which is made if it is missing, or `s3://bucket/prefix`.
 
-        The rest is for S3. http_allowed: an endpoint without TLS may be used. stall_seconds: a request that nothing
-        is heard of for so long has failed. retry_seconds: a failed one is tried again until so long after its
-        beginning.
+        The rest is for S3. http_allowed: an endpoint without TLS may be used. stall_seconds: a request fails when
+        nothing comes for this time. retry_seconds: a request that fails is tried again for this time.
         """
         self._directory: Path | None = None
         self._store: ObjectStore
         self._checked: S3Store | None = None
         if url.startswith("file://"):
-            local = LocalStore.from_url(url, mkdir=True, automatic_cleanup=True)
-            self._store, self._directory = local, local.prefix
+            folder = Path(url2pathname(urlsplit(url).path))
+            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            self._store, self._directory = LocalStore(folder, automatic_cleanup=True), folder
             return
         client: ClientConfig = {
             "allow_http": http_allowed,
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
             "read_timeout": timedelta(seconds=stall_seconds),
-            # Of a whole request. A client that reads a result slowly keeps its request to the store open.
+            # For a whole request: a client that reads a result slowly keeps its request to the store open.
             "timeout": timedelta(days=1),
         }
         retries: RetryConfig = {
@@ -96,6 +102,11 @@ class Blobs:
 
         Raises ServiceUnavailable when the store does not take them.
         """
+        if self._directory is not None:
+            with self.stage() as staged, _translated():
+                shutil.copyfileobj(io.BytesIO(data) if isinstance(data, bytes) else data, staged, READ_BYTES)
+                self.adopt(job_id, name, staged)
+            return
         with _translated(), _nothing_missing():
             # Two chunks in flight: at most 15 MiB of a file of any size are in memory.
             obstore.put(self._store, f"{job_id}/{name}", data, chunk_size=CHUNK_BYTES, max_concurrency=2)
@@ -110,9 +121,10 @@ class Blobs:
                 raw = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
                 return cast(BinaryIO, _Staged(raw, None))
             folder = self._directory / STAGING
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
             path = folder / secrets.token_hex(16)
-            return cast(BinaryIO, _Staged(io.FileIO(str(path), "x+"), path))
+            raw = io.FileIO(str(path), "x+", opener=lambda name, flags: os.open(name, flags, FILE_MODE))
+            return cast(BinaryIO, _Staged(raw, path))
 
     def adopt(self, job_id: str, name: str, staged: BinaryIO) -> None:
         """Make all bytes of a file from `stage` a blob; it stays open for reading. Raises ServiceUnavailable."""
@@ -122,11 +134,18 @@ class Blobs:
             return
         with _translated(), _nothing_missing():
             path, folder = Path(staged.name), self._directory / job_id
-            folder.mkdir(exist_ok=True)
-            path.replace(folder / name)
+            while True:
+                folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+                try:
+                    path.replace(folder / name)
+                    return
+                except FileNotFoundError:
+                    if not path.exists():
+                        raise
+                    # The job's folder was deleted meanwhile.
 
     def sweep_staged(self, before: float) -> int:
-        """Delete staged files that nobody has written to since `before`, in seconds since 1970; how many.
+        """Delete staged files that were last written to before `before`, in seconds since 1970. Returns their number.
 
         Processes that were killed during an upload leave them behind.
         """
@@ -188,7 +207,7 @@ class Blobs:
         return _pieces(answer.stream(min_chunk_size=READ_BYTES))
 
     def delete(self, job_id: str, *, keep: str | None = None) -> None:
-        """Delete everything of a job, but for the blob `keep`; nothing there is fine too."""
+        """Delete all blobs of a job, if there are any, except the blob `keep`."""
         with _translated():
             if self._directory is not None and keep is not None:
                 with suppress(FileNotFoundError):
@@ -206,7 +225,7 @@ class Blobs:
                 obstore.delete(self._store, names)
 
     def delete_one(self, job_id: str, name: str) -> None:
-        """Delete one blob; not there is fine too."""
+        """Delete one blob if it is there."""
         with _translated():
             try:
                 obstore.delete(self._store, f"{job_id}/{name}")
@@ -214,7 +233,7 @@ class Blobs:
                 self._see_store()
 
     def job_ids(self) -> Iterator[str]:
-        """The ids that have blobs, in no order."""
+        """The ids of jobs that have blobs, in no order."""
         with _translated():
             if self._directory is not None:
                 entries = (entry for entry in self._directory.iterdir() if entry.name != STAGING)
@@ -223,14 +242,14 @@ class Blobs:
             yield from obstore.list_with_delimiter(self._store)["common_prefixes"]
 
     def free_bytes(self) -> int | None:
-        """Room on the disk of a directory; None where that is not known."""
+        """Free bytes on the disk of the directory; None where that is not known, as for a bucket."""
         try:
             return shutil.disk_usage(self._directory).free if self._directory is not None else None
         except OSError:
             return None
 
     def writable(self) -> bool:
-        """Whether a directory may be written to and its disk has room; of a bucket, only a write would tell."""
+        """Whether the directory may be written to and its disk has room; always True for a bucket."""
         return self._directory is None or (os.access(self._directory, os.W_OK | os.X_OK) and self.free_bytes() != 0)
 
     def check(self) -> None:
@@ -243,7 +262,7 @@ class Blobs:
             obstore.list_with_delimiter(self._checked or self._store, prefix="check")
 
     def _see_store(self) -> None:
-        """Look whether a blob is missing because its bucket is: S3 answers 404 to both. Raises BaseError."""
+        """Check whether the whole bucket is missing, because S3 answers 404 to that too. Raises BaseError."""
         if self._directory is None:
             obstore.list_with_delimiter(self._store, prefix="check")
 
@@ -286,7 +305,7 @@ async def _pieces(stream: obstore.BytesStream) -> AsyncIterator[bytes]:
 
 @contextmanager
 def _nothing_missing() -> Iterator[None]:
-    """Where blobs are written, a 404 is about the bucket."""
+    """While a blob is written, a 404 means that the bucket is missing."""
     try:
         yield
     except FileNotFoundError as error:
@@ -295,7 +314,7 @@ def _nothing_missing() -> Iterator[None]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Our errors for the store's; the store's own, with its paths and addresses, stay as the cause."""
+    """Raise our errors for the store's. The store's own error, with its paths and addresses, stays as the cause."""
     try:
         yield
     except FileNotFoundError as error:

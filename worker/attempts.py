@@ -18,7 +18,7 @@ from jobs.parameters import NetworkChoice
 from jobs.store.fair_queue import FairQueue
 from jobs.store.job_store import Change
 from jobs.telemetry import tracing
-from jobs.telemetry.logs import about, request_id
+from jobs.telemetry.logs import job_context, request_id
 from worker.attempt import Attempt, Parts
 from worker.isolation import Isolation
 from worker.leases import LeaseKeeper
@@ -47,7 +47,7 @@ class Claims:
                 log.error("job %s waits, but its record is gone; run Redis with `noeviction`", job_id)
                 self._queue.forget(network, job_id)
                 continue
-            with about(job_id), self._isolation.joined(alone=seen.lost_its_worker):
+            with job_context(job_id), self._isolation.joined(alone=seen.lost_its_worker):
                 if self.draining.is_set():
                     break  # the job gets a new message when this worker takes none any more
                 job = self._store.claim(job_id, self._name)

@@ -20,7 +20,7 @@ from jobs.settings import Settings
 from jobs.store.deliveries import Attempt, Claim, Deliveries, DeliveryState
 from jobs.store.webhook_secrets import WebhookSecrets
 from jobs.telemetry import tracing
-from jobs.telemetry.logs import about
+from jobs.telemetry.logs import job_context
 from jobs.webhooks.retries import parse_retry_after, retry_delay
 from jobs.webhooks.signing import signed_headers
 from worker.metrics import WorkerMetrics
@@ -83,7 +83,7 @@ class Dispatcher:
     def _deliver(self, claim: Claim) -> None:
         try:
             with (
-                about(claim.job_id),
+                job_context(claim.job_id),
                 tracing.span("webhook", parent=claim.record.traceparent, kind="client") as span,
             ):
                 self._attempt(claim, span)

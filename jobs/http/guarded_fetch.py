@@ -1,9 +1,9 @@
-"""Requests to addresses that a client chose: webhooks, and images by URL. Guarded against reaching what only we can.
+"""Requests to URLs that a client chose: webhooks, and images by URL. They must not reach what only this service can.
 
-A name is resolved once, every address it has must be allowed (jobs.http.addresses), and the connection goes to that
-very address: a name that resolves differently the next time gains nothing. The certificate, SNI and Host are still
-those of the name. Redirects are not followed, proxies of the environment not used, and every request has one deadline
-for all of it.
+A name is resolved once. Each of its addresses must be allowed (jobs.http.addresses), and the connection goes to one of
+them, so that a name that resolves differently the next time gains nothing. Certificate, SNI and Host are still those of
+the name. Redirects are not followed, and proxies of the environment are not used. Each request has one deadline for
+everything.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from jobs.settings import Settings
 
 Resolver = Callable[[str, int], list[str]]
 
-PREFIX_BYTES = 200
+PREFIX_BYTES = 200  # of an answer's body, kept for whoever looks for the fault
 BROKEN = (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError)
 
 
 class Answer(NamedTuple):
-    """What a webhook's receiver answered."""
+    """The answer of a webhook's receiver."""
 
     status: int
     retry_after: str | None
@@ -51,9 +51,9 @@ def fetch(
     resolve: Resolver = system_resolver,
     ssl_context: ssl.SSLContext | None = None,
 ) -> None:
-    """Write what is behind an http(s) or data URL to `into`, which keeps its position at the end of it.
+    """Write the content of an http(s) or data URL to `into`, whose position is then at the end of the content.
 
-    Raises UrlNotAllowed, UploadTooLarge (more than max_bytes), FetchFailed for everything else.
+    Raises UrlNotAllowed; UploadTooLarge for more than `max_bytes`; FetchFailed for everything else.
     """
     if url[:5].lower() == "data:":
         write_data(url, max_bytes, into)
@@ -81,11 +81,11 @@ def post(
     resolve: Resolver = system_resolver,
     ssl_context: ssl.SSLContext | None = None,
 ) -> Answer:
-    """Send a webhook. Of the answer's body only a short prefix is read. Raises UrlNotAllowed, FetchFailed."""
+    """Send a webhook, and read only a short prefix of the answer's body. Raises UrlNotAllowed, FetchFailed."""
     seconds = settings.webhook_timeout_seconds
     with _request("POST", url, settings, seconds, headers, content, resolve, ssl_context) as answer:
         prefix = b""
-        # The status has been given: whatever happens to the body, the attempt has its answer.
+        # The status has come. Whatever happens to the body, the attempt has its answer.
         with suppress(*BROKEN):
             for piece in answer.iter_stream():
                 prefix += piece
@@ -107,7 +107,7 @@ def _request(
     resolve: Resolver,
     ssl_context: ssl.SSLContext | None,
 ) -> Iterator[httpcore2.Response]:
-    """One request on a connection of its own. Raises UrlNotAllowed, FetchFailed; not a word about addresses."""
+    """One request on a connection of its own. Raises UrlNotAllowed, FetchFailed; no message contains an address."""
     target, deadline = target_of(url, settings), time.monotonic() + seconds
     try:
         addresses = resolve(target.host, target.port)
@@ -128,7 +128,7 @@ def _request(
     try:
         with (
             httpcore2.ConnectionPool(
-                ssl_context=context, network_backend=_Pinned(addresses, deadline), max_keepalive_connections=0
+                ssl_context=context, network_backend=_PinnedBackend(addresses, deadline), max_keepalive_connections=0
             ) as pool,
             pool.stream(
                 method,
@@ -145,10 +145,10 @@ def _request(
             raise FetchFailed("The host's certificate or encryption is not acceptable.") from None
         raise FetchFailed("The host does not accept the connection.") from None
     except (httpcore2.NetworkError, httpcore2.ProtocolError):
-        raise FetchFailed("The host broke the connection off, or does not speak HTTP.") from None
+        raise FetchFailed("The host closed the connection, or does not speak HTTP.") from None
 
 
-class _Pinned(httpcore2.NetworkBackend):
+class _PinnedBackend(httpcore2.NetworkBackend):
     """Connects to the addresses that were checked, whatever the name would resolve to now."""
 
     def __init__(self, addresses: list[str], deadline: float):
@@ -164,11 +164,11 @@ class _Pinned(httpcore2.NetworkBackend):
         return self._connect(self._addresses[-1], port, _left(self._deadline))
 
     def _connect(self, address: str, port: int, timeout: float) -> httpcore2.NetworkStream:
-        return _Timed(httpcore2.SyncBackend().connect_tcp(address, port, timeout), self._deadline)
+        return _DeadlineStream(httpcore2.SyncBackend().connect_tcp(address, port, timeout), self._deadline)
 
 
-class _Timed(httpcore2.NetworkStream):
-    """A stream whose every wait ends at the deadline, so that a host that drips bytes gains nothing."""
+class _DeadlineStream(httpcore2.NetworkStream):
+    """A stream on which every wait ends at the deadline, even when the host sends a byte now and then."""
 
     def __init__(self, stream: httpcore2.NetworkStream, deadline: float):
         self._stream, self._deadline = stream, deadline
@@ -185,7 +185,9 @@ class _Timed(httpcore2.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore2.NetworkStream:
-        return _Timed(self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline)), self._deadline)
+        return _DeadlineStream(
+            self._stream.start_tls(ssl_context, server_hostname, _left(self._deadline)), self._deadline
+        )
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)

@@ -1,8 +1,8 @@
-"""Logging of the processes: our lines, Celery's, uvicorn's and Python's own warnings, all through one handler on
-standard error, as text for a person or as one JSON object a line.
+"""Logging: one handler on standard error, as text for a person or as one JSON object a line.
 
-A line has the ids of the job and the request it belongs to. What must not be in a log is taken out on its way: keys,
-webhook secrets, queries and passwords in URLs, the content of data URLs.
+It takes our lines, Celery's, uvicorn's and Python's own warnings. A line has the ids of the job and the request that it
+belongs to. Secrets are removed from every line: API keys, webhook secrets, queries and passwords in URLs, the content
+of data URLs.
 """
 
 from __future__ import annotations
@@ -24,35 +24,36 @@ from jobs.settings import Settings
 
 OURS = ("api", "images", "jobs", "models", "worker")
 
-# The id of the request that is being answered, in this task and in the threads it waits for, and in a worker that of
-# the request which made the job; "" outside of one.
+# The id of the request that this task, or the thread it waits for, answers. In a worker, the id of the request that
+# made the job. "" outside of a request.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-# The id of the job that this task or thread works on; "" outside of one.
+# The id of the job that this task or thread works on; "" without a job.
 job_id: ContextVar[str] = ContextVar("job_id", default="")
-# The trace that this task or thread belongs to; jobs.telemetry.tracing says which.
+# The trace that this task or thread belongs to; jobs.telemetry.tracing sets it.
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
-# How a line that is written outside of a job's context says which one it is about: by our custom, and Celery's.
-NAMED = re.compile(r"(?:\bjob |/jobs/|\[)([0-9a-f]{32})\b")
-HIDDEN: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"\bdata:[\w.+-]*/[\w.+-]*;base64,[\w+/=%-]*"), "data:***"),
-    (re.compile(r"\b(Bearer|Basic) +[\w.~+/=-]+", re.IGNORECASE), r"\1 ***"),
-    (re.compile(r"\bwhsec_[\w+/=-]+"), "whsec_***"),
-    (re.compile(r"\b(refinery_[0-9a-f]{12}_)[\w-]+"), r"\1***"),
+# How a message names its job when it is written outside of the job's context: ours, paths of the api, and Celery's.
+JOB_IN_MESSAGE = re.compile(r"(?:\bjob |/jobs/|\[)([0-9a-f]{32})\b")
+# Secrets, wherever they begin: in a path, one may stand right behind a letter or a `%2F`.
+SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"data:[\w.+-]*/[\w.+-]*;base64,[\w+/=%-]*"), "data:***"),
+    (re.compile(r"(Bearer|Basic)(?: |%20|\+)+[\w.~+/=-]+", re.IGNORECASE), r"\1 ***"),
+    (re.compile(r"whsec_[\w+/=%-]+"), "whsec_***"),
+    (re.compile(r"(refinery_[0-9a-f]{12}_)[\w-]+"), r"\1***"),
     (re.compile(r"(\w://)[^/@\s]*@"), r"\1***@"),
     (re.compile(r"(\b\w+://[^\s?'\"<>]*)\?[^\s'\"<>]+"), r"\1?***"),
 )
 
 
 def log_process(settings: Settings, process: Literal["api", "worker"]) -> None:
-    """Everything that this process has to say becomes lines on standard error, also warnings and its unexpected end."""
+    """Write all lines of this process to standard error, its warnings and its unexpected end among them."""
     set_up_logging(settings.log_level, settings.log_format, process)
     logging.captureWarnings(True)
     _catch(logging.getLogger(process))
 
 
 def set_up_logging(level: str, wanted: Literal["auto", "json", "text"] = "text", process: str = "") -> None:
-    """Lines on standard error from now on; libraries only from warning on. `process` is in every JSON line."""
+    """Write lines to standard error from now on; of libraries, only warnings and worse. JSON lines name `process`."""
     as_json = wanted == "json" or (wanted == "auto" and not sys.stderr.isatty())
 
     def of_process(logger: Any, method: str, event: EventDict) -> EventDict:
@@ -63,10 +64,10 @@ def set_up_logging(level: str, wanted: Literal["auto", "json", "text"] = "text",
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[
-                _belongings,
+                _add_ids,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 structlog.processors.format_exc_info,
-                _hide,
+                _redact,
                 *end,
             ],
             foreign_pre_chain=[
@@ -83,8 +84,8 @@ def set_up_logging(level: str, wanted: Literal["auto", "json", "text"] = "text",
 
 
 @contextmanager
-def about(job: str) -> Iterator[None]:
-    """Lines of this task or thread belong to the job with this id while the block runs."""
+def job_context(job: str) -> Iterator[None]:
+    """Give all lines of this task or thread the job's id while the block runs."""
     of_job, of_request = job_id.set(job), request_id.set(request_id.get())
     try:
         yield
@@ -93,15 +94,15 @@ def about(job: str) -> Iterator[None]:
         request_id.reset(of_request)
 
 
-def hidden(text: str) -> str:
-    """The text without what must not be in a log."""
-    for pattern, stand_in in HIDDEN:
+def redacted(text: str) -> str:
+    """The text without secrets."""
+    for pattern, stand_in in SECRETS:
         text = pattern.sub(stand_in, text)
     return text
 
 
-def _belongings(logger: Any, method: str, event: EventDict) -> EventDict:
-    named = NAMED.search(str(event["message"]))
+def _add_ids(logger: Any, method: str, event: EventDict) -> EventDict:
+    named = JOB_IN_MESSAGE.search(str(event["message"]))
     ids = {
         "request_id": request_id.get(),
         "job_id": job_id.get() or (named[1] if named else ""),
@@ -110,8 +111,8 @@ def _belongings(logger: Any, method: str, event: EventDict) -> EventDict:
     return {**event, **{name: value for name, value in ids.items() if value}}
 
 
-def _hide(logger: Any, method: str, event: EventDict) -> EventDict:
-    return {name: hidden(value) if isinstance(value, str) else value for name, value in event.items()}
+def _redact(logger: Any, method: str, event: EventDict) -> EventDict:
+    return {name: redacted(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
 def _text(logger: Any, method: str, event: EventDict) -> str:
@@ -125,18 +126,18 @@ def _text(logger: Any, method: str, event: EventDict) -> str:
 
 
 def _catch(log: logging.Logger) -> None:
-    """What ends the process or a thread of it unexpectedly becomes a line too."""
+    """Log the exceptions that end the process or one of its threads."""
 
     def process_ended(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if issubclass(kind, KeyboardInterrupt):
             sys.__excepthook__(kind, error, trace)
             return
-        log.critical("the process ends by an error that nobody expected", exc_info=(kind, error, trace))
+        log.critical("the process ends because of an unexpected error", exc_info=(kind, error, trace))
 
     def thread_ended(what: threading.ExceptHookArgs) -> None:
         if what.exc_value is not None and not isinstance(what.exc_value, SystemExit):
             name = what.thread.name if what.thread else "unknown"
             trace = (what.exc_type, what.exc_value, what.exc_traceback)
-            log.critical("the thread %s ended by an error that nobody expected", name, exc_info=trace)
+            log.critical("the thread %s ended because of an unexpected error", name, exc_info=trace)
 
     sys.excepthook, threading.excepthook = process_ended, thread_ended

@@ -170,7 +170,8 @@ def test_what_was_half_written_goes_with_its_job(directory):
     blobs.put("job", "image", b"x")
     (directory / "job" / "result-2#1").write_bytes(b"half written by a process that was killed")
     blobs.delete("job")
-    assert list(directory.iterdir()) == []
+    assert not (directory / "job").exists()
+    assert list(blobs.job_ids()) == []
 
 
 def test_a_missing_blob_says_so(blobs):
@@ -304,3 +305,23 @@ def test_an_endpoint_without_tls_is_used_only_when_that_is_said(s3, monkeypatch,
         assert Settings(blobs_url="file:///data").blobs_url
         with pytest.raises(ServiceUnavailable):
             Blobs("s3://bucket/x", retry_seconds=0).put("job", "image", b"x")
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077])
+def test_only_this_user_can_read_files_and_folders(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        blobs = Blobs((tmp_path / "made" / "blobs").as_uri())
+        blobs.put("job", "image", b"bytes")
+        blobs.put("job", "result-1", io.BytesIO(b"file"))
+        with blobs.stage() as staged:
+            staged.write(b"upload")
+            blobs.adopt("other", "image", staged)
+        with blobs.stage() as waiting:
+            modes = {path: path.stat().st_mode & 0o777 for path in (tmp_path / "made" / "blobs").rglob("*")}
+            assert waiting.name
+    finally:
+        os.umask(before)
+    assert (tmp_path / "made" / "blobs").stat().st_mode & 0o777 == 0o700
+    assert len(modes) == 7
+    assert {path.name: mode for path, mode in modes.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}

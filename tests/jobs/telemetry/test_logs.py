@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from jobs.telemetry.logs import hidden
+from jobs.telemetry.logs import redacted
 from tests import support
 
 JOB = "019ac0ffee0012ab34cd56ef7890ab12"
@@ -19,7 +19,7 @@ from jobs.telemetry import logs
 
 logs.log_process(Settings(), "worker")
 logs.request_id.set("request-1")
-with logs.about("{JOB}"):
+with logs.job_context("{JOB}"):
     logging.getLogger("worker.attempt").info("began, %s", "x")
     try:
         raise ValueError("wrong {KEY}")
@@ -99,8 +99,12 @@ def test_text_tells_the_ids_that_the_message_does_not():
             "GET https://s3.example/b/k?*** failed (https://h/p?***",
         ),
         ("image_url data:image/png;base64,iVBORw0KGgo= is broken", "image_url data:*** is broken"),
+        (f"GET /v1/jobs/x{KEY}", "GET /v1/jobs/xrefinery_0123456789ab_***"),
+        (f"GET /v1/jobs%2F{KEY}/result", "GET /v1/jobs%2Frefinery_0123456789ab_***/result"),
+        ("GET /v1/jobs/xwhsec_AAAA%2Fbbb%3D", "GET /v1/jobs/xwhsec_***"),
+        (f"GET /Authorization:Bearer%20{KEY}", "GET /Authorization:Bearer ***"),
         ("job 12: 3 x 4 at a/b?", "job 12: 3 x 4 at a/b?"),
     ],
 )
 def test_secrets_are_taken_out(text, shown):
-    assert hidden(text) == shown
+    assert redacted(text) == shown
