@@ -259,7 +259,7 @@ class Fleet:
             time.sleep(0.1)
         self.unfinished = left
         time.sleep(self.settings.orphan_grace_seconds + 0.1)
-        self.service.janitor.tidy()
+        self.service.janitor.tick()
         self.service.janitor.sweep_orphans()
 
 
