@@ -11,7 +11,7 @@ from api.following.event_reader import EventReader
 from api.openapi.parts import JobId
 from api.service import Service, service_of
 from jobs.job import Job
-from jobs.store.quotas import Admission
+from jobs.store.owners.quotas import Admission
 from jobs.telemetry import logs
 
 ServiceDep = Annotated[Service, Depends(service_of)]

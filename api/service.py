@@ -19,9 +19,9 @@ from jobs.janitor import Janitor
 from jobs.settings import Settings
 from jobs.store.connection import connect
 from jobs.store.fair_queue import FairQueue
-from jobs.store.idempotency import IdempotencyKeys
 from jobs.store.job_store import JobStore
-from jobs.store.quotas import Quotas
+from jobs.store.owners.idempotency import IdempotencyKeys
+from jobs.store.owners.quotas import Quotas
 from models.memory.host import free_host_memory
 
 T = TypeVar("T")

@@ -28,7 +28,7 @@ from PIL import Image
 
 from images.errors import ImageError
 from images.read import probe
-from jobs.store.api_keys import Keys, Limits
+from jobs.store.owners.api_keys import Keys, Limits
 from tests import support
 from tests.fleet import Fleet
 from tests.hostile import bombs, damaged

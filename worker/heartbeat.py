@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from jobs.store.heartbeat import RENEWAL_SECONDS, Presence, WorkerState, announce, leave
-from worker.leases import LeaseKeeper
+from worker.attempts.leases import LeaseKeeper
 
 log = logging.getLogger(__name__)
 

@@ -28,13 +28,13 @@ from jobs.store.fair_queue import FairQueue
 from jobs.store.heartbeat import DeviceProcessInfo, NetworkFacts, WorkerState
 from jobs.store.job_store import JobStore
 from models.planning.networks import FACTS
-from worker.attempt import Parts
-from worker.attempts import Attempts, Claims
+from worker.attempts.attempt import Parts
+from worker.attempts.leases import LeaseKeeper
+from worker.attempts.runner import Attempts, Claims
 from worker.consumer import consume
 from worker.device.pool import DevicePool
 from worker.gpu import GpuMeter
 from worker.heartbeat import Heartbeat
-from worker.leases import LeaseKeeper
 from worker.metrics import MetricsServer, StateCollector, WorkerMetrics
 from worker.shutdown import Shutdown
 from worker.webhook_dispatcher import Dispatcher

@@ -15,8 +15,8 @@ from jobs.job import LeaseLost, Status
 from jobs.settings import Settings
 from jobs.store.heartbeat import WorkerState
 from jobs.store.job_store import JobStore
+from worker.attempts.leases import LeaseKeeper
 from worker.heartbeat import Heartbeat
-from worker.leases import LeaseKeeper
 
 log = logging.getLogger(__name__)
 EXIT_CODE = 70  # EX_SOFTWARE: the device processes do not come up again

@@ -18,7 +18,7 @@ from jobs.errors import RefineryError
 from jobs.http.guarded_fetch import Answer, post
 from jobs.settings import Settings
 from jobs.store.deliveries import Attempt, Claim, Deliveries, DeliveryState
-from jobs.store.webhook_secrets import WebhookSecrets
+from jobs.store.owners.webhook_secrets import WebhookSecrets
 from jobs.telemetry import tracing
 from jobs.telemetry.logs import job_context
 from jobs.webhooks.retries import parse_retry_after, retry_delay

@@ -13,7 +13,7 @@ from starlette.types import Scope
 from api.service import Service
 from jobs.errors import ForeignOrigin, Unauthorized
 from jobs.settings import Settings
-from jobs.store.api_keys import Keys
+from jobs.store.owners.api_keys import Keys
 
 log = logging.getLogger(__name__)
 

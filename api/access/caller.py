@@ -17,7 +17,7 @@ from api.access.anonymous import check_anonymous
 from api.access.limits import check_request, check_submission, rate_limit_headers
 from api.service import Service, service_of
 from jobs.errors import Unauthorized
-from jobs.store.quotas import Admission
+from jobs.store.owners.quotas import Admission
 
 BEARER = HTTPBearer(scheme_name="bearer", description="An API key; needed once the service has keys.", auto_error=False)
 HEADER = APIKeyHeader(

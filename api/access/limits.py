@@ -15,8 +15,8 @@ from jobs.errors import PriorityNotAllowed, QueueFull, QuotaExceeded, TooManyJob
 from jobs.job import InputInfo
 from jobs.parameters import Parameters
 from jobs.settings import Settings
-from jobs.store.api_keys import Limits
-from jobs.store.quotas import MEGAPIXEL, Admission, Window
+from jobs.store.owners.api_keys import Limits
+from jobs.store.owners.quotas import MEGAPIXEL, Admission, Window
 
 POLICY = '"requests"'
 

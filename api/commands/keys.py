@@ -14,8 +14,8 @@ import redis
 from pydantic import ValidationError
 
 from jobs.settings import explained
-from jobs.store.api_keys import ApiKey, Keys, Limits, NoSuchKey
 from jobs.store.connection import StoreError, open_store, running_url
+from jobs.store.owners.api_keys import ApiKey, Keys, Limits, NoSuchKey
 
 DESCRIPTION = "API keys of lama-refinery. Once there is a key, every request needs one. See docs/keys.md."
 STORE = """The service's own store is used: that of REFINERY_REDIS_URL if it is set, else the one of the embedded

@@ -10,8 +10,8 @@ from pydantic import BaseModel, Field
 from api.dependencies import Caller, ServiceDep
 from api.openapi.parts import problems
 from jobs.parameters import Priority
-from jobs.store.api_keys import Limits
-from jobs.store.quotas import MEGAPIXEL, Window
+from jobs.store.owners.api_keys import Limits
+from jobs.store.owners.quotas import MEGAPIXEL, Window
 
 router = APIRouter(prefix="/v1", tags=["limits"])
 

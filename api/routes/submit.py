@@ -27,7 +27,7 @@ from api.submission.uploads import accept, check_parameters, inspect
 from images.codec.shared import SharedBytes
 from jobs.errors import IdempotencyKeyInUse, RefineryError, ResultNotReady, problem_of
 from jobs.job import InputInfo, Job, Status
-from jobs.store.quotas import Admission
+from jobs.store.owners.quotas import Admission
 from jobs.telemetry.logs import job_id
 
 log = logging.getLogger(__name__)

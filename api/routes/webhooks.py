@@ -13,8 +13,8 @@ from api.openapi.parts import JobId, problem, problems
 from api.service import Service
 from jobs.errors import UnknownJob
 from jobs.parameters import WebhookEvent
-from jobs.store import webhook_secrets
 from jobs.store.deliveries import Attempt, Deliveries, Delivery, DeliveryState
+from jobs.store.owners import webhook_secrets
 
 router = APIRouter(prefix="/v1", tags=["webhooks"])
 

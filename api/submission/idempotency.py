@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from api.service import Service
 from jobs.errors import BadIdempotencyKey, IdempotencyKeyReused, RefineryError
 from jobs.job import Job
-from jobs.store.idempotency import LOCK_SECONDS, Begun
+from jobs.store.owners.idempotency import LOCK_SECONDS, Begun
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"

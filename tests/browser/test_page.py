@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jobs.store.api_keys import Keys, Limits
+from jobs.store.owners.api_keys import Keys, Limits
 from tests import support
 
 HERE = Path(__file__).parent

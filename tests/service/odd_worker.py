@@ -12,8 +12,8 @@ import threading
 from images.codec.pool import CodecPool
 from jobs.blobs import Blobs
 from worker.__main__ import main
+from worker.attempts.steps import Steps
 from worker.device import handle
-from worker.steps import Steps
 
 stopped = []
 

@@ -8,7 +8,7 @@ import sys
 import httpx2
 import pytest
 
-from jobs.store.api_keys import SHAPE
+from jobs.store.owners.api_keys import SHAPE
 from tests import support
 
 

@@ -160,7 +160,7 @@ def test_every_line_of_the_log_is_an_object(watched):
     assert {line["process"] for line in parsed} == {"api", "worker"}
     ours = [line for line in parsed if line.get("job_id") == watched.job]
     assert {line["process"] for line in ours} == {"api", "worker"}
-    by_worker = [line for line in ours if line["process"] == "worker" and line["logger"] == "worker.attempts"]
+    by_worker = [line for line in ours if line["process"] == "worker" and line["logger"] == "worker.attempts.runner"]
     assert by_worker
     for line in by_worker:
         assert (line["request_id"], line["trace_id"]) == ("request-of-mine", TRACE)

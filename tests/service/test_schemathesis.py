@@ -7,7 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
-from jobs.store.api_keys import Limits
+from jobs.store.owners.api_keys import Limits
 from tests import support
 
 SECONDS = 25

@@ -16,7 +16,7 @@ from filelock import FileLock
 from jobs.job import InputInfo, Job, new_id
 from jobs.parameters import Parameters
 from jobs.store.deliveries import Deliveries
-from jobs.store.webhook_secrets import WebhookSecrets
+from jobs.store.owners.webhook_secrets import WebhookSecrets
 from jobs.webhooks.signing import new_secret
 from tests import support
 from tests.servers.receiver import Reply, receiving

@@ -8,7 +8,7 @@ import time
 import httpx2
 import pytest
 
-from jobs.store.api_keys import Keys, Limits
+from jobs.store.owners.api_keys import Keys, Limits
 from tests import support
 
 UNLIMITED = {name: None for name in Limits.model_fields if name != "max_priority"}

@@ -15,7 +15,7 @@ from api.following.waiting import ended
 from jobs.errors import TooManyAtOnce
 from jobs.job import InputInfo, Progress, new_job
 from jobs.parameters import Parameters
-from jobs.store.api_keys import Keys, Limits
+from jobs.store.owners.api_keys import Keys, Limits
 from tests import support
 from tests.api.routes.test_follow import read
 from tests.api.routes.test_jobs import DATA, finish, submit

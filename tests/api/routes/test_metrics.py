@@ -5,7 +5,7 @@ import pytest
 
 from jobs.job import InputInfo, new_job
 from jobs.parameters import Parameters
-from jobs.store.api_keys import Keys, Limits
+from jobs.store.owners.api_keys import Keys, Limits
 from jobs.telemetry.metrics import FAILURES
 from jobs.telemetry.overview import overview_of
 from tests import support

@@ -18,7 +18,7 @@ from jobs import broker
 from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, Progress, new_job
 from jobs.parameters import Parameters
-from jobs.store.idempotency import IdempotencyKeys
+from jobs.store.owners.idempotency import IdempotencyKeys
 from jobs.store.redis_keys import ORDER
 from tests import support
 from tests.api.routes.test_jobs import DATA, finish, submit

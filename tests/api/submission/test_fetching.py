@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from api.slots import PER_SENDER, PER_SENDER_AND_HOST
-from jobs.store.api_keys import Keys, Limits
+from jobs.store.owners.api_keys import Keys, Limits
 from tests import support
 from tests.api.routes.test_submit import BODY
 

@@ -11,7 +11,7 @@ from jobs import broker
 from jobs.errors import InternalError, problem_of
 from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import NETWORKS, Parameters
-from jobs.store.api_keys import Keys, Limits
+from jobs.store.owners.api_keys import Keys, Limits
 from jobs.store.redis_keys import RELEASED, job_key
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)

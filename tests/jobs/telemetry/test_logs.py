@@ -20,7 +20,7 @@ from jobs.telemetry import logs
 logs.log_process(Settings(), "worker")
 logs.request_id.set("request-1")
 with logs.job_context("{JOB}"):
-    logging.getLogger("worker.attempt").info("began, %s", "x")
+    logging.getLogger("worker.attempts.attempt").info("began, %s", "x")
     try:
         raise ValueError("wrong {KEY}")
     except ValueError:
@@ -58,9 +58,9 @@ def test_every_line_is_an_object_with_its_ids():
         assert line.get("request_id") == "request-1" or "herald" in line["message"]  # a thread begins without
         by_logger.setdefault(line["logger"], []).append(line)
     assert set(by_logger) == {
-        *("worker.attempt", "celery.app.trace", "uvicorn.error", "jobs.janitor", "py.warnings", "worker"),
+        *("worker.attempts.attempt", "celery.app.trace", "uvicorn.error", "jobs.janitor", "py.warnings", "worker"),
     }
-    (began,) = by_logger["worker.attempt"]
+    (began,) = by_logger["worker.attempts.attempt"]
     assert (began["message"], began["level"], began["job_id"]) == ("began, x", "info", JOB)
     (failed,) = by_logger["celery.app.trace"]
     assert failed["job_id"] == JOB
@@ -80,7 +80,7 @@ def test_json_is_the_default_where_there_is_no_terminal():
 
 def test_text_tells_the_ids_that_the_message_does_not():
     logged = lines(log_format="text")
-    assert logged[0].endswith(f"INFO    worker.attempt: began, x [request request-1] [job {JOB}]")
+    assert logged[0].endswith(f"INFO    worker.attempts.attempt: began, x [request request-1] [job {JOB}]")
     assert logged[1].endswith(f"ERROR   celery.app.trace: Task failed [request request-1] [job {JOB}]")
     assert logged[2] == "Traceback (most recent call last):"
     (janitor,) = (line for line in logged if "jobs.janitor" in line)

@@ -11,8 +11,8 @@ from jobs.store.connection import connect
 from jobs.store.job_store import JobStore
 from models.errors import Cancelled, DeadlineExceeded
 from tests import support
+from worker.attempts.steps import LEAST_PAUSE_SECONDS, HandBack, Steps
 from worker.device.messages import Step
-from worker.steps import LEAST_PAUSE_SECONDS, HandBack, Steps
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 STEP = Step(number=1, fraction=0.5, window=1, windows=1, scale=1, scales=2, iteration=1, iterations=2)

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from worker.isolation import Isolation
+from worker.attempts.isolation import Isolation
 
 
 def test_jobs_that_took_a_worker_down_have_nobody_beside_them():

@@ -14,7 +14,7 @@ import redis
 from pydantic import BaseModel, ConfigDict
 
 from jobs.job import Status
-from jobs.store.api_keys import Limits, digest_of, id_of
+from jobs.store.owners.api_keys import Limits, digest_of, id_of
 from jobs.store.redis_keys import USED, api_key_key, index_key
 from jobs.store.scripts import Script
 

@@ -4,7 +4,7 @@ import pytest
 
 from jobs.errors import SecretsFromSettings
 from jobs.settings import Settings
-from jobs.store.webhook_secrets import WebhookSecrets
+from jobs.store.owners.webhook_secrets import WebhookSecrets
 from jobs.webhooks.signing import new_secret
 
 

@@ -10,10 +10,10 @@ from pydantic import ValidationError
 from jobs.errors import QueueFull, TooManyJobs
 from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import Parameters
-from jobs.store.api_keys import SHAPE, Keys, Limits, NoSuchKey, id_of
 from jobs.store.connection import to_ms
 from jobs.store.job_store import JobStore
-from jobs.store.quotas import MEGAPIXEL, Quotas
+from jobs.store.owners.api_keys import SHAPE, Keys, Limits, NoSuchKey, id_of
+from jobs.store.owners.quotas import MEGAPIXEL, Quotas
 from jobs.store.redis_keys import ORDER, RELEASED
 
 UNLIMITED = {name: None for name in Limits.model_fields if name != "max_priority"}

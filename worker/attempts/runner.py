@@ -19,12 +19,12 @@ from jobs.store.fair_queue import FairQueue
 from jobs.store.job_store import Change
 from jobs.telemetry import tracing
 from jobs.telemetry.logs import job_context, request_id
-from worker.attempt import Attempt, Parts
-from worker.isolation import Isolation
-from worker.leases import LeaseKeeper
+from worker.attempts.attempt import Attempt, Parts
+from worker.attempts.isolation import Isolation
+from worker.attempts.leases import LeaseKeeper
+from worker.attempts.outcome import change_for
+from worker.attempts.timings import Timings
 from worker.metrics import WorkerMetrics
-from worker.outcome import change_for
-from worker.timings import Timings
 
 log = logging.getLogger(__name__)
 END_PATIENCE_SECONDS = 60.0  # how long the end of a job waits for a job store that does not answer

@@ -20,11 +20,11 @@ from jobs.job import Job, NetworkInfo, ResultInfo
 from jobs.settings import Settings
 from jobs.store.job_store import Change, JobStore
 from models.planning.presets import resolve_preset
+from worker.attempts.previews import Previews
+from worker.attempts.steps import Steps
+from worker.attempts.timings import Timings
 from worker.device import messages
 from worker.device.pool import DevicePool, Refinement
-from worker.previews import Previews
-from worker.steps import Steps
-from worker.timings import Timings
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

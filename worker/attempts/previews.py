@@ -10,7 +10,7 @@ from images.codec.shared import SharedArray
 from jobs.blobs import Blobs
 from jobs.errors import ServiceUnavailable
 from jobs.job import Job
-from worker.steps import Steps
+from worker.attempts.steps import Steps
 
 log = logging.getLogger(__name__)
 

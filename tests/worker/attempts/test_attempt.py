@@ -16,8 +16,8 @@ from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import Parameters
 from models.errors import PresetError
 from tests import support
-from worker.attempt import Parts
-from worker.attempts import Attempts
+from worker.attempts.attempt import Parts
+from worker.attempts.runner import Attempts
 from worker.device.messages import Failed
 from worker.device.pool import DeviceLost, DevicesStopped, TaskFailed
 from worker.metrics import WorkerMetrics

@@ -23,8 +23,8 @@ from jobs.job import Job
 from jobs.settings import Settings
 from jobs.store.job_store import Change, JobStore
 from models.errors import Cancelled, DeadlineExceeded, PresetError
+from worker.attempts.steps import HandBack
 from worker.device.pool import DeviceLost, DevicesStopped, TaskFailed
-from worker.steps import HandBack
 
 log = logging.getLogger(__name__)
 
