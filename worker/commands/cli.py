@@ -16,7 +16,7 @@ PASS_ON = {"ignore_unknown_options": True}
 @click.option("--redis", metavar="URL", help="The Valkey or Redis of the service (default: REFINERY_REDIS_URL).")
 def worker(redis: str | None) -> int:
     """Run a worker until SIGTERM or Ctrl-C. It takes jobs off the queue and fills their holes."""
-    from worker.__main__ import main
+    from worker.commands.run import main
 
     if redis:
         os.environ[f"{PREFIX}REDIS_URL"] = redis

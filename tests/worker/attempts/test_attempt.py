@@ -90,7 +90,7 @@ def test_a_lost_device_process_counts_and_one_that_was_stopped_does_not(attempt,
 def test_the_workers_own_process_has_no_engine_and_no_codecs():
     """Its modules are loaded as they are in a worker; what decodes or computes is for other processes."""
     script = (
-        "import sys, worker.process, worker.__main__, worker.device.pool\n"
+        "import sys, worker.process, worker.commands.run, worker.device.pool\n"
         "print([name for name in ('torch', 'PIL', 'imagecodecs', 'simplejpeg', 'safetensors') if name in sys.modules])"
     )
     told = subprocess.run([sys.executable, "-c", script], cwd=support.ROOT, capture_output=True, text=True, check=True)

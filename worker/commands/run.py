@@ -1,0 +1,82 @@
+"""Running a worker: its processes are started first, and everything else while they load."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from contextlib import ExitStack
+from types import FrameType
+
+import redis
+from pydantic import ValidationError
+
+from jobs.settings import Settings, explained
+from jobs.telemetry.logs import log_process
+from jobs.telemetry.tracing import TracingError, set_up_tracing
+
+DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
+(docs/settings.md): at least REFINERY_REDIS_URL and REFINERY_BLOBS_URL have to be those of the api."""
+EPILOG = """What the service is doing: python -m worker status. Jobs that killed their workers: python -m worker
+dead-letters --help."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker; the exit code: 0 after SIGTERM or Ctrl-C, 1 for a failure, 2 for wrong usage."""
+    argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION, epilog=EPILOG).parse_args(arguments)
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        print(f"worker: {explained(error)}", file=sys.stderr)
+        return 2
+    log_process(settings, "worker")
+    try:
+        set_up_tracing(settings, "worker")
+    except TracingError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return 2
+    signal.signal(signal.SIGTERM, _leave)  # until Celery puts its own handler in place
+    return _work(settings)
+
+
+def _work(settings: Settings) -> int:
+    """Start the processes that decode and compute, and while they start, everything else."""
+    from jobs.codecs import codec_pool
+    from models.memory.host import free_host_memory
+    from worker.device.messages import Start
+    from worker.device.pool import DevicePool, DeviceUnusable
+
+    log = logging.getLogger("worker")
+    with ExitStack() as undo:
+        devices = DevicePool(
+            Start(
+                settings.network,
+                settings.device,
+                settings.torch_threads,
+                settings.memory_budget_bytes,
+                settings.log_level,
+            ),
+            count=settings.device_processes,
+            step_timeout_seconds=settings.step_timeout_seconds,
+        )
+        undo.callback(devices.stop)
+        devices.start()
+        codecs = undo.enter_context(codec_pool(settings, free_host_memory()))
+        codecs.start()
+        from worker.metrics import AddressInUse
+        from worker.process import Worker
+
+        try:
+            return Worker(settings, devices, codecs).run()
+        except (DeviceUnusable, AddressInUse) as error:
+            log.error("%s", error)
+        except redis.RedisError as error:
+            log.error("the job store cannot be reached (REFINERY_REDIS_URL): %s", error)
+        except KeyboardInterrupt:
+            return 0
+    return 1
+
+
+def _leave(signum: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)
