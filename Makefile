@@ -27,12 +27,14 @@ serve: install ## The whole service on this machine, until Ctrl-C
 
 # What checks the web page: TypeScript's compiler, a browser's driver, accessibility rules.
 BROWSER := tests/browser
-$(BROWSER)/node_modules/.package-lock.json: $(BROWSER)/package.json $(BROWSER)/package-lock.json
+# The clients for Node.js of the services whose interfaces this one answers too.
+DOORS := tests/api/doors/node
+%/node_modules/.package-lock.json: %/package.json %/package-lock.json
 	@command -v npm >/dev/null || { echo "Node.js 20 or newer with npm is needed: install nodejs and npm" >&2; exit 1; }
-	cd $(BROWSER) && npm ci --ignore-scripts --no-audit --no-fund --silent
+	cd $* && npm ci --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
-test: install-dev $(BROWSER)/node_modules/.package-lock.json ## All tests
+test: install-dev $(BROWSER)/node_modules/.package-lock.json $(DOORS)/node_modules/.package-lock.json ## All tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
 
 lint: install-dev $(BROWSER)/node_modules/.package-lock.json ## Format, rules, types, and who may import whom
@@ -56,4 +58,4 @@ lock: install-dev ## Write constraints.txt from what is installed
 
 clean: ## Remove what make made
 	rm -rf $(VENV) .cache demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache \
-		$(BROWSER)/node_modules $(BROWSER)/shots
+		$(BROWSER)/node_modules $(BROWSER)/shots $(DOORS)/node_modules

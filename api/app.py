@@ -11,6 +11,7 @@ from fastapi import Depends, FastAPI, Request
 
 from api import problems
 from api.access.caller import identify
+from api.doors import install as doors
 from api.following.event_reader import EventReader
 from api.middleware.body_limit import BodyLimit
 from api.middleware.cors import Cors
@@ -76,12 +77,14 @@ def _add_routes(app: FastAPI) -> None:
         app.include_router(module.router, dependencies=[Depends(identify)])
     for open_to_all in (health, metrics):
         app.include_router(open_to_all.router)
+    doors.add_routes(app)
     page.install(app)
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """From the inside out. RequestContext is outside even of the layer that answers 500."""
     app.add_middleware(BodyLimit, settings=settings)
+    doors.add_error_shapes(app)
     if settings.cors_origins:
         app.add_middleware(Cors, origins=settings.cors_origins)
     app.add_middleware(Head)

@@ -37,6 +37,7 @@ def _split(value: object) -> object:
 
 
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Door = Literal["openai", "replicate", "cog", "iopaint"]
 S3_ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")  # as obstore reads them
 
 
@@ -334,6 +335,12 @@ class Settings(BaseSettings):
         default_factory=tuple,
         description="Origins such as `https://app.example.com` whose web pages may use the api from a browser, or `*` "
         "for all.",
+    )
+    doors: Annotated[tuple[Literal["auto"] | Door, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default_factory=lambda: ("auto",),
+        description="Interfaces of other services that are answered too: `openai`, `replicate`, `cog`, `iopaint`. "
+        "`auto`: all of them while the service has no API keys and answers only on a loopback address. Empty: none. "
+        "compatibility.md describes them.",
     )
     upload_stall_seconds: float = Field(
         default=30.0, ge=0.1, description="A request body of which nothing has come for so long is given up (408)."

@@ -97,7 +97,7 @@ async def show(response: Response, service: ServiceDep, job: CallersJob) -> JobV
 )
 async def cancel(response: Response, service: ServiceDep, job: CallersJob) -> JobView:
     """A queued job is canceled at once, a running one within two steps. Asking again does no harm."""
-    job = await service.call(_cancel, service, job.id)
+    job = await service.call(cancel_job, service, job.id)
     if job.status is not Status.CANCELED:
         response.status_code = 202
         response.headers["Retry-After"] = "1"
@@ -143,7 +143,8 @@ async def _shown(service: Service, job: Job, response: Response) -> JobView:
     return view
 
 
-def _cancel(service: Service, job_id: str) -> Job:
+def cancel_job(service: Service, job_id: str) -> Job:
+    """Cancel a job that is queued, or ask its worker to stop it. Raises JobFinished."""
     store = service.store
     try:
         return store.update(job_id, lambda job, now: job.request_cancel(now, store.expires_at(now)))

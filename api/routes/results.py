@@ -11,10 +11,11 @@ from fastapi.responses import StreamingResponse
 
 from api.dependencies import CallersJob, ServiceDep
 from api.openapi.parts import ETAG, header, problems
+from api.problems import answer
 from api.service import Service
 from images.photo import MEDIA_TYPES
 from jobs.blobs import BlobMissing
-from jobs.errors import JobExpired, NoPreview, RangeNotSatisfiable, ResultNotReady
+from jobs.errors import JobExpired, NoPreview, RangeNotSatisfiable, ResultNotReady, problem_of
 from jobs.job import Job, ResultInfo, Status
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -119,6 +120,13 @@ async def image_response(service: Service, job: Job, part: tuple[int, int] | Non
     if part:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{info.bytes}"
     return StreamingResponse(pieces, 206 if part else 200, headers, info.media_type)
+
+
+def no_result(job: Job) -> Response:
+    """The answer to who waited for the result of a job that has failed or was canceled: the reason."""
+    canceled = ResultNotReady("The job was canceled.", job_status=Status.CANCELED)
+    problem = job.error or problem_of(canceled, instance=f"/v1/jobs/{job.id}")
+    return answer(problem, {"Retry-After": "5"} if problem.status == 503 else None)
 
 
 def result_of(job: Job) -> ResultInfo:

@@ -4,29 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from functools import partial
 
 import redis
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from api.access.limits import charged, permitted
 from api.dependencies import Events, Sender, ServiceDep, Submitter
 from api.following.estimate import view_of
 from api.following.job_view import JobView
 from api.following.waiting import wait_for_end
 from api.openapi.parts import LOCATION, RETRY, header, problems
 from api.openapi.submission_body import REQUEST_BODY
-from api.problems import answer
-from api.routes.results import IMAGES, image_response
+from api.routes.results import IMAGES, image_response, no_result
 from api.service import Service
 from api.submission.idempotency import HEADER, REPLAYED, KeyedRequest, keyed_request
 from api.submission.preferences import Preferences
-from api.submission.receive import Upload, fetch_all, receive
-from api.submission.uploads import accept, check_parameters, inspect
-from images.codec.shared import SharedBytes
-from jobs.errors import IdempotencyKeyInUse, RefineryError, ResultNotReady, problem_of
-from jobs.job import InputInfo, Job, Status
+from api.submission.receive import Upload, receive
+from api.submission.uploads import create_job
+from jobs.errors import IdempotencyKeyInUse, RefineryError
+from jobs.job import Job
 from jobs.store.owners.quotas import Admission
 from jobs.telemetry.logs import job_id
 
@@ -109,12 +105,7 @@ async def _submitted(
         if keyed.replay is not None:
             return job, keyed.replay
     if job is None:
-        upload.parameters = permitted(upload.parameters, caller.limits)
-        check_parameters(upload.parameters, service.settings)
-        await fetch_all(service, upload, sender)
-        info, hole = await inspect(service, upload, sender)
-        with hole:
-            job = await service.call(partial(_accept, service, caller, upload, info, hole, keyed))
+        job = await create_job(service, caller, sender, upload, keyed.announce if keyed is not None else None)
     job_id.set(job.id)
     return job, await _accepted(service, job, keyed)
 
@@ -132,14 +123,6 @@ async def _accepted(service: Service, job: Job, keyed: KeyedRequest | None) -> R
     return response
 
 
-def _accept(
-    service: Service, caller: Admission, upload: Upload, info: InputInfo, hole: SharedBytes, keyed: KeyedRequest | None
-) -> Job:
-    announce = keyed.announce if keyed is not None else None
-    with charged(service, caller, info):
-        return accept(service, upload, info, hole, caller.owner, announce)
-
-
 async def _ended(service: Service, job: Job, preferences: Preferences) -> Response:
     """The answer for a final job: its image if that is preferred, or the reason why there is none; else the job."""
     here = f"/v1/jobs/{job.id}"
@@ -147,12 +130,7 @@ async def _ended(service: Service, job: Job, preferences: Preferences) -> Respon
         response = await image_response(service, job)
         response.headers["Content-Location"] = f"{here}/result"
     elif job.result is None and preferences.prefers_image("image/png"):
-        problem = job.error or problem_of(
-            ResultNotReady("The job was canceled.", job_status=Status.CANCELED), instance=here
-        )
-        response = answer(problem)
-        if problem.status == 503:
-            response.headers["Retry-After"] = "5"
+        response = no_result(job)
     else:
         response = JSONResponse(JobView.of(job).model_dump(mode="json"), headers={"Cache-Control": "no-store"})
     response.headers["Location"] = here

@@ -84,7 +84,7 @@ async def receive(request: Request) -> AsyncIterator[Upload]:
     """
     media_type = media_type_of(request)
     if media_type == "multipart/form-data":
-        async with _form(request) as form:
+        async with read_form(request) as form:
             yield _from_form(form)
     elif media_type == JSON:
         upload = _from_members(await read_members(request, service_of(request)))
@@ -123,7 +123,11 @@ def file_name(sent: str | None) -> str | None:
 
 
 @asynccontextmanager
-async def _form(request: Request) -> AsyncIterator[FormData]:
+async def read_form(request: Request) -> AsyncIterator[FormData]:
+    """The fields and files of a multipart form. Its files are staged, and gone after the block if nobody adopted them.
+
+    Raises MalformedRequest, InvalidParameters, ServiceUnavailable.
+    """
     charset = parse_options_header(request.headers["content-type"])[1].get(b"charset", b"utf-8")
     if charset.lower() not in (b"utf-8", b"utf8", b"us-ascii"):  # Python knows others that are no text at all
         raise MalformedRequest("The form's charset is not accepted: send UTF-8.")

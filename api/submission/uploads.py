@@ -12,8 +12,9 @@ from functools import partial
 
 import redis
 
+from api.access.limits import charged, permitted
 from api.service import Service
-from api.submission.receive import Upload
+from api.submission.receive import Upload, fetch_all
 from images.codec.shared import SharedBytes
 from jobs import broker
 from jobs.errors import FieldError, InvalidParameters
@@ -21,10 +22,36 @@ from jobs.http.addresses import check_url
 from jobs.job import InputInfo, Job, new_job
 from jobs.parameters import Parameters
 from jobs.settings import Settings
+from jobs.store.owners.quotas import Admission
 from jobs.telemetry import tracing
 from jobs.telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
+
+
+async def create_job(
+    service: Service,
+    caller: Admission,
+    sender: str,
+    upload: Upload,
+    announce: Callable[[str], None] | None = None,
+) -> Job:
+    """Check a submission under its caller's limits, fetch what is behind its URLs, and accept it as a job.
+
+    sender: who shares fetches and codec processes with others. announce: as for `accept`. Raises RefineryError,
+    ImageError, redis.RedisError.
+    """
+    upload.parameters = permitted(upload.parameters, caller.limits)
+    check_parameters(upload.parameters, service.settings)
+    await fetch_all(service, upload, sender)
+    info, hole = await inspect(service, upload, sender)
+
+    def charge_and_accept() -> Job:
+        with charged(service, caller, info):
+            return accept(service, upload, info, hole, caller.owner, announce)
+
+    with hole:
+        return await service.call(charge_and_accept)
 
 
 def check_parameters(parameters: Parameters, settings: Settings) -> None:
