@@ -21,8 +21,9 @@ DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0
 _INTEROPERABILITY = 0xA005
 
 
-def normalised(block: bytes | None) -> tuple[int, bytes | None]:
-    """The orientation (1..8) that `block` tells, and the block with it reset to 1 and without its thumbnail.
+def normalised(block: bytes | None, *, reset: bool = True) -> tuple[int, bytes | None]:
+    """The orientation (1..8) that `block` tells, and the block with it reset to 1 (unless `reset` is false) and
+    without its thumbnail.
 
     The thumbnail goes because it shows the photo as it was: whoever had something removed from it would
     still deliver it. The bytes are overwritten in place, so that the offsets in maker notes stay right.
@@ -43,7 +44,8 @@ def normalised(block: bytes | None) -> tuple[int, bytes | None]:
             if tag == ORIENTATION and length == 1 and kind in (1, 3, 4):
                 code = {1: "B", 3: "H", 4: "I"}[kind]
                 (value,) = struct.unpack_from(order + code, data, at + 8)
-                struct.pack_into(order + code, data, at + 8, 1)
+                if reset:
+                    struct.pack_into(order + code, data, at + 8, 1)
                 orientation = value if 1 <= value <= 8 else 1
         _drop_thumbnail(data, order, start + 2 + 12 * count)
     except struct.error:

@@ -16,7 +16,8 @@ _CHUNK = 1 << 16
 # In entropy-coded data 0xFF is followed by 0 (a stuffed byte), by D0..D7 (restart) or by FF (fill). Anything
 # else is a marker.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_SOI, _EOI, _SOS, _TEM, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0x01, 0xE1, 0xE2
+_SOI, EOI, _SOS, _TEM, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0x01, 0xE1, 0xE2
+ALONE = {_SOI, _TEM}  # markers without content, beside EOI
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # Baseline, extended and progressive, Huffman or arithmetic: not lossless, not hierarchical.
 _READABLE = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
@@ -38,10 +39,10 @@ def survey(file: BinaryIO, name: str) -> Facts:
     parts: dict[int, bytes] = {}
     total, scans = 0, 0
     while True:
-        marker = _next_marker(file, name)
-        if marker == _EOI:
+        marker = next_marker(file, name)
+        if marker == EOI:
             break
-        if marker in (_SOI, _TEM):
+        if marker in ALONE:
             continue
         start = file.tell()
         head = file.read(2)
@@ -94,7 +95,7 @@ def check(file: BinaryIO) -> None:
         file.seek(0)
 
 
-def _next_marker(file: BinaryIO, name: str) -> int:
+def next_marker(file: BinaryIO, name: str) -> int:
     """The next marker's second byte, the file left behind it; BrokenImage at the end of the file."""
     position = file.tell()
     while True:
