@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -11,10 +13,12 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from api.embedded.die_with_parent import signal_on_parents_death
-from jobs.settings import Settings, default_data_dir, explained
+from jobs.environment import unknown_variables
+from jobs.settings import PREFIX, Settings, default_data_dir, explained
 from jobs.telemetry.logs import log_process
 from jobs.telemetry.tracing import TracingError, set_up_tracing
 
+log = logging.getLogger(__name__)
 DESCRIPTION = """Serves the HTTP api of lama-refinery. With --embedded it starts everything that the service
 needs on this machine: a private Valkey, one worker, and a directory for the images. Without it, a Redis or
 Valkey (REFINERY_REDIS_URL) and workers (python -m worker) run elsewhere."""
@@ -35,8 +39,10 @@ def main(arguments: list[str]) -> int:
         return _fail(explained(error))
     except TracingError as error:
         return _fail(error)
+    for words in unknown_variables(os.environ).values():
+        log.warning("%s", words)
     if options.embedded:
-        return _embedded(options.host, options.port, (options.data or Path(default_data_dir())).resolve())
+        return _embedded(settings, options.host, options.port, (options.data or Path(default_data_dir())).resolve())
     return _api_only(settings, options.host, options.port)
 
 
@@ -62,12 +68,18 @@ def _options(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def _embedded(host: str, port: int, directory: Path) -> int:
+def _embedded(settings: Settings, host: str, port: int, directory: Path) -> int:
     from api.access.anonymous import AccessError
     from api.embedded.service import DirectoryInUse, Embedded
     from api.embedded.valkey import ValkeyError
     from api.server import AddressError
+    from models.errors import NetworkError
+    from models.weights.places import file_of
 
+    try:
+        file_of(settings.network)  # the worker would end for the same reason, again and again
+    except NetworkError as error:
+        return _fail(f"{PREFIX}NETWORK: {error}")
     try:
         return Embedded(host, port, directory).run()
     except (AccessError, AddressError, DirectoryInUse, ValkeyError, OSError) as error:

@@ -28,6 +28,7 @@ from api.embedded.children import Child, Supervisor
 from api.embedded.valkey import Valkey
 from api.server import listen, make_server, url_of
 from api.service import Service
+from jobs.environment import unknown_variables
 from jobs.settings import PREFIX, Settings
 
 log = logging.getLogger(__name__)
@@ -108,10 +109,12 @@ class Embedded:
             # Nobody else uses this store, and no worker runs before this or after its stop.
             _requeue_running(settings, as_lost=True)
             undo.callback(_requeue_running, settings, as_lost=False)
+        unknown = unknown_variables(os.environ)  # this process has warned of them
+        known = {name: value for name, value in os.environ.items() if name not in unknown}
         worker = Child(
             "worker",
             [sys.executable, "-m", "worker"],
-            environment={**os.environ, **settings.environment()},
+            environment={**known, **settings.environment()},
         )
         undo.callback(worker.stop, settings.shutdown_grace_seconds + WORKER_STOP_SECONDS)
         worker.start()

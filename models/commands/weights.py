@@ -49,8 +49,7 @@ def download(name: str, url: str | None, sha256: str | None, force: bool) -> Non
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def list_weights(as_json: bool) -> None:
     """List the networks and where their weights are."""
-    from models.networks.registry import BUILTIN
-    from models.weights.download import weights_path
+    from models.weights.places import BUILTIN, weights_path
 
     found = {"builtin": BUILTIN, "big-lama": weights_path("big-lama")}
     rows = [{"network": name, "file": str(path), "present": path.is_file()} for name, path in found.items()]

@@ -17,12 +17,11 @@ from models.networks.base import Network
 from models.networks.lama import fast as lama_fast
 from models.networks.lama.model import BIG_LAMA, Lama, LamaConfig
 from models.networks.migan import Migan
-from models.planning.networks import BIG_LAMA_FACTS, MIGAN_FACTS, NetworkChoice
-from models.weights import checkpoint, download
+from models.planning.networks import BIG_LAMA_FACTS
+from models.weights import checkpoint
+from models.weights.places import file_of
 
 log = logging.getLogger(__name__)
-
-BUILTIN = Path(__file__).resolve().parents[1] / "weights" / f"{MIGAN_FACTS.name}.safetensors"
 
 
 def fast_variant(network: Network, *, bf16: bool = False) -> Network:
@@ -53,11 +52,6 @@ def pick_device(name: str = "auto") -> torch.device:
     return device
 
 
-def is_here(choice: NetworkChoice) -> bool:
-    """Whether the weights of a network are on this machine."""
-    return choice != "big-lama" or os.path.exists(download.weights_path("big-lama"))
-
-
 def load_network(name: str = "auto", *, device: str = "auto") -> Network:
     """A network ready to run, in evaluation mode, without parameter gradients.
 
@@ -66,22 +60,7 @@ def load_network(name: str = "auto", *, device: str = "auto") -> Network:
     device: see `pick_device`. Raises NetworkError (unknown, not downloaded) or CheckpointError (unusable file).
     """
     target = pick_device(device)
-    if name == "auto":
-        name = "big-lama" if is_here("big-lama") else "builtin"
-    if name == "builtin":
-        network: nn.Module = _read(BUILTIN)
-    elif name == "big-lama":
-        path = download.weights_path("big-lama")
-        if not is_here("big-lama"):
-            raise NetworkError(
-                f"Big-LaMa's weights are not at {path}: fetch them with `python -m models download big-lama`, "
-                "or use the network `builtin`"
-            )
-        network = _read(path)
-    elif os.path.exists(name):
-        network = _read(Path(name))
-    else:
-        raise NetworkError(f"unknown network {name!r}: choose auto, big-lama, builtin or the path of a checkpoint")
+    network = _read(file_of(name))
     network.eval().requires_grad_(False).to(target)
     log.info("network %s on %s", network.name, target)
     return network  # type: ignore[return-value]

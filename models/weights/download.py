@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -22,6 +21,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 from models.errors import CheckpointError, DownloadError
 from models.weights.checkpoint import find_weights, read_checkpoint, save_safetensors
 from models.weights.http_download import Part, Progress, PublishedWeights, fetch
+from models.weights.places import weights_path
 
 log = logging.getLogger(__name__)
 
@@ -36,20 +36,6 @@ KNOWN: Mapping[str, PublishedWeights] = MappingProxyType(
         )
     }
 )
-
-
-def cache_dir() -> Path:
-    """Where weights are kept: REFINERY_WEIGHTS_DIR, or the platform's cache directory. May not exist yet."""
-    if chosen := os.environ.get("REFINERY_WEIGHTS_DIR"):
-        return Path(chosen).expanduser()
-    import platformdirs  # not on every machine that only lends its GPU
-
-    return Path(platformdirs.user_cache_dir("lama-refinery", False))
-
-
-def weights_path(name: str = "big-lama") -> Path:
-    """The safetensors file that `download(name)` makes. May not exist yet."""
-    return cache_dir() / f"{name}.safetensors"
 
 
 def download(

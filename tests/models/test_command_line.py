@@ -101,7 +101,7 @@ def test_big_lama_that_is_not_there_says_how_to_get_it(pair, tmp_path, monkeypat
     photo, mask, _, _ = pair
     monkeypatch.setenv("REFINERY_WEIGHTS_DIR", str(tmp_path / "weights"))
     assert main([str(photo), str(mask), "-o", str(tmp_path / "o.png"), "--network", "big-lama"]) == 2
-    assert "python -m models download big-lama" in capsys.readouterr().err
+    assert "lama-refinery weights download big-lama" in capsys.readouterr().err
 
 
 def test_a_pipe_that_closes_early_is_no_error():

@@ -18,11 +18,12 @@ from urllib.request import url2pathname
 import redis
 from pydantic import ValidationError
 
+from jobs.environment import unknown_variables
 from jobs.settings import PREFIX, Settings, default_data_dir, explained
 from jobs.store.connection import connect, running_url
+from models.errors import ModelsError, NetworkError
+from models.weights.places import DOWNLOAD_COMMAND, file_of, is_here, weights_path
 
-# Variables of this prefix that are read elsewhere: by the client, by the engine, by the shell's completion.
-OTHER_VARIABLES = frozenset({"URL", "API_KEY", "WEIGHTS_DIR"})
 SECRET = ("TOKEN", "SECRET", "KEY", "PASSWORD")
 LITTLE_DISK_BYTES = 2 * 2**30  # a few hundred photos with their results
 LITTLE_MEMORY_BYTES = 2 * 2**30  # what Big-LaMa and one refined tile of 1024 pixels take
@@ -52,13 +53,6 @@ def examine(environment: Mapping[str, str]) -> list[Finding]:
     return [finding for look in looks for finding in look(environment)]
 
 
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Variables with the service's prefix that no part of it reads, such as misspelt ones."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
-    known |= {f"{PREFIX}{name}" for name in OTHER_VARIABLES}
-    return sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-
-
 def _versions(environment: Mapping[str, str]) -> Iterator[Finding]:
     parts = []
     for name in ("lama-refinery", "lama-refinery-client", "torch", "celery", "fastapi"):
@@ -75,7 +69,6 @@ def _device(environment: Mapping[str, str]) -> Iterator[Finding]:
         return
     import torch
 
-    from models.errors import ModelsError
     from models.networks.registry import pick_device
 
     try:
@@ -107,16 +100,15 @@ def _memory(environment: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _networks(environment: Mapping[str, str]) -> Iterator[Finding]:
-    from models.weights.download import weights_path
-
-    path = weights_path("big-lama")
-    if path.is_file():
-        yield Finding("ok", "networks", f"builtin; big-lama in {path}")
-    elif environment.get(f"{PREFIX}NETWORK") == "big-lama":
-        words = f"REFINERY_NETWORK=big-lama, but {path} does not exist: lama-refinery weights download big-lama"
-        yield Finding("wrong", "networks", words)
+    try:
+        file_of(environment.get(f"{PREFIX}NETWORK", "auto"))
+    except NetworkError as error:
+        yield Finding("wrong", "networks", f"{PREFIX}NETWORK: {error}")
+        return
+    if is_here("big-lama"):
+        yield Finding("ok", "networks", f"builtin; big-lama in {weights_path('big-lama')}")
     else:
-        yield Finding("hint", "networks", "builtin alone; Big-LaMa is better: lama-refinery weights download big-lama")
+        yield Finding("hint", "networks", f"builtin alone; Big-LaMa is better: {DOWNLOAD_COMMAND}")
 
 
 def _store(environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -166,11 +158,12 @@ def _settings(environment: Mapping[str, str]) -> Iterator[Finding]:
         Settings()
     except ValidationError as error:
         yield Finding("wrong", "settings", explained(error))
-    for name in unknown_variables(environment):
-        yield Finding("wrong", "settings", f"{name} is no setting of this service: docs/settings.md has their names")
+    unknown = unknown_variables(environment)
+    for words in unknown.values():
+        yield Finding("wrong", "settings", words)
     given = {name: value for name, value in sorted(environment.items()) if name.startswith(PREFIX)}
     for name, value in given.items():
-        if name not in unknown_variables(environment):
+        if name not in unknown:
             shown = "(secret)" if any(word in name for word in SECRET) or "@" in value else value
             yield Finding("ok", "settings", f"{name}={shown}, from the environment")
     if not given:

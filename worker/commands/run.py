@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 from contextlib import ExitStack
@@ -12,10 +13,14 @@ from types import FrameType
 import redis
 from pydantic import ValidationError
 
-from jobs.settings import Settings, explained
+from jobs.environment import unknown_variables
+from jobs.settings import PREFIX, Settings, explained
 from jobs.telemetry.logs import log_process
 from jobs.telemetry.tracing import TracingError, set_up_tracing
+from models.errors import NetworkError
+from models.weights.places import file_of
 
+log = logging.getLogger("worker")
 DESCRIPTION = """Works on the jobs of lama-refinery. Settings come from REFINERY_* environment variables
 (docs/settings.md): at least REFINERY_REDIS_URL and REFINERY_BLOBS_URL have to be those of the api."""
 EPILOG = """What the service is doing: python -m worker status. Jobs that killed their workers: python -m worker
@@ -36,6 +41,13 @@ def main(arguments: list[str]) -> int:
     except TracingError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
+    for words in unknown_variables(os.environ).values():
+        log.warning("%s", words)
+    try:
+        file_of(settings.network)
+    except NetworkError as error:
+        print(f"worker: {PREFIX}NETWORK: {error}", file=sys.stderr)
+        return 2
     signal.signal(signal.SIGTERM, _leave)  # until Celery puts its own handler in place
     return _work(settings)
 
@@ -47,7 +59,6 @@ def _work(settings: Settings) -> int:
     from worker.device.messages import Start
     from worker.device.pool import DevicePool, DeviceUnusable
 
-    log = logging.getLogger("worker")
     with ExitStack() as undo:
         devices = DevicePool(
             Start(

@@ -7,8 +7,8 @@ from typing import Any
 
 from models import PRESETS, CheckpointError, Inpainter, NetworkError, load_network
 from models.memory import allocator
-from models.networks.registry import is_here
 from models.planning.networks import FACTS
+from models.weights.places import is_here
 
 log = logging.getLogger(__name__)
 WHY = {

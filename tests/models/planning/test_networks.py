@@ -7,8 +7,8 @@ from models.networks.lama.bf16 import TritonLama
 from models.networks.lama.folded import FoldedLama
 from models.networks.lama.model import Lama, LamaConfig
 from models.networks.migan import Migan
-from models.networks.registry import BUILTIN
 from models.planning.networks import BIG_LAMA_FACTS, FACTS, MIGAN_FACTS, NETWORKS
+from models.weights.places import BUILTIN
 
 
 def test_every_choice_but_auto_has_its_facts():

@@ -10,7 +10,8 @@ import torch
 
 from models.errors import DownloadError
 from models.weights.checkpoint import read_checkpoint
-from models.weights.download import KNOWN, cache_dir, weights_path
+from models.weights.download import KNOWN
+from models.weights.places import cache_dir, weights_path
 from tests.servers.mirror import NAME, entry, fetch, left
 
 pytestmark = pytest.mark.usefixtures("cache")

@@ -15,7 +15,8 @@ import torch
 from models.errors import DownloadError
 from models.weights import http_download
 from models.weights.checkpoint import read_checkpoint
-from models.weights.download import download, weights_path
+from models.weights.download import download
+from models.weights.places import weights_path
 from tests.servers.mirror import NAME, entry, fetch, left
 
 pytestmark = pytest.mark.usefixtures("cache")
