@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 
 import uvicorn
 from fastapi import FastAPI
 
+from jobs.open_files import raise_open_files
+
+log = logging.getLogger(__name__)
 BACKLOG = 2048  # connections that wait to be accepted; systems cut it to their own limit
+WANTED_OPEN_FILES = 4096  # 2,000 followers, as many other clients, and some hundred files of uploads and processes
 
 
 class AddressError(Exception):
@@ -44,7 +49,17 @@ def url_of(listener: socket.socket) -> str:
 
 
 def make_server(app: FastAPI) -> uvicorn.Server:
-    """uvicorn without its own logging; `run(sockets=[...])` serves until SIGINT or SIGTERM."""
+    """uvicorn without its own logging; `run(sockets=[...])` serves until SIGINT or SIGTERM.
+
+    It raises this process's limit on open files, and logs a limit that is too low for thousands of clients.
+    """
+    files = raise_open_files()
+    if files is not None and files < WANTED_OPEN_FILES:
+        log.warning(
+            "this process may open %d files and serves fewer than %d clients at a time: raise its hard limit to %d "
+            "(`ulimit -Hn`, LimitNOFILE, `ulimits` in compose)",
+            *(files, files, WANTED_OPEN_FILES),
+        )
     config = uvicorn.Config(
         app,
         log_config=None,

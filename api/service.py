@@ -25,7 +25,7 @@ from jobs.store.owners.quotas import Quotas
 from models.memory.host import free_host_memory
 
 T = TypeVar("T")
-FETCH_THREADS = 64  # they wait for other servers, so there may be many more of them than processor cores
+MAX_FETCHES = 64  # under way at a time; each may hold a file of the largest size that is accepted
 
 
 class Service:
@@ -44,7 +44,7 @@ class Service:
         self.codecs = codec_pool(settings, free_host_memory())
         self._validations = anyio.CapacityLimiter(settings.validation_threads)
         self.fetch_slots = FetchSlots()
-        self._fetches = anyio.CapacityLimiter(FETCH_THREADS)
+        self.fetches = anyio.CapacityLimiter(MAX_FETCHES)
 
     async def call(self, function: Callable[..., T], *arguments: Any) -> T:
         """Run `function(*arguments)` in a thread. Use it for everything that waits for Redis or the blob store."""
@@ -53,10 +53,6 @@ class Service:
     async def validate(self, function: Callable[..., T], *arguments: Any) -> T:
         """As `call`, for work that takes a while: at most `validation_threads` at a time."""
         return await anyio.to_thread.run_sync(function, *arguments, limiter=self._validations)
-
-    async def fetch(self, function: Callable[..., T], *arguments: Any) -> T:
-        """As `call`, for work that waits for somebody else's server."""
-        return await anyio.to_thread.run_sync(function, *arguments, limiter=self._fetches)
 
     def close(self) -> None:
         """Close all connections, and end the codec processes."""

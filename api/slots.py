@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from weakref import WeakValueDictionary
 
 # Images fetched at the same time by one process. A server that hangs leaves its sender other slots, and a sender
-# with many such servers leaves most slots to others. api.service.FETCH_THREADS bounds the sum.
+# with many such servers leaves most slots to others. api.service.MAX_FETCHES bounds the sum.
 PER_SENDER_AND_HOST, PER_SENDER, PER_HOST = 4, 8, 16
 
 

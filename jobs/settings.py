@@ -280,10 +280,17 @@ class Settings(BaseSettings):
         default=2.0, ge=0.1, description="`job.progress` is sent at most this often per job."
     )
     webhook_concurrency: int = Field(
-        default=128, ge=1, le=1024, description="Webhooks that one worker process sends at a time."
+        default=1024,
+        ge=1,
+        le=16384,
+        description="Webhooks that one worker process sends at a time; half of its limit on open files at most. One "
+        "API key may hold as many of them as it leaves free.",
     )
     webhook_concurrency_per_host: int = Field(
-        default=8, ge=1, description="How many of them to the same host and port, so that a dead one leaves room."
+        default=8,
+        ge=1,
+        description="How many of them one API key sends to the same host and port; all keys together four times as "
+        "many.",
     )
     webhook_secrets: Listed = Field(
         default_factory=tuple,

@@ -37,7 +37,7 @@ from worker.gpu import GpuMeter
 from worker.heartbeat import Heartbeat
 from worker.metrics import MetricsServer, StateCollector, WorkerMetrics
 from worker.shutdown import Shutdown
-from worker.webhook_dispatcher import Dispatcher
+from worker.webhooks.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
 MOST_JOBS = 32  # that a worker holds, by itself

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import BinaryIO
 
 from api.service import Service
 from jobs.errors import TooManyAtOnce
 from jobs.http.addresses import host_of
+from jobs.http.data_url import write_data
 from jobs.http.guarded_fetch import fetch
 
 
@@ -18,9 +18,8 @@ async def fetch_into(service: Service, sender: str, url: str, max_bytes: int, in
     Raises UrlNotAllowed, FetchFailed, UploadTooLarge, TooManyAtOnce.
     """
     settings = service.settings
-    work = partial(fetch, url, settings=settings, max_bytes=max_bytes, into=into)
     if url[:5].lower() == "data:":
-        await service.call(work)
+        await service.call(write_data, url, max_bytes, into)
         return
     async with AsyncExitStack() as held:
         try:
@@ -31,4 +30,5 @@ async def fetch_into(service: Service, sender: str, url: str, max_bytes: int, in
                 "Too many images are being fetched for you, or from this host. Send fewer at a time, or send the "
                 "image itself."
             ) from None
-        await service.fetch(work)
+        await held.enter_async_context(service.fetches)
+        await fetch(url, settings=settings, max_bytes=max_bytes, into=into)

@@ -6,8 +6,8 @@ delivery being sent; `claims`, its fencing token; `progress_at`, when progress m
 delivery of progress that was settled; and `disabled` after a 410. The list has the deliveries that wait, in the order
 of the events. Only the first one of it is sent.
 
-A host has a sorted set of jobs by the time when their first delivery is due. One more sorted set has the hosts by the
-earliest of those times, so that many deliveries to one host hide no other host's.
+A destination (jobs.store.destination) has a sorted set of jobs by the time when their first delivery is due. One
+more sorted set has the destinations by the earliest of those times, so that many deliveries to one hide no other's.
 
 lua/commit.lua queues a delivery in the step that changes the job.
 """
@@ -22,10 +22,10 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from jobs.errors import UnknownDelivery
-from jobs.http.addresses import host_of
 from jobs.settings import Settings
 from jobs.store.connection import from_ms, server_time, to_ms
-from jobs.store.redis_keys import DELIVERY_HOSTS, delivery_keys, job_key
+from jobs.store.destination import Destination
+from jobs.store.redis_keys import DESTINATIONS, delivery_keys, job_key
 from jobs.store.scripts import Script
 from jobs.webhooks.events import DeliveryRecord
 
@@ -65,7 +65,7 @@ class Claim(NamedTuple):
     """A leased delivery."""
 
     job_id: str
-    host: str
+    destination: Destination
     token: int
     record: DeliveryRecord
     attempts: list[Attempt]
@@ -87,19 +87,19 @@ class Deliveries:
         self._settle = Script(client, "settle_delivery", even_when_full=True)
         self._redeliver = Script(client, "redeliver")
 
-    def due_hosts(self) -> list[str]:
-        """The hosts with a delivery that is due now; those that have waited longest first."""
-        found: Any = self._redis.zrangebyscore(DELIVERY_HOSTS, "-inf", to_ms(server_time(self._redis)))
-        return list(found)
+    def due(self) -> list[Destination]:
+        """The destinations with a delivery that is due now; those that have waited longest first."""
+        found: Any = self._redis.zrangebyscore(DESTINATIONS, "-inf", to_ms(server_time(self._redis)))
+        return [Destination.parse(text) for text in found]
 
-    def claim(self, host: str, count: int) -> list[Claim]:
-        """Lease up to `count` due deliveries to a host, at most one for each job."""
-        due = delivery_keys("", host)["due"]
-        rows = self._claim(due=due, host=host, count=count, lease_ms=self._lease_ms)
+    def claim(self, destination: Destination, count: int) -> list[Claim]:
+        """Lease up to `count` due deliveries to a destination, at most one for each job."""
+        due = delivery_keys("", destination)["due"]
+        rows = self._claim(due=due, destination=str(destination), count=count, lease_ms=self._lease_ms)
         return [
             Claim(
                 job_id=job_id,
-                host=host,
+                destination=destination,
                 token=token,
                 record=DeliveryRecord.model_validate_json(record),
                 attempts=_ATTEMPTS.validate_json(attempts),
@@ -119,9 +119,9 @@ class Deliveries:
         return bool(
             self._settle(
                 job=job_key(claim.job_id),
-                **delivery_keys(claim.job_id, claim.host),
+                **delivery_keys(claim.job_id, claim.destination),
                 id=claim.job_id,
-                host=claim.host,
+                destination=str(claim.destination),
                 token=claim.token,
                 delivery_id=claim.record.id,
                 attempts=_ATTEMPTS.dump_json([*claim.attempts, attempt]).decode(),
@@ -134,7 +134,7 @@ class Deliveries:
 
     def of_job(self, job_id: str) -> list[Delivery]:
         """Every delivery of a job that is still known, oldest first."""
-        names = delivery_keys(job_id, "")
+        names = delivery_keys(job_id)
         fields: Any = self._redis.hgetall(names["deliveries"])
         first: Any = self._redis.lindex(names["pending"], 0)
         found: list[Delivery] = []
@@ -142,7 +142,9 @@ class Deliveries:
             record = DeliveryRecord.model_validate_json(fields[f"d:{delivery}"])
             moment: Any = None
             if delivery == first and delivery != fields.get("held"):
-                moment = self._redis.zscore(delivery_keys(job_id, host_of(record.url))["due"], job_id)
+                moment = self._redis.zscore(
+                    delivery_keys(job_id, Destination.of(record.owner, record.url))["due"], job_id
+                )
             found.append(
                 Delivery(
                     record=record,
@@ -160,7 +162,9 @@ class Deliveries:
         """
         wanted = next((d for d in self.of_job(job_id) if d.record.id == delivery_id), None)
         if wanted is not None:
-            host = host_of(wanted.record.url)
-            if self._redeliver(**delivery_keys(job_id, host), id=job_id, delivery_id=delivery_id, host=host):
+            where = Destination.of(wanted.record.owner, wanted.record.url)
+            if self._redeliver(
+                **delivery_keys(job_id, where), id=job_id, delivery_id=delivery_id, destination=str(where)
+            ):
                 return next(d for d in self.of_job(job_id) if d.record.id == delivery_id)
         raise UnknownDelivery("The job has no webhook delivery with this id; its list of deliveries has them all.")

@@ -14,12 +14,12 @@ from typing import Any, Literal
 import redis
 
 from jobs.errors import JobExpired, QueueFull, TooManyJobs, UnknownJob
-from jobs.http.addresses import host_of
 from jobs.job import RANKS, IllegalChange, Job, LeaseLost, Progress, Status
 from jobs.parameters import NETWORKS
 from jobs.settings import Settings
 from jobs.store import durations
 from jobs.store.connection import moment_of, server_time, to_ms
+from jobs.store.destination import Destination
 from jobs.store.redis_keys import (
     DELETIONS,
     INPUTS,
@@ -200,7 +200,7 @@ class JobStore:
         answer = self._progress(
             job=job_key(job_id),
             events=events_key(job_id),
-            deliveries=delivery_keys(job_id, "")["deliveries"],
+            deliveries=delivery_keys(job_id)["deliveries"],
             id=job_id,
             attempt=attempt,
             progress=progress.model_dump_json(),
@@ -328,10 +328,10 @@ def _refusal(reason: str, job: Job) -> Exception:
 
 def _delivery_parameters(job_id: str, delivery: NewDelivery | None) -> dict[str, str]:
     """The keys and values by which scripts queue a webhook delivery; without one, its id is empty."""
-    host = host_of(delivery.url) if delivery else ""
+    destination = str(Destination.of(delivery.owner, delivery.url)) if delivery else ""
     return {
-        **delivery_keys(job_id, host),
-        "host": host,
+        **delivery_keys(job_id, destination),
+        "destination": destination,
         "delivery_id": delivery.id if delivery else "",
         "delivery_event": delivery.event if delivery else "",
         "delivery_record": delivery.record if delivery else "",

@@ -33,7 +33,7 @@ API_KEYS = SPACE + "keys"  # a set: the ids of all API keys, revoked ones too
 WORKERS = SPACE + "workers"  # a set: the names of the workers
 SERVED = SPACE + "served"  # a hash: for each network, when a live worker had it last, in seconds
 JANITOR_LOCK = SPACE + "janitor"
-DELIVERY_HOSTS = SPACE + "webhooks:hosts"  # a sorted set: hosts by the time of their first delivery that is due
+DESTINATIONS = SPACE + "webhooks:hosts"  # a sorted set: destinations by the time of their first delivery that is due
 
 # Patterns of names, for `%` in Python and string.format in Lua.
 JOB = SPACE + "job:%s"  # a hash: `seq`, `status`, `attempt`, `cancel`, `record`, `progress`, `by:<status>`
@@ -44,7 +44,7 @@ LANE = SPACE + "turns:%s:%s:%s"  # of a network, a rank and an owner, a sorted s
 API_KEY = SPACE + "key:%s"  # a hash; see jobs.store.owners.api_keys
 DELIVERIES = SPACE + "webhooks:job:%s"  # a hash; see jobs.store.deliveries
 PENDING = SPACE + "webhooks:job:%s:pending"  # a list of delivery ids in the order of the events
-DUE = SPACE + "webhooks:due:%s"  # of a host, a sorted set of job ids by the time of their next attempt
+DUE = SPACE + "webhooks:due:%s"  # of a destination, a sorted set of job ids by the time of their next attempt
 WEBHOOK_SECRETS = SPACE + "webhooks:secrets:%s"  # of an owner, a list, the newest first
 USED = SPACE + "used-%s:%s"  # of a quota and an API key, a hash of what was used; see jobs.store.owners.quotas
 IDEMPOTENCY = SPACE + "idempotency:%s:%s"  # of an owner and the SHA-256 of the client's key, a hash
@@ -66,7 +66,7 @@ SHARED = {
     "changes": CHANGES,
     "api_keys": API_KEYS,
     "janitor_lock": JANITOR_LOCK,
-    "delivery_hosts": DELIVERY_HOSTS,
+    "destinations": DESTINATIONS,
     "index_pattern": INDEX,
     "ring_pattern": RING,
     "lane_pattern": LANE,
@@ -96,6 +96,6 @@ def api_key_key(key_id: str | None) -> str:
     return API_KEY % (key_id or "")
 
 
-def delivery_keys(job_id: str, host: str) -> dict[str, str]:
+def delivery_keys(job_id: str, destination: object = "") -> dict[str, str]:
     """What holds a job's webhook deliveries, as scripts name it: `deliveries`, `pending` and `due`."""
-    return {"deliveries": DELIVERIES % job_id, "pending": PENDING % job_id, "due": DUE % host}
+    return {"deliveries": DELIVERIES % job_id, "pending": PENDING % job_id, "due": DUE % str(destination)}

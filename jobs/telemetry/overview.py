@@ -15,7 +15,7 @@ from jobs.job import RANKS
 from jobs.parameters import Priority
 from jobs.store.connection import server_time, to_ms
 from jobs.store.heartbeat import Presence, workers
-from jobs.store.redis_keys import DEAD_LETTERS, DELIVERY_HOSTS, EXPIRY, LEASES, ORDER, QUEUED, RANK_SPAN_MS, TOTALS
+from jobs.store.redis_keys import DEAD_LETTERS, DESTINATIONS, EXPIRY, LEASES, ORDER, QUEUED, RANK_SPAN_MS, TOTALS
 
 # What can happen to a job, as `totals` counts it. `failed:<code>` counts the failures by their code besides.
 JOB_EVENTS = (
@@ -72,7 +72,7 @@ def overview_of(client: redis.Redis) -> Overview:
     for name in (QUEUED, LEASES, EXPIRY, DEAD_LETTERS):
         pipe.zcard(name)
     pipe.zcount(LEASES, "-inf", now)
-    pipe.zrange(DELIVERY_HOSTS, 0, 0, withscores=True)
+    pipe.zrange(DESTINATIONS, 0, 0, withscores=True)
     pipe.hgetall(TOTALS)
     pipe.info("memory")
     pipe.info("persistence")
@@ -82,7 +82,7 @@ def overview_of(client: redis.Redis) -> Overview:
         count, first = answers[2 * rank : 2 * rank + 2]
         age = (now - (first[0][1] - rank * RANK_SPAN_MS)) / 1000 if first else 0.0
         queue[priority] = QueueFacts(waiting=count, oldest_seconds=max(0.0, age))
-    queued, running, kept, dead, stale, hosts, totals, memory, persistence = answers[2 * len(RANKS) :]
+    queued, running, kept, dead, stale, destinations, totals, memory, persistence = answers[2 * len(RANKS) :]
     return Overview(
         queue=queue,
         queued=queued,
@@ -90,7 +90,7 @@ def overview_of(client: redis.Redis) -> Overview:
         kept=kept,
         stale_leases=stale,
         dead_letters=dead,
-        webhooks_overdue_seconds=max(0.0, (now - hosts[0][1]) / 1000) if hosts else 0.0,
+        webhooks_overdue_seconds=max(0.0, (now - destinations[0][1]) / 1000) if destinations else 0.0,
         totals={name: int(count) for name, count in totals.items()},
         store=StoreFacts(
             memory_bytes=memory["used_memory"],

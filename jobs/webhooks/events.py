@@ -48,6 +48,7 @@ class NewDelivery(NamedTuple):
 
     id: str
     event: WebhookEvent
+    owner: str | None
     url: str
     record: str  # a DeliveryRecord as JSON
 
@@ -71,7 +72,7 @@ def new_delivery(job: Job, now: datetime, public_url: str, *, progress: bool = F
         body=body(event, job, now, public_url),
         traceparent=job.traceparent,
     )
-    return NewDelivery(record.id, event, url, record.model_dump_json())
+    return NewDelivery(record.id, event, job.owner, url, record.model_dump_json())
 
 
 def body(event: str, job: Job, now: datetime, public_url: str) -> str:

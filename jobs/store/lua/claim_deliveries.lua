@@ -1,6 +1,6 @@
 -- include: clock
 -- include: deliveries
--- Lease the first deliveries of up to `count` jobs that are due at a host. Answers for each its job id, fencing token,
+-- Lease the first deliveries of up to `count` jobs that are due at a destination. Answers for each its job id, fencing token,
 -- record, attempts, and how many of the attempts came before the last redelivery by hand.
 local found = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.due, '-inf', now, 'LIMIT', 0, args.count)) do
@@ -17,5 +17,5 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', keys.due, '-inf', now, 'LIMIT', 
     redis.call('ZREM', keys.due, id)
   end
 end
-update_host(args.host)
+update_destination(args.destination)
 return found

@@ -1,10 +1,10 @@
--- Set when the host's first delivery is due. A host without deliveries leaves the set.
-local function update_host(host)
+-- Set when the first delivery to a destination is due. A destination without deliveries leaves the set.
+local function update_destination(destination)
   local first = redis.call('ZRANGE', keys.due, 0, 0, 'WITHSCORES')
   if first[2] then
-    redis.call('ZADD', keys.delivery_hosts, first[2], host)
+    redis.call('ZADD', keys.destinations, first[2], destination)
   else
-    redis.call('ZREM', keys.delivery_hosts, host)
+    redis.call('ZREM', keys.destinations, destination)
   end
 end
 

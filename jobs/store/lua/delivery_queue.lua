@@ -22,5 +22,5 @@ local function enqueue_delivery()
   if first == new or (first ~= sending and not is_final(redis.call('HGET', deliveries, 'e:' .. first))) then
     redis.call('ZADD', keys.due, now, args.id)  -- an overtaken delivery is tried a last time, at once
   end
-  update_host(args.host)
+  update_destination(args.destination)
 end

@@ -14,5 +14,5 @@ end
 if redis.call('LINDEX', keys.pending, 0) ~= redis.call('HGET', deliveries, 'held') then
   redis.call('ZADD', keys.due, now, args.id)
 end
-update_host(args.host)
+update_destination(args.destination)
 return 1

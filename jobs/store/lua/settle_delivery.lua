@@ -41,5 +41,5 @@ else
     if not status or status == 'expired' then redis.call('PEXPIRE', deliveries, args.tombstone_ms) end
   end
 end
-update_host(args.host)
+update_destination(args.destination)
 return 1

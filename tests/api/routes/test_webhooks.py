@@ -7,7 +7,7 @@ import pytest
 from jobs.webhooks.signing import new_secret
 from tests import support
 from tests.servers.receiver import Reply, receiving
-from worker.webhook_dispatcher import Dispatcher
+from worker.webhooks.dispatcher import Dispatcher
 
 HOOK = "https://hooks.example/refinery"
 
@@ -49,12 +49,13 @@ def test_attempts_are_shown_and_made_again_by_hand(serve, settings, service):
     local = settings.model_copy(
         update={"url_schemes": ("http",), "url_ports": ("1-65535",), "private_networks_allowed": ("127.0.0.0/8",)}
     )
-    dispatcher = Dispatcher(service.redis, local)
+    first, second = Dispatcher(service.redis, local), Dispatcher(service.redis, local)
     with serve(local) as api, receiving(lambda n, _: Reply(410 if n == 0 else 204, body=b"no such hook")) as receiver:
         job_id = submit(api, webhook_url=receiver.url)
         cancel(api, job_id)
-        assert dispatcher.tick() == 1
+        first.start()
         (failed,) = support.wait_until(lambda: [d for d in deliveries(api, job_id) if d["state"] == "failed"])
+        first.stop()
         (attempt,) = failed["attempts"]
         assert (attempt["status"], attempt["response"]) == (410, "no such hook")
         assert "410" in attempt["error"]
@@ -63,8 +64,9 @@ def test_attempts_are_shown_and_made_again_by_hand(serve, settings, service):
         answer = api.post(f"/v1/jobs/{job_id}/deliveries/{failed['id']}/redeliver")
         assert answer.status_code == 202
         assert (answer.json()["id"], answer.json()["state"]) == (failed["id"], "pending")
-        assert dispatcher.tick() == 1
+        second.start()
         (done,) = support.wait_until(lambda: [d for d in deliveries(api, job_id) if d["state"] == "delivered"])
+        second.stop()
         assert [a["status"] for a in done["attempts"]] == [410, 204]
         assert len({request.headers["webhook-id"] for request in receiver.seen}) == 1
 

@@ -1,3 +1,4 @@
+import base64
 import io
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.errors import FetchFailed
+from jobs.errors import FetchFailed, UploadTooLarge
 from jobs.http import data_url
 from jobs.http.data_url import write_data
 
@@ -54,3 +55,27 @@ def test_thirty_megabytes_of_escapes_take_little_memory():
     kilobytes, written = map(int, told.split())
     assert written == 10_000_000
     assert kilobytes * 1024 < 100 * MEGABYTE
+
+
+@pytest.mark.parametrize(
+    ("url", "data"),
+    [
+        ("data:image/png;base64," + base64.b64encode(b"\x89PNG").decode(), b"\x89PNG"),
+        ("DATA:;base64,iVBORw", b"\x89PNG"),
+        ("data:image/png;base64,iVBORw%3D%3D", b"\x89PNG"),
+        ("data:,a%20b", b"a b"),
+    ],
+)
+def test_data_urls(url, data):
+    assert data_of(url) == data
+
+
+def test_bad_and_large_data_urls():
+    with pytest.raises(FetchFailed, match="comma"):
+        data_of("data:image/png;base64")
+    with pytest.raises(FetchFailed, match="base64"):
+        data_of("data:;base64,%%%%")
+    with pytest.raises(UploadTooLarge):
+        data_of("data:," + "x" * 1001, max_bytes=1000)
+    with pytest.raises(UploadTooLarge):
+        data_of("data:," + "x" * 10_000, max_bytes=1000)

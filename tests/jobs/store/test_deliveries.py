@@ -7,11 +7,12 @@ import pytest
 from jobs.errors import InternalError, UnknownDelivery, problem_of
 from jobs.job import Progress
 from jobs.store.deliveries import Attempt, Deliveries, DeliveryState
-from jobs.store.redis_keys import DELIVERY_HOSTS, delivery_keys
+from jobs.store.destination import Destination
+from jobs.store.redis_keys import DESTINATIONS, delivery_keys
 from tests.hooks import NOW, make
 
 HALF = Progress(stage="refine", fraction=0.5, scale=1, scales=2, iteration=3, iterations=9)
-HOST = "hooks.example:443"
+HOST, OTHER = Destination("", "hooks.example:443"), Destination("", "other.example:443")
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_they_come_in_order_one_at_a_time(store, deliveries, create):
     assert deliveries.settle(claim, attempt(), DeliveryState.DELIVERED)
     assert deliver(deliveries) == ["job.succeeded"]
     assert deliver(deliveries) == []
-    assert deliveries.due_hosts() == []
+    assert deliveries.due() == []
     assert [d.state for d in deliveries.of_job(job.id)] == ["delivered", "delivered"]
 
 
@@ -121,7 +122,7 @@ def test_one_that_is_not_final_gives_way_to_news(store, deliveries, create):
 def test_progress_is_throttled_and_the_newest_waits(store, service, deliveries, create):
     job = create(events=("job.progress", "job.succeeded"))
     claimed = store.claim(job.id, "w")
-    hook = delivery_keys(job.id, "")["deliveries"]
+    hook = delivery_keys(job.id)["deliveries"]
     for n in range(1, 9):
         store.progress(job.id, claimed.attempt, HALF.model_copy(update={"iteration": n}))
     assert told(deliveries, job) == []  # the interval is not over
@@ -143,7 +144,7 @@ def test_progress_is_throttled_and_the_newest_waits(store, service, deliveries, 
 def test_the_progress_being_sent_is_not_replaced(store, service, deliveries, create):
     job = create(events=("job.progress",))
     claimed = store.claim(job.id, "w")
-    hook = delivery_keys(job.id, "")["deliveries"]
+    hook = delivery_keys(job.id)["deliveries"]
     service.redis.hset(hook, "progress_at", 0)
     store.progress(job.id, claimed.attempt, HALF)
     (claim,) = deliveries.claim(HOST, 1)
@@ -178,8 +179,8 @@ def test_a_lost_lease_is_taken_over_and_the_loser_cannot_write(store, service, d
     (dead,) = deliveries.claim(HOST, 1)
     assert deliveries.claim(HOST, 1) == []
     service.redis.zadd(delivery_keys("", HOST)["due"], {dead.job_id: 0})  # the lease runs out
-    service.redis.zadd(DELIVERY_HOSTS, {HOST: 0})
-    assert deliveries.due_hosts() == [HOST]
+    service.redis.zadd(DESTINATIONS, {str(HOST): 0})
+    assert deliveries.due() == [HOST]
     (heir,) = deliveries.claim(HOST, 1)
     assert heir.record == dead.record
     assert deliveries.settle(dead, attempt(500), DeliveryState.FAILED) is False
@@ -240,12 +241,24 @@ def test_redelivery_has_a_schedule_of_its_own(store, deliveries, create):
         deliveries.redeliver(job.id, "msg_0")
 
 
+def test_each_key_has_a_line_of_its_own_to_a_host(store, deliveries, create):
+    jobs = [create(events=("job.started",), owner=owner) for owner in ("ann", "ben")]
+    for job in jobs:
+        store.claim(job.id, "w")
+    lines = [Destination(owner, HOST.host) for owner in ("ann", "ben")]
+    assert set(deliveries.due()) == set(lines)
+    for job, line in zip(jobs, lines, strict=True):
+        assert Destination.parse(str(line)) == line
+        assert [claim.job_id for claim in deliveries.claim(line, 8)] == [job.id]
+        assert deliveries.redeliver(job.id, deliveries.of_job(job.id)[0].record.id)
+
+
 def test_a_crowd_at_one_host_hides_no_other(store, deliveries, create):
     for _ in range(150):
         job = create(events=("job.started",))
         store.claim(job.id, "w")
     job = create(events=("job.started",), url="https://other.example/")
     store.claim(job.id, "w")
-    assert set(deliveries.due_hosts()) == {HOST, "other.example:443"}
-    assert [claim.job_id for claim in deliveries.claim("other.example:443", 8)] == [job.id]
+    assert set(deliveries.due()) == {HOST, OTHER}
+    assert [claim.job_id for claim in deliveries.claim(OTHER, 8)] == [job.id]
     assert len(deliveries.claim(HOST, 8)) == 8

@@ -1,5 +1,6 @@
 """The dispatcher of webhooks with real receivers: one of ours, and the manual's own, in JavaScript."""
 
+import contextlib
 import json
 import os
 import re
@@ -16,11 +17,12 @@ from filelock import FileLock
 from jobs.job import InputInfo, Job, new_id
 from jobs.parameters import Parameters
 from jobs.store.deliveries import Deliveries
+from jobs.store.destination import Destination
 from jobs.store.owners.webhook_secrets import WebhookSecrets
 from jobs.webhooks.signing import new_secret
 from tests import support
 from tests.servers.receiver import Reply, receiving
-from worker.webhook_dispatcher import Dispatcher
+from worker.webhooks.dispatcher import Dispatcher
 
 INPUT = InputInfo(width=8, height=6, format="png", hole_fraction=0.25, mask_source="mask", bytes=99)
 JAVASCRIPT_LIBRARY = "standardwebhooks@1.1.1"
@@ -174,10 +176,24 @@ def test_a_receiver_that_hangs_slows_nobody_else_down(store, service, dispatcher
         assert len(hanging.seen) == 2  # all of its room is taken, and no more
 
 
-def test_the_delivery_of_a_killed_dispatcher_is_made_by_another(store, service):
+def test_sixty_receivers_that_hang_are_all_waited_for_and_delay_nobody(store, service, dispatcher):
+    """Every one hangs on a host of its own: connections are accepted, and nothing is answered."""
+    dispatcher(webhook_timeout_seconds=60)
+    with contextlib.ExitStack() as open_sockets, receiving(Reply(204)) as healthy:
+        hanging = [open_sockets.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(60)]
+        jobs = [end_a_job(store, f"http://127.0.0.1:{server.getsockname()[1]}/") for server in hanging]
+        for server in hanging:
+            open_sockets.enter_context(server.accept()[0])
+        for job in [end_a_job(store, healthy.url) for _ in range(20)]:
+            settled(service, job, "delivered")
+        under_way = [Deliveries(service.redis, service.settings).of_job(job.id)[0] for job in jobs]
+        assert {(d.state.value, len(d.attempts), d.next_attempt_at) for d in under_way} == {("pending", 0, None)}
+
+
+def test_the_delivery_of_a_killed_dispatcher_is_made_by_another(store, service, dispatcher):
     program = (
         "import threading; from jobs.settings import Settings; from jobs.store.connection import connect;"
-        "from worker.webhook_dispatcher import Dispatcher; s = Settings(); Dispatcher(connect(s), s).start();"
+        "from worker.webhooks.dispatcher import Dispatcher; s = Settings(); Dispatcher(connect(s), s).start();"
         "threading.Event().wait()"
     )
     with receiving(lambda n, r: Reply(before=receiver.hang if n == 0 else None)) as receiver:
@@ -191,11 +207,11 @@ def test_the_delivery_of_a_killed_dispatcher_is_made_by_another(store, service):
             victim.wait()
         due = f"refinery:webhooks:due:127.0.0.1:{receiver.port}"
         assert service.redis.zscore(due, job.id) > store.now().timestamp() * 1000  # leased
-        other = Dispatcher(service.redis, service.settings)
-        assert other.tick() == 0
+        line = Destination("", f"127.0.0.1:{receiver.port}")
+        assert Deliveries(service.redis, service.settings).claim(line, 1) == []
         service.redis.zadd(due, {job.id: 0})
         service.redis.zadd("refinery:webhooks:hosts", {f"127.0.0.1:{receiver.port}": 0})
-        assert other.tick() == 1
+        dispatcher()
         first, second = receiver.wait_for(2)
         settled(service, job, "delivered")
         assert first.headers["webhook-id"] == second.headers["webhook-id"]
