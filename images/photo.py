@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from images.warnings import ImageWarning
+
 if TYPE_CHECKING:
     from images.formats.source import Format
 
@@ -35,7 +37,8 @@ class Photo:
 
     pixels: uint8 or uint16, HxWx3 or HxWx4 (straight alpha last), C-contiguous and writable, in the encoding
     of `icc`, or sRGB where that is None. grey: the file had one channel of colour; its value stands in all
-    three. exif: a TIFF block (no `Exif` prefix), orientation reset to 1, thumbnail blanked.
+    three. exif: a TIFF block (no `Exif` prefix), orientation reset to 1, thumbnail blanked. warnings: what of the
+    file is not in the photo.
     """
 
     pixels: NDArray[Any]
@@ -43,6 +46,7 @@ class Photo:
     icc: bytes | None = None
     exif: bytes | None = None
     grey: bool = False
+    warnings: tuple[ImageWarning, ...] = ()
 
     @property
     def width(self) -> int:

@@ -14,6 +14,7 @@ from images.errors import FormatCannotHold
 from images.formats import exif, png, tiff
 from images.formats.source import NAMES, Format
 from images.photo import MEDIA_TYPES, Photo, luminance
+from images.warnings import FLATTENED, GREY_PROFILE, LONG_EXIF, Warn, ignore, to_8_bits
 
 MAX_SIDE = {"jpeg": 65500, "webp": 16383}
 
@@ -26,7 +27,7 @@ _MAX_JPEG_EXIF_BYTES = 65533 - len(exif.PREFIX)
 _ROWS = 64
 
 
-def encode(photo: Photo, pixels: NDArray[Any], format: str, *, quality: int = 95) -> bytes:
+def encode(photo: Photo, pixels: NDArray[Any], format: str, *, quality: int = 95, warn: Warn = ignore) -> bytes:
     """`pixels` as a file of `format`, a key of MEDIA_TYPES, with the profile and EXIF of `photo`.
 
     pixels: uint8 or uint16, HxWx3 or HxWx4, of any size; in the encoding of `photo.icc`. A grey photo gives a
@@ -35,7 +36,8 @@ def encode(photo: Photo, pixels: NDArray[Any], format: str, *, quality: int = 95
     png, tiff: lossless, 8 or 16 bits as in `pixels`, alpha kept. webp: lossless, 8 bits, alpha kept (unless
     it is opaque everywhere, which WebP leaves away). jpeg: `quality` 1..100, chroma in full resolution from
     90 up; 8 bits; JPEG has no alpha, so transparency is laid on white; EXIF of more than 64 kB is left away.
-    16-bit values are rounded to 8 bits where the format has no more.
+    16-bit values are rounded to 8 bits where the format has no more. `warn` is told of everything of the photo that
+    the file does not keep.
 
     Raises FormatCannotHold if a side is too long for the format, ValueError for anything else a caller could
     have known.
@@ -49,20 +51,24 @@ def encode(photo: Photo, pixels: NDArray[Any], format: str, *, quality: int = 95
     height, width = pixels.shape[:2]
     check_side(width, height, format)
     if format == "jpeg" and pixels.shape[2] == 4:
+        if pixels[..., 3].min() < np.iinfo(pixels.dtype).max:
+            warn(FLATTENED)
         pixels = _on_white(pixels)
     if pixels.dtype == np.uint16 and format in ("jpeg", "webp"):
+        warn(to_8_bits(NAMES[cast(Format, format)]))
         pixels = _to_8_bits(pixels)
     if photo.grey and format != "webp":
         pixels = _to_grey(pixels)
     icc = photo.icc
     if format == "webp" and icc and icc[16:20] == b"GRAY":
+        warn(GREY_PROFILE)
         icc = None  # it would not describe RGB
     if format == "tiff":
         return tiff.encode(pixels, icc, photo.exif)
     if format == "png":
         rows = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
         return png.with_metadata(bytes(imagecodecs.png_encode(rows, **_PNG)), icc, photo.exif)
-    return _by_pillow(pixels, cast(Format, format), quality, icc, photo.exif)
+    return _by_pillow(pixels, cast(Format, format), quality, icc, photo.exif, warn)
 
 
 def check_side(width: int, height: int, format: str) -> None:
@@ -75,13 +81,17 @@ def check_side(width: int, height: int, format: str) -> None:
         )
 
 
-def _by_pillow(pixels: NDArray[Any], format: Format, quality: int, icc: bytes | None, block: bytes | None) -> bytes:
+def _by_pillow(
+    pixels: NDArray[Any], format: Format, quality: int, icc: bytes | None, block: bytes | None, warn: Warn
+) -> bytes:
     image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     options: dict[str, Any] = {"icc_profile": icc} if icc else {}
     if format == "jpeg":
         options |= {"quality": quality, "subsampling": 0 if quality >= _FULL_CHROMA_QUALITY else 2}
         if block and len(block) <= _MAX_JPEG_EXIF_BYTES:
             options["exif"] = exif.PREFIX + block
+        elif block:
+            warn(LONG_EXIF)
     else:  # exact: colour under full transparency is kept too
         options |= {"lossless": True, "exact": True, "method": _WEBP_METHOD, "quality": _WEBP_EFFORT}
         if block:

@@ -116,6 +116,13 @@ class ResultInfo(Frozen):
     sha256: str = Field(description="SHA-256 of the file in hexadecimal; its ETag.")
 
 
+class JobWarning(Frozen):
+    """Something of the upload that the result does not have, or has otherwise."""
+
+    code: str = Field(description="A stable word to compare.", examples=["further-pictures"])
+    detail: str = Field(description="What was left out or changed, in one or two sentences.")
+
+
 class Job(Frozen):
     """One inpainting job. Times are the job store's, UTC."""
 
@@ -143,6 +150,7 @@ class Job(Frozen):
     timings_seconds: dict[str, float] = {}
     peak_memory_bytes: int | None = None
     result: ResultInfo | None = None
+    warnings: tuple[JobWarning, ...] = ()  # of the result
     error: Problem | None = None
     faults: tuple[str, ...] = ()  # what went wrong in its attempts, for the operator alone: losses, a traceback
 
@@ -278,6 +286,7 @@ class Job(Frozen):
             input=self.input.model_copy(update={"name": None}),
             preset=None,
             result=None,
+            warnings=(),
             error=None,
             faults=(),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import itertools
 import json
@@ -150,17 +151,21 @@ def _inpaint(arguments: Sequence[str]) -> None:
         bars = Bars(progress)
         result = inpainter.inpaint(photo.pixels, mask, preset=preset, on_step=bars.step)
     clock["inpaint"] = time.perf_counter()
+    warnings = list(photo.warnings)
     if form == "npy":
         buffer = io.BytesIO()
         np.save(buffer, result.composite)
         _write(args.out, buffer.getvalue())
     else:
-        data = encode(photo, result.image, form, quality=args.quality)
+        data = encode(photo, result.image, form, quality=args.quality, warn=warnings.append)
         _write(args.out, data)
     clock["write"] = time.perf_counter()
     if args.json:
-        print(json.dumps(_summary(result, fraction, photo.format, args.out, clock), indent=2))
+        told = {"warnings": [dataclasses.asdict(warning) for warning in warnings]}
+        print(json.dumps(_summary(result, fraction, photo.format, args.out, clock) | told, indent=2))
     else:
+        for warning in warnings:
+            console.print(f"warning: {warning.detail}")
         height, width = result.image.shape[:2]
         console.print(
             f"{args.out}: {width}x{height}, {len(result.runs)} window(s), network {result.network} on "

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.errors import Problem
-from jobs.job import InputInfo, Job, NetworkInfo, Progress, ResultInfo, Status
+from jobs.job import InputInfo, Job, JobWarning, NetworkInfo, Progress, ResultInfo, Status
 from jobs.parameters import Parameters
 
 
@@ -51,6 +51,9 @@ class JobView(BaseModel):
     timings_seconds: dict[str, float] = Field(description="Seconds per stage of the last attempt.")
     peak_memory_bytes: int | None = Field(description="Most memory its worker held, once it has succeeded.")
     result: ResultInfo | None = Field(description="The result, once it has succeeded.")
+    warnings: list[JobWarning] = Field(
+        description="What of the upload the result does not have, once it has succeeded."
+    )
     error: Problem | None = Field(description="Why it failed, once it has failed.")
     links: Links = Field(description="Where to go on.")
 

@@ -79,6 +79,13 @@ class Network(Answer):
     device: str = ""
 
 
+class Warning(Answer):
+    """Something of the upload that the result does not have; `code` is the stable word to compare."""
+
+    code: str
+    detail: str = ""
+
+
 class Job(Answer):
     """A job as the service showed it. Times are UTC."""
 
@@ -100,6 +107,7 @@ class Job(Answer):
     timings_seconds: dict[str, float] = {}
     peak_memory_bytes: int | None = None
     result: Result | None = None
+    warnings: list[Warning] = []
     error: Problem | None = None
     links: dict[str, Any] = {}
 

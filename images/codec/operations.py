@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -22,6 +22,7 @@ from images.hole import check_mask_size, find_hole, hole_fraction, pack_hole, un
 from images.hole_rule import HoleRule
 from images.photo import MEDIA_TYPES, Header, Photo
 from images.read import probe, read_image
+from images.warnings import ImageWarning
 from images.write import check_side, encode
 
 PREVIEW_LONG_SIDE = 1600  # pixels, at most
@@ -93,12 +94,14 @@ def encode_photo(parent: Parent, request: dict[str, Any], fds: dict[str, int], b
     """A file of the pixels of a result."""
     pixels = _array(request["pixels"], fds["pixels"])
     photo = _photo(request, pixels, blobs)
-    data = encode(photo, pixels, request["format"], quality=request["quality"])
+    warnings: list[ImageWarning] = []
+    data = encode(photo, pixels, request["format"], quality=request["quality"], warn=warnings.append)
     _hand_over(parent, data)
     fields = {
         "media_type": MEDIA_TYPES[request["format"]],
         "bytes": len(data),
         "sha256": hashlib.sha256(data).hexdigest(),
+        "warnings": _listed(warnings),
     }
     return Reply(fields, [])
 
@@ -148,7 +151,17 @@ OPERATIONS: dict[str, Callable[[Parent, dict[str, Any], dict[str, int], list[byt
 
 def photo_fields(photo: Photo) -> dict[str, Any]:
     """What is told of a photo beside its pixels, profile and EXIF."""
-    return {"format": photo.format, "shape": list(photo.pixels.shape), "bits": photo.bits, "grey": photo.grey}
+    return {
+        "format": photo.format,
+        "shape": list(photo.pixels.shape),
+        "bits": photo.bits,
+        "grey": photo.grey,
+        "warnings": _listed(photo.warnings),
+    }
+
+
+def _listed(warnings: Iterable[ImageWarning]) -> list[dict[str, str]]:
+    return [asdict(warning) for warning in warnings]
 
 
 def _found_hole(

@@ -29,6 +29,7 @@ from images.codec.shared import SharedArray, SharedBytes, SharedMemory
 from images.errors import ImageTooCostly
 from images.hole_rule import HoleRule
 from images.photo import Header
+from images.warnings import ImageWarning
 
 File: TypeAlias = "bytes | BinaryIO | SharedBytes"
 Poll: TypeAlias = "Callable[[], None] | None"
@@ -62,6 +63,7 @@ class PhotoFacts:
     grey: bool
     icc: bytes | None
     exif: bytes | None
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,12 @@ class Decoded:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A file, and what is told about it."""
+    """A file, and what is told about it. warnings: what of the photo is not in it."""
 
     data: SharedBytes
     media_type: str
     sha256: str
+    warnings: tuple[ImageWarning, ...]
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,15 @@ class CodecPool:
         pixels = _array(answer.memory[0], (height, width, channels), np.uint16 if told["bits"] == 16 else np.uint8)
         found = _array(answer.memory[1], (height, width), np.bool_) if answer.fields["hole"] else None
         facts = PhotoFacts(
-            told["format"], width, height, channels == 4, told["bits"], told["grey"], icc or None, exif or None
+            format=told["format"],
+            width=width,
+            height=height,
+            has_alpha=channels == 4,
+            bits=told["bits"],
+            grey=told["grey"],
+            icc=icc or None,
+            exif=exif or None,
+            warnings=_warnings(told),
         )
         return Decoded(facts, pixels, found)
 
@@ -221,7 +232,8 @@ class CodecPool:
         }
         blobs = facts.icc or b"", facts.exif or b""
         answer = self._ask(owner, poll, "encode", request, {"pixels": pixels}, blobs)
-        return Encoded(_bytes(answer.memory[0]), answer.fields["media_type"], answer.fields["sha256"])
+        told = answer.fields
+        return Encoded(_bytes(answer.memory[0]), told["media_type"], told["sha256"], _warnings(told))
 
     def canvas(self, decoded: Decoded, *, owner: Hashable = None, poll: Poll = None) -> Canvas:
         """What previews of a photo are laid into: the photo, its long side 1600 pixels at most."""
@@ -395,6 +407,10 @@ def _descriptor(file: File | SharedMemory, directory: str | None, stack: ExitSta
 
 def _described(array: SharedArray) -> dict[str, Any]:
     return {"shape": list(array.shape), "dtype": array.dtype.name}
+
+
+def _warnings(told: Mapping[str, Any]) -> tuple[ImageWarning, ...]:
+    return tuple(ImageWarning(**warning) for warning in told["warnings"])
 
 
 def _bytes(memory: SharedMemory) -> SharedBytes:

@@ -20,6 +20,7 @@ from PIL import Image, ImageCms
 from images.errors import ImageError, TooManyPixels
 from images.formats import exif, jpeg, png, tiff, webp
 from images.formats.source import Facts, Source, damaged, opened, sniff, upright_size
+from images.warnings import CONVERTED_COLOURS, UNUSABLE_PROFILE, ImageWarning
 
 # Pillow would warn above 89 and refuse above 179 megapixels, by a global of its own. Ours is the limit that
 # callers pass, checked on the header before Pillow sees the file. Set once, here, so that no thread ever
@@ -43,7 +44,7 @@ class Stored:
 
     bands yields arrays of rows x width x channels, top to bottom; channels: 1 grey, 2 grey and alpha, 3 RGB,
     4 RGB and alpha; dtype uint8 or uint16. whole: all of it, where the codec gave it at once. orientation is
-    what is still to be applied.
+    what is still to be applied. warnings: what the survey found, and what decoding had to leave out.
     """
 
     width: int
@@ -54,6 +55,7 @@ class Stored:
     icc: bytes | None
     bands: Iterator[Array]
     whole: Array | None = None
+    warnings: tuple[ImageWarning, ...] = ()
 
     @property
     def grey(self) -> bool:
@@ -125,8 +127,14 @@ def _by_imagecodecs(file: BinaryIO, facts: Facts, name: str) -> Stored:
     if 8 * pixels.itemsize != facts.bits or pixels.shape != (facts.height, facts.width, channels):
         raise ValueError("the pixels are not what the header says")
     icc = _fitting(facts.icc, grey)
+    warnings = _warnings(facts, icc)
     size, bands = (facts.width, facts.height), _slices(pixels)
-    return Stored(*size, channels, pixels.dtype, facts.orientation, icc, bands, whole=pixels)
+    return Stored(*size, channels, pixels.dtype, facts.orientation, icc, bands, pixels, warnings)
+
+
+def _warnings(facts: Facts, icc: bytes | None) -> tuple[ImageWarning, ...]:
+    """What is told of a picture whose profile, once checked, is `icc`."""
+    return (*facts.warnings, UNUSABLE_PROFILE) if facts.icc is not None and icc is None else facts.warnings
 
 
 def _slices(pixels: Array) -> Iterator[Array]:
@@ -150,7 +158,9 @@ def _by_pillow(file: BinaryIO, facts: Facts) -> Stored:
         raise ValueError("the picture has not the size its header says")
     channels, convert = _conversion(image, facts)
     grey = channels < 3
-    icc = None if image.mode in ("CMYK", "LAB") else _fitting(facts.icc, grey)
+    converted = image.mode in ("CMYK", "LAB")
+    icc = None if converted else _fitting(facts.icc, grey)
+    warnings = (*facts.warnings, CONVERTED_COLOURS) if converted else _warnings(facts, icc)
     dtype = np.dtype(np.uint16 if facts.bits == 16 else np.uint8)
 
     def bands() -> Iterator[Array]:
@@ -160,7 +170,7 @@ def _by_pillow(file: BinaryIO, facts: Facts) -> Stored:
             band = convert(image.crop((0, y, width, min(y + rows, height))))
             yield band[..., np.newaxis] if band.ndim == 2 else band
 
-    return Stored(*image.size, channels, dtype, orientation, icc, bands())
+    return Stored(*image.size, channels, dtype, orientation, icc, bands(), warnings=warnings)
 
 
 def _conversion(image: Image.Image, facts: Facts) -> tuple[int, _Convert]:

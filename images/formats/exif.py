@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from images.warnings import UNREADABLE_EXIF, Warn, ignore
+
 PREFIX = b"Exif\0\0"
 ORIENTATION = 0x0112
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
@@ -21,19 +23,20 @@ DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0
 _INTEROPERABILITY = 0xA005
 
 
-def normalised(block: bytes | None, *, reset: bool = True) -> tuple[int, bytes | None]:
+def normalised(block: bytes | None, warn: Warn = ignore, *, reset: bool = True) -> tuple[int, bytes | None]:
     """The orientation (1..8) that `block` tells, and the block with it reset to 1 (unless `reset` is false) and
     without its thumbnail.
 
     The thumbnail goes because it shows the photo as it was: whoever had something removed from it would
     still deliver it. The bytes are overwritten in place, so that the offsets in maker notes stay right.
-    A block that cannot be read gives (what orientation was still readable, None): never an error.
+    A block that cannot be read gives (what orientation was still readable, None) and a warning: never an error.
     """
     if not block:
         return 1, None
     data = bytearray(block.removeprefix(PREFIX))
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(bytes(data[:4]))
     if order is None:
+        warn(UNREADABLE_EXIF)
         return 1, None
     orientation = 1
     try:
@@ -49,6 +52,7 @@ def normalised(block: bytes | None, *, reset: bool = True) -> tuple[int, bytes |
                 orientation = value if 1 <= value <= 8 else 1
         _drop_thumbnail(data, order, start + 2 + 12 * count)
     except struct.error:
+        warn(UNREADABLE_EXIF)
         return orientation, None
     return orientation, bytes(data)
 

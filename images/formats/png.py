@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from images.formats import exif
 from images.formats.source import Facts, damaged, size_of, truncated, variant
+from images.warnings import UNUSABLE_PROFILE, ImageWarning, further_pictures
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = 33  # signature and IHDR
@@ -48,6 +49,7 @@ def survey(file: BinaryIO, name: str) -> Facts:
 
     has_alpha, icc, block, data_seen, profile_seen = colour in (4, 6), None, None, False, False
     colours = 0  # in the palette
+    warnings: list[ImageWarning] = []
     position = HEADER_END
     while True:
         file.seek(position)
@@ -70,13 +72,17 @@ def survey(file: BinaryIO, name: str) -> Facts:
             has_alpha |= length in _KEY_BYTES.get(colour, range(1, colours + 1) if colour == 3 else ())
         elif kind == b"iCCP" and not data_seen and not profile_seen:  # the format allows one
             profile_seen, icc = True, _profile(file.read(length))
+            if icc is None:
+                warnings.append(UNUSABLE_PROFILE)
+        elif kind == b"acTL" and not data_seen:
+            warnings.append(further_pictures("an animation"))
         elif kind == b"eXIf":
             block = file.read(length)
     if not data_seen:
         raise damaged(name, "png", "there is no picture in it")
-    orientation, block = exif.normalised(block)
+    orientation, block = exif.normalised(block, warnings.append)
     bits = 16 if depth == 16 else 8
-    return Facts("png", width, height, orientation, has_alpha, depth, bits, depth == 16, icc, block)
+    return Facts("png", width, height, orientation, has_alpha, depth, bits, depth == 16, icc, block, tuple(warnings))
 
 
 def decode(file: BinaryIO) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal, TypeAlias
 
 from images.errors import ACCEPTED, BrokenImage, NotAnImage, UnsupportedFormat
+from images.warnings import ImageWarning
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 Format: TypeAlias = Literal["png", "jpeg", "webp", "tiff"]
@@ -24,7 +25,8 @@ class Facts:
 
     width, height: as stored, orientation not applied. orientation: EXIF 1..8. depth: bits per sample in the
     file. bits: bits per sample once read, 8 or 16. deep: 16-bit grey or RGB, which Pillow would cut to 8.
-    icc: as found. exif: a TIFF block without the `Exif` prefix, as `exif.normalised` leaves it.
+    icc: as found. exif: a TIFF block without the `Exif` prefix, as `exif.normalised` leaves it. warnings: what the
+    container has that its first picture will not have.
     """
 
     format: Format
@@ -37,6 +39,7 @@ class Facts:
     deep: bool
     icc: bytes | None
     exif: bytes | None
+    warnings: tuple[ImageWarning, ...] = ()
 
     @property
     def upright_size(self) -> tuple[int, int]:

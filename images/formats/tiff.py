@@ -18,6 +18,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from images.formats import exif
 from images.formats.samples import to_uint16
 from images.formats.source import Facts, damaged, size_of, truncated, variant
+from images.warnings import further_pictures
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIPS, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR, _COLOURS = 273, 277, 278, 279, 284, 317, 320
@@ -45,6 +46,8 @@ _KINDS = {
 _GREY, _RGB = (0, 1), 2
 _USUAL_TILE_SIDE = 2048  # pixels; writers use tiles up to this size for smaller pictures too
 _STRIP_TARGET_BYTES = 1 << 20
+_PREVIEW_OR_MASK = 1 | 4  # in the tag _SUBFILE
+_MOST_DIRECTORIES = 16  # that are looked at
 _FLOAT_KINDS = {11: "f4", 12: "f8"}
 _DEEP = {  # by SampleFormat and BitsPerSample: what libtiff decodes
     **{(1, bits): f"u{bits // 8}" for bits in (16, 32)},
@@ -96,7 +99,9 @@ def survey(file: BinaryIO, name: str) -> Facts:
         has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa")
         bits = 16 if mode.startswith("I;16") else 8
     icc = tags[_ICC].tobytes() if _ICC in tags else None
-    return Facts("tiff", width, height, orientation, has_alpha, depth, bits, deep, icc, exif.from_tiff(file))
+    warnings = (further_pictures("several pages"),) if _has_further_pages(file) else ()
+    block = exif.from_tiff(file)
+    return Facts("tiff", width, height, orientation, has_alpha, depth, bits, deep, icc, block, warnings)
 
 
 def decode_deep(file: BinaryIO, facts: Facts, name: str) -> tuple[NDArray[np.uint16], bool]:
@@ -181,22 +186,53 @@ def _strip(rows: NDArray[Any]) -> bytes:
     return bytes(imagecodecs.deflate_encode(little.tobytes(), 4))
 
 
-def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
-    """The wanted tags of the first directory, each an array of numbers; only _LEAST and _MOST may be floats."""
+def _has_further_pages(file: BinaryIO) -> bool:
+    """Whether one of the next directories is a page: neither a preview nor a mask. Damage in them ends the search."""
+    head, order, big, link, entry = _layout(file)
+    try:
+        (start,) = struct.unpack_from(order + link, head, 8 if big else 4)
+        for number in range(_MOST_DIRECTORIES):
+            file.seek(start)
+            (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
+            raw = file.read(entry * min(count, 0xFFFF))
+            value_at = entry - struct.calcsize(order + link)
+            entries = (raw[at : at + entry] for at in range(0, len(raw), entry))
+            kinds = [
+                struct.unpack_from(order + "I", found, value_at)[0]
+                for found in entries
+                if struct.unpack_from(order + "H", found)[0] == _SUBFILE
+            ]
+            if number and not any(kind & _PREVIEW_OR_MASK for kind in kinds):
+                return True
+            (start,) = struct.unpack(order + link, file.read(struct.calcsize(order + link)))
+            if not start:
+                return False
+    except (struct.error, OverflowError):
+        pass
+    return False
+
+
+def _layout(file: BinaryIO) -> tuple[bytes, str, bool, str, int]:
+    """First bytes, byte order, whether it is a BigTIFF, and by that: code of an offset, bytes of an entry."""
     file.seek(0)
     head = file.read(16)
     order = "<" if head[:2] == b"II" else ">"
     big = head[2:4] in (b"+\0", b"\0+")
-    link, entry, offset = ("Q", 20, "Q") if big else ("I", 12, "I")
+    return (head, order, big, "Q", 20) if big else (head, order, big, "I", 12)
+
+
+def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
+    """The wanted tags of the first directory, each an array of numbers; only _LEAST and _MOST may be floats."""
+    head, order, big, offset, entry = _layout(file)
     try:
-        (start,) = struct.unpack_from(order + link, head, 8 if big else 4)
+        (start,) = struct.unpack_from(order + offset, head, 8 if big else 4)
         file.seek(start if start < size else size)
         (count,) = struct.unpack(order + ("Q" if big else "H"), file.read(8 if big else 2))
         raw = file.read(entry * min(count, 0xFFFF))
-        after = file.read(struct.calcsize(order + link))  # where the next directory is
+        after = file.read(struct.calcsize(order + offset))  # where the next directory is
     except struct.error:
         raise truncated(name, "tiff") from None
-    if len(raw) < entry * count or len(after) < struct.calcsize(order + link):
+    if len(raw) < entry * count or len(after) < struct.calcsize(order + offset):
         raise truncated(name, "tiff")
     tags: _Tags = {}
     seen: set[int] = set()

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from images.formats import exif
 from images.formats.source import Facts, damaged, size_of, truncated
+from images.warnings import ImageWarning, further_pictures
 
 _ALPHA = 0x10  # in the flags of the extended header
 
@@ -27,7 +28,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
     picture: tuple[int, int, bool] | None = None
     icc: bytes | None = None
     block: bytes | None = None
-    data_seen = False
+    data_seen, frames = False, 0
+    warnings: list[ImageWarning] = []
     position = 12
     while position + 8 <= min(end, size):
         file.seek(position)
@@ -44,6 +46,7 @@ def survey(file: BinaryIO, name: str) -> Facts:
             alpha_seen = True
         elif kind == b"ANMF":
             data_seen = True
+            frames += 1
         elif kind == b"ICCP":
             icc = file.read(length)
         elif kind == b"EXIF":
@@ -55,8 +58,10 @@ def survey(file: BinaryIO, name: str) -> Facts:
     width, height, has_alpha = facts
     if picture is not None:  # like libwebp: alpha that is there counts, whatever the extended header says
         has_alpha = has_alpha or alpha_seen or picture[2]
-    orientation, block = exif.normalised(block)
-    return Facts("webp", width, height, orientation, has_alpha, 8, 8, False, icc, block)
+    orientation, block = exif.normalised(block, warnings.append)
+    if frames > 1:
+        warnings.append(further_pictures(f"an animation of {frames} frames"))
+    return Facts("webp", width, height, orientation, has_alpha, 8, 8, False, icc, block, tuple(warnings))
 
 
 def for_decoding(file: BinaryIO, has_alpha: bool) -> BinaryIO:

@@ -82,7 +82,7 @@ def body(event: str, job: Job, now: datetime, public_url: str) -> str:
         mode="json",
         include={
             "id", "seq", "status", "created_at", "started_at", "completed_at", "expires_at", "progress",
-            "network", "preset", "timings_seconds", "result",
+            "network", "preset", "timings_seconds", "result", "warnings",
         },
     )  # fmt: skip
     data: dict[str, Any] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol, get_args
 
@@ -63,7 +63,7 @@ class Report(Protocol):
     """What hears of every picture."""
 
     def progress(self, index: int, fraction: float, words: str) -> None: ...
-    def succeeded(self, index: int, facts: dict[str, Any], words: str) -> None: ...
+    def succeeded(self, index: int, facts: dict[str, Any], words: str, warnings: Sequence[str] = ()) -> None: ...
     def failed(self, index: int, reason: str) -> None: ...
 
 
@@ -142,13 +142,20 @@ class LocalEngine:
 
     def _store(self, index: int, picture: Picture, decoded: _Decoded, result: Result, report: Report) -> None:
         try:
-            data = encode(decoded.photo, result.image, decoded.form, quality=self._quality)
+            warnings = list(decoded.photo.warnings)
+            data = encode(decoded.photo, result.image, decoded.form, quality=self._quality, warn=warnings.append)
             write_whole(picture.output, data)
         except (ImageError, OSError, UsageError) as error:
             report.failed(index, _words(error))
             return
-        facts = {"hole_fraction": hole_fraction(decoded.hole), "format": decoded.form, **result.report()}
-        report.succeeded(index, facts, f"done in {result.seconds:.1f} s by {result.network} on {result.device}")
+        facts = {
+            "hole_fraction": hole_fraction(decoded.hole),
+            "format": decoded.form,
+            "warnings": [asdict(warning) for warning in warnings],
+            **result.report(),
+        }
+        words = f"done in {result.seconds:.1f} s by {result.network} on {result.device}"
+        report.succeeded(index, facts, words, [warning.detail for warning in warnings])
 
 
 def open_engine(fields: Mapping[str, Any], **options: Any) -> LocalEngine:

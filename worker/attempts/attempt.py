@@ -7,16 +7,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
 from images.codec.pool import CodecPool, Decoded, Encoded
 from images.codec.shared import SharedArray
+from images.warnings import ImageWarning
 from jobs.blobs import BlobMissing, Blobs
 from jobs.errors import ServiceUnavailable
-from jobs.job import Job, NetworkInfo, ResultInfo
+from jobs.job import Job, JobWarning, NetworkInfo, ResultInfo
 from jobs.settings import Settings
 from jobs.store.job_store import Change, JobStore
 from models.planning.presets import resolve_preset
@@ -62,7 +63,7 @@ class Attempt:
             encoded = self._encode(decoded, result)
             with encoded.data:
                 self._store(encoded)
-                return self._succeeded(done, encoded)
+                return self._succeeded(done, encoded, (*decoded.facts.warnings, *encoded.warnings))
 
     def _decode(self) -> Decoded:
         """The photo and its hole, in shared memory. Raises ImageError, BlobMissing, ServiceUnavailable."""
@@ -152,7 +153,7 @@ class Attempt:
 
             patiently(put, self._steps)
 
-    def _succeeded(self, done: messages.Done, encoded: Encoded) -> Change:
+    def _succeeded(self, done: messages.Done, encoded: Encoded, warnings: Sequence[ImageWarning]) -> Change:
         info = ResultInfo(
             media_type=encoded.media_type,
             width=done.width,
@@ -160,11 +161,13 @@ class Attempt:
             bytes=encoded.data.size,
             sha256=encoded.sha256,
         )
+        told = tuple(JobWarning(code=warning.code, detail=warning.detail) for warning in warnings)
         spent, expires_at = self._timings.seconds(), self._parts.store.expires_at
         return lambda job, now: job.succeed(
             now,
             expires_at(now),
             result=info,
+            warnings=told,
             network=NetworkInfo(name=done.network, device=done.device),
             preset=done.preset,
             timings_seconds=spent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -31,6 +31,7 @@ class Report:
         self._lock = threading.Lock()
         self.alone = len(pairs) == 1
         self.failures: list[tuple[str, str]] = []
+        self.warnings: list[tuple[str, str]] = []
         self.done = 0
 
     def progress(self, index: int, fraction: float, words: str) -> None:
@@ -38,8 +39,10 @@ class Report:
         with self._lock:
             self._display.progress(index, fraction, words)
 
-    def succeeded(self, index: int, facts: dict[str, Any], words: str) -> None:
-        """A picture is filled and stored. facts: for its JSON line."""
+    def succeeded(self, index: int, facts: dict[str, Any], words: str, warnings: Sequence[str] = ()) -> None:
+        """A picture is filled and stored. facts: for its JSON line. warnings: what its result does not have."""
+        with self._lock:
+            self.warnings += [(self._pairs[index].name, warning) for warning in warnings]
         self._ended(index, True, words, {"status": "succeeded", **facts})
 
     def skipped(self, index: int) -> None:
@@ -68,7 +71,9 @@ class Report:
                 )
 
     def summary(self) -> None:
-        """Name the failures; nothing for a single picture, whose reason was told."""
+        """Name the warnings and the failures."""
+        for name, warning in self.warnings:
+            say(f"warning: {warning}" if self.alone else f"warning: {name}: {warning}")
         if not self.alone:
             say(f"{self.done} of {len(self._pairs)} pictures done")
         for name, reason in self.failures:

@@ -84,7 +84,8 @@ class _Work:
             job = self._submit(pair)
             job = self._wait(index, job)
             write(pair.output, self._client.result(job))
-            self._report.succeeded(index, {"job": job.model_dump(mode="json")}, "succeeded")
+            warnings = [warning.detail for warning in job.warnings]
+            self._report.succeeded(index, {"job": job.model_dump(mode="json")}, "succeeded", warnings)
         except Interrupted:
             return
         except GaveUp as late:

@@ -6,8 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests import support
+from tests.images import picture_files as files
 
 
 @pytest.fixture
@@ -17,6 +19,10 @@ def folder(tmp_path):
         photo = support.as_file(support.pixels(96 + 8 * number, 80))
         (tmp_path / f"in/p{number}.png").write_bytes(photo)
         (tmp_path / f"in/p{number}_mask.png").write_bytes(support.as_file(support.hole(96 + 8 * number, 80)))
+    animated = files.saved(
+        Image.open(tmp_path / "in/p1.png"), "PNG", save_all=True, append_images=[Image.new("RGB", (104, 80))]
+    )
+    (tmp_path / "in/p1.png").write_bytes(animated)
     (tmp_path / "in/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
     return tmp_path
 
@@ -37,7 +43,10 @@ def test_a_folder_with_a_broken_file(folder):
         "in/p1.png": "succeeded",
     }
     assert lines["in/p1.png"]["network"] == "migan-512-places2"
+    assert [warning["code"] for warning in lines["in/p1.png"]["warnings"]] == ["further-pictures"]
+    assert lines["in/p0.png"]["warnings"] == []
     assert "2 of 3 pictures done" in done.stderr
+    assert "warning: p1.png: The image has an animation" in done.stderr
     before, after = (support.opened((folder / name).read_bytes()) for name in ("in/p0.png", "out/p0.png"))
     hole = support.hole() > 0
     assert np.array_equal(before[~hole], after[~hole])

@@ -9,6 +9,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 from images.codec.pool import CodecPool
 from jobs.errors import NetworkUnavailable
@@ -16,9 +17,10 @@ from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import Parameters
 from models.errors import PresetError
 from tests import support
+from tests.images import picture_files as files
 from worker.attempts.attempt import Parts
 from worker.attempts.runner import Attempts
-from worker.device.messages import Failed
+from worker.device.messages import Begun, Done, Failed
 from worker.device.pool import DeviceLost, DevicesStopped, TaskFailed
 from worker.metrics import WorkerMetrics
 
@@ -95,3 +97,20 @@ def test_the_workers_own_process_has_no_engine_and_no_codecs():
     )
     told = subprocess.run([sys.executable, "-c", script], cwd=support.ROOT, capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+def test_a_job_that_succeeds_says_what_was_left_out(service, store, settings, codecs):
+    """What reading finds and what writing finds, in this order."""
+    job = new_job(store.now(), Parameters(format="jpeg"), INPUT)
+    frames = [Image.new("RGBA", (96, 80), (200, 100 * number, 0, 90)) for number in range(2)]
+    service.blobs.put(job.id, "image", files.saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
+    service.blobs.put(job.id, "mask", support.as_file(support.hole()))
+    job = store.claim(store.create(job).id, "w")
+    done = Done(1, network="n", device="cpu", preset={}, work=1, seconds=0.1, peak_memory_bytes=9, height=80, width=96)
+    told = iter([(Begun(1), []), (done, [])])  # a device that changes no pixel
+    refinement = SimpleNamespace(next=lambda seconds: next(told), close=lambda: None)
+    devices = SimpleNamespace(submit=lambda **_: refinement)
+    parts = Parts(store, service.blobs, codecs, devices, settings, threading.Event())
+    change = Attempts(parts, None, None, None, WorkerMetrics()).outcome(job)
+    ended = store.finish(job.id, job.attempt, change)
+    assert [warning.code for warning in ended.warnings] == ["further-pictures", "transparency-flattened"]
