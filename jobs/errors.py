@@ -1,4 +1,4 @@
-"""Errors that may be shown to a client, and the problem document (RFC 9457) each of them becomes.
+"""The errors that clients may see, and the problem document (RFC 9457) each of them becomes.
 
 A code is stable: clients may compare it. The HTTP status is the one the api answers with; for an error that
 is stored on a failed job it says whose fault it was. Messages never contain paths, addresses or tracebacks.
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 from images.errors import ImageError
 
 TYPE_PREFIX = "urn:lama-refinery:problem:"
-MAX_FIELD_ERRORS = 20  # more tell nobody more
+MAX_FIELD_ERRORS = 20  # a longer list helps nobody
 FULL_QUEUE_SECONDS = 10  # before a client should try a full queue again: about one job's time
 
 
@@ -32,13 +32,15 @@ class Problem(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     type: str = Field(description="URI of the kind of problem.", examples=[TYPE_PREFIX + "size-mismatch"])
-    title: str = Field(description="The kind of problem in words.")
+    title: str = Field(description="The kind of problem as a short text.")
     status: int = Field(description="The HTTP status.", ge=400, le=599)
-    detail: str = Field(description="What was wrong this time and what to do about it.")
+    detail: str = Field(description="What was wrong with this request, and what to do.")
     instance: str | None = Field(default=None, description="The resource it is about.")
-    code: str = Field(description="The kind of problem as a stable word.", examples=["size-mismatch"])
-    errors: list[FieldError] | None = Field(default=None, description="The wrong fields, when fields were wrong.")
-    job_status: str | None = Field(default=None, description="The job's status, when that is what stands in the way.")
+    code: str = Field(description="The kind of problem as a stable word, for programs.", examples=["size-mismatch"])
+    errors: list[FieldError] | None = Field(
+        default=None, description="The wrong fields, if the problem is with fields."
+    )
+    job_status: str | None = Field(default=None, description="The job's status, if it is the reason of the refusal.")
     request_id: str | None = Field(default=None, description="The request's id, as in X-Request-ID and in the log.")
 
     @model_serializer(mode="wrap")
@@ -52,7 +54,7 @@ class Problem(BaseModel):
 
 
 class RefineryError(Exception):
-    """Base of the errors that may be shown: `str(error)` is the detail."""
+    """Base of the errors that clients may see. `str(error)` is the problem's `detail`."""
 
     code: ClassVar[str] = "internal-error"
     status: ClassVar[int] = 500
@@ -97,7 +99,7 @@ class MalformedRequest(RefineryError):
 class UnsupportedMediaType(RefineryError):
     """The request body is neither multipart/form-data nor JSON."""
 
-    code, status, title = "unsupported-media-type", 415, "The request body is of another type"
+    code, status, title = "unsupported-media-type", 415, "The request body has an unsupported type"
 
 
 class UploadTooLarge(RefineryError):
@@ -208,7 +210,7 @@ class RangeNotSatisfiable(RefineryError):
 
 
 class BadIdempotencyKey(RefineryError):
-    """The Idempotency-Key is no key."""
+    """The Idempotency-Key is empty, too long, or has characters that it may not have."""
 
     code, status, title = "bad-idempotency-key", 400, "The Idempotency-Key cannot be used"
 
@@ -293,7 +295,7 @@ class TooManyRequests(Throttled):
 
 
 class TooManyAtOnce(Throttled):
-    """More of the same at a time than one sender may have: open event streams, or images fetched by URL."""
+    """One sender has too many open event streams, or too many images being fetched by URL."""
 
     code, status, title = "too-many-at-once", 429, "Too many at the same time"
 
@@ -305,7 +307,7 @@ class TooManyJobs(Throttled):
 
     def __init__(
         self,
-        detail: str = "As many jobs of this API key are waiting as it may have. Submit again when some have begun.",
+        detail: str = "This API key has as many queued jobs as it may have. Submit again when some have begun.",
     ):
         super().__init__(detail, retry_after_seconds=FULL_QUEUE_SECONDS)
 
@@ -321,7 +323,7 @@ class QueueFull(Throttled):
 
     code, status, title = "queue-full", 503, "The queue is full"
 
-    def __init__(self, detail: str = "As many jobs are waiting as the service takes. Submit again later."):
+    def __init__(self, detail: str = "The queue has no room for another job. Submit again later."):
         super().__init__(detail, retry_after_seconds=FULL_QUEUE_SECONDS)
 
 

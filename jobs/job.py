@@ -1,4 +1,4 @@
-"""The Job record and its state machine. Pure: no clock, no Redis, nothing here waits or writes.
+"""The Job record and its state machine. Pure functions: no clock, no Redis.
 
     queued → running → succeeded | failed | canceled → expired
        ↑________|  (worker lost, or job handed back)      failed → queued (retried by its owner)
@@ -66,13 +66,13 @@ class LeaseLost(Exception):
 
 
 class Frozen(BaseModel):
-    """A record that is replaced, never changed. What a newer version of the service added is passed over."""
+    """A record that is replaced, never changed. Fields that a newer version has added are ignored."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", json_schema_extra={"additionalProperties": False})
 
 
 class InputInfo(Frozen):
-    """What was uploaded, as its headers and the mask say."""
+    """Facts about the uploaded image and mask."""
 
     width: int = Field(description="Pixels, after EXIF orientation.", ge=1)
     height: int = Field(description="Pixels, after EXIF orientation.", ge=1)
@@ -86,14 +86,14 @@ class InputInfo(Frozen):
 class Progress(Frozen):
     """How far a running job is."""
 
-    stage: Literal["decode", "refine", "encode"] = Field(description="What is being done.")
-    fraction: float = Field(description="Part of the refinement that is done.", ge=0, le=1)
-    scale: int | None = Field(default=None, description="The scale being refined, from 1, coarse to fine.")
-    scales: int | None = Field(default=None, description="Scales of the present window.")
-    iteration: int | None = Field(default=None, description="Iteration at the present scale, from 1.")
+    stage: Literal["decode", "refine", "encode"] = Field(description="The current stage.")
+    fraction: float = Field(description="Completed part of the refinement.", ge=0, le=1)
+    scale: int | None = Field(default=None, description="The current scale, from 1 for the coarsest.")
+    scales: int | None = Field(default=None, description="Number of scales of the current window.")
+    iteration: int | None = Field(default=None, description="Iteration at the current scale, from 1.")
     iterations: int | None = Field(default=None, description="Iterations per scale.")
-    window: int | None = Field(default=None, description="The present window, from 1.")
-    windows: int | None = Field(default=None, description="Windows around the hole.")
+    window: int | None = Field(default=None, description="The current window, from 1.")
+    windows: int | None = Field(default=None, description="Number of windows around the hole.")
     preview: int | None = Field(
         default=None, description="Grows when there is a newer preview; null without one (see the parameter `preview`)."
     )
@@ -135,9 +135,9 @@ class Job(Frozen):
     parameters: Parameters
     input: InputInfo
     created_at: datetime
-    queued_at: datetime | None = None  # of the last time it was queued by its owner: made, or retried
-    start_by: datetime | None = None  # until a worker has begun with it: when it fails if none does
-    started_at: datetime | None = None  # of the present or last attempt
+    queued_at: datetime | None = None  # when its owner submitted it, or last retried it
+    start_by: datetime | None = None  # when it fails if no worker has begun with it; None from the claim on
+    started_at: datetime | None = None  # of the latest attempt
     completed_at: datetime | None = None
     expires_at: datetime | None = None  # known once the job is final
     attempt: int = 0  # counts claims; the fencing token of the worker that has the job
@@ -152,31 +152,31 @@ class Job(Frozen):
     result: ResultInfo | None = None
     warnings: tuple[JobWarning, ...] = ()  # of the result
     error: Problem | None = None
-    faults: tuple[str, ...] = ()  # what went wrong in its attempts, for the operator alone: losses, a traceback
+    faults: tuple[str, ...] = ()  # what went wrong in its attempts, for the operator only
 
     @property
     def dead_letter(self) -> bool:
-        """It failed in a way that the operator should look at; see jobs.store.dead_letters."""
+        """Whether it failed in a way that the operator should look at; see jobs.dead_letters."""
         return self.status is Status.FAILED and self.error is not None and self.error.code in DEAD_LETTERS
 
     @property
     def lost_its_worker(self) -> bool:
-        """A whole worker was lost while it worked on this job, not only one of its processes."""
+        """Whether a whole worker, not only one of its processes, was lost while it worked on this job."""
         return any(fault.endswith(LEASE_RAN_OUT) for fault in self.faults)
 
     @property
     def result_blob(self) -> str:
-        """The name of the present attempt's result among the job's blobs."""
+        """The name of the current attempt's result among the job's blobs."""
         return f"result-{self.attempt}"
 
     @property
     def preview_blob(self) -> str:
-        """The name of the present attempt's preview among the job's blobs."""
+        """The name of the current attempt's preview among the job's blobs."""
         return f"preview-{self.attempt}"
 
     @property
     def result_blobs(self) -> list[str]:
-        """The names that results of this attempt and of those before it may have."""
+        """The names that results of this and earlier attempts may have."""
         return [f"result-{attempt}" for attempt in range(1, self.attempt + 1)]
 
     def claim(self, now: datetime, worker: str) -> Job:
@@ -191,11 +191,11 @@ class Job(Frozen):
         )
 
     def late(self, now: datetime) -> bool:
-        """Whether no worker has begun with the job by the time its owner set."""
+        """Whether the job is still queued after its start deadline."""
         return self.status is Status.QUEUED and self.start_by is not None and now >= self.start_by
 
     def miss_start(self, now: datetime, expires_at: datetime) -> Job:
-        """No worker has begun with the job in time; final."""
+        """Fail the job because no worker has begun with it in time."""
         error = StartDeadlineExceeded(
             f"No worker was free within the {self.parameters.start_deadline_seconds:g} seconds of "
             "start_deadline_seconds. Retry the job, or submit it with more time or a higher priority."
@@ -203,7 +203,7 @@ class Job(Frozen):
         return self.fail(now, expires_at, problem_of(error, instance=f"/v1/jobs/{self.id}"))
 
     def retry(self, now: datetime) -> Job:
-        """The owner wants a failed job to be tried again, as if it had just been submitted."""
+        """Queue a failed job again for its owner, as if it had just been submitted."""
         if self.status is not Status.FAILED:
             raise IllegalChange(self, Status.QUEUED)
         return self._to(
@@ -221,23 +221,23 @@ class Job(Frozen):
         )
 
     def succeed(self, now: datetime, expires_at: datetime, **record: Any) -> Job:
-        """The result is stored. A cancel that was accepted before stays a cancel."""
+        """End the job with its result, which is stored. A cancel that was accepted before wins."""
         if self.cancel_requested:
             return self.cancel(now, expires_at)
         return self._end(Status.SUCCEEDED, now, expires_at, **record)
 
     def fail(self, now: datetime, expires_at: datetime, error: Problem, **record: Any) -> Job:
-        """The job cannot be done, for the reason in `error`."""
+        """End the job with an error. A cancel that was accepted before wins."""
         if self.cancel_requested:
             return self.cancel(now, expires_at)
         return self._end(Status.FAILED, now, expires_at, error=error, **record)
 
     def cancel(self, now: datetime, expires_at: datetime) -> Job:
-        """Nobody wants the result any more; final."""
+        """End the job without a result because its owner canceled it."""
         return self._end(Status.CANCELED, now, expires_at, cancel_requested=True)
 
     def request_cancel(self, now: datetime, expires_at: datetime) -> Job:
-        """A queued job is canceled at once, a running one when its worker sees the wish. Idempotent."""
+        """A queued job is canceled at once, a running one when its worker sees the request. Idempotent."""
         if self.status is Status.QUEUED:
             return self.cancel(now, expires_at)
         if self.status is Status.CANCELED or self.cancel_requested:
@@ -247,7 +247,7 @@ class Job(Frozen):
         return self.model_copy(update={"cancel_requested": True})
 
     def hand_back(self, now: datetime, expires_at: datetime) -> Job:
-        """A stopping worker returns the job unfinished; it is nobody's fault and counts as no loss."""
+        """A stopping worker returns the job unfinished. This counts no loss."""
         if self.status is not Status.RUNNING:
             raise IllegalChange(self, Status.QUEUED)
         if self.cancel_requested:
@@ -255,7 +255,7 @@ class Job(Frozen):
         return self._to(Status.QUEUED, worker=None, progress=None, started_at=None)
 
     def lose(self, now: datetime, expires_at: datetime, max_losses: int, *, reason: str = LEASE_RAN_OUT) -> Job:
-        """The job lost its worker. It is queued again, or fails when that happened `max_losses` times."""
+        """The job lost its worker. It is queued again, or fails after its `max_losses`-th loss."""
         if self.status is not Status.RUNNING:
             raise IllegalChange(self, Status.QUEUED)
         if self.cancel_requested:
@@ -271,7 +271,7 @@ class Job(Frozen):
         return failed.model_copy(update={"losses": losses, "faults": faults})
 
     def with_fault(self, now: datetime, what: str) -> tuple[str, ...]:
-        """The `faults` of the job with one more, of the present attempt."""
+        """The job's `faults` and one more, of the current attempt."""
         stage = self.progress.stage if self.progress else "start"
         where = f"{now:%Y-%m-%d %H:%M:%S} UTC, attempt {self.attempt} on {self.worker}, {stage}"
         return (*self.faults, f"{where}: {what[-FAULT_CHARACTERS:]}")

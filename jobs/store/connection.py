@@ -1,4 +1,4 @@
-"""Clients of the Redis that holds the jobs, and its clock, which is the only one that counts."""
+"""Clients of the Redis that holds the jobs, and its clock, which is the only clock of the service."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class StoreError(Exception):
     """An operator's command has no store to work on; the message says why."""
 
 
-# The whole of a command's waiting, retries included, so that a request is answered within five seconds. Redis does
-# every command of ours in milliseconds; one that takes longer than SOCKET_SECONDS does not work.
+# Longest wait for a command, retries included, so that a request is answered within five seconds. Redis answers our
+# commands within milliseconds; a server that needs more than SOCKET_SECONDS is out of order.
 PATIENCE_SECONDS = 4.0
 SOCKET_SECONDS = 1.8
 
@@ -49,7 +49,7 @@ class BoundedRetry(Retry):
         super().__init__(ExponentialBackoff(cap=0.5, base=0.02), retries=4)
 
     def call_with_retry(self, do: Callable[[], T], fail: Callable[..., Any], *rest: Any, **named: Any) -> T:
-        """Do it, again after an error while another try fits into the time that is left."""
+        """Call `do`, and again after an error while another try fits into the remaining time."""
         outermost = getattr(_waiting, "until", None) is None
         if outermost:
             _waiting.until = time.monotonic() + PATIENCE_SECONDS

@@ -1,8 +1,8 @@
-"""Webhook deliveries in Redis: queued with the event, leased while they are sent, kept to be looked at.
+"""Webhook deliveries in Redis: queued with the event, leased while they are sent, kept for inspection.
 
 A job has a hash and a list. The hash has for each delivery id the record (`d:`), the event (`e:`), the state (`s:`),
 the attempts (`a:`), and how many of them came before the last redelivery by hand (`b:`). It also has `held`, the
-delivery being sent; `claims`, its fencing token; `progress_at`, when progress may be told next; `old`, the last
+delivery being sent; `claims`, its fencing token; `progress_at`, when progress may be sent next; `old`, the last
 delivery of progress that was settled; and `disabled` after a 410. The list has the deliveries that wait, in the order
 of the events. Only the first one of it is sent.
 
@@ -31,7 +31,7 @@ from jobs.webhooks.events import DeliveryRecord
 
 
 class DeliveryState(StrEnum):
-    """What became of a delivery."""
+    """The state of a delivery."""
 
     PENDING = "pending"
     DELIVERED = "delivered"
@@ -53,7 +53,7 @@ class Attempt(BaseModel):
 
 
 class Delivery(NamedTuple):
-    """A delivery and what became of it. Only the job's next delivery has a `next_attempt_at`."""
+    """A delivery and its attempts. Only the job's next delivery has a `next_attempt_at`."""
 
     record: DeliveryRecord
     state: DeliveryState

@@ -1,4 +1,4 @@
-"""How long the last jobs took. Estimates of a job's end and of the work that waits are made of it."""
+"""How long the last jobs took, for estimates of a job's end and of the waiting work."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from jobs.parameters import NetworkChoice
 from jobs.store.redis_keys import DURATIONS, REFINED
 
 KEPT = 20  # enough for a steady mean, few enough to follow a change of the photos within minutes
-UNMEASURED_SECONDS = 5.0  # taken for a job until one has succeeded: about what a photo with one hole takes on a GPU
+UNMEASURED_SECONDS = 5.0  # assumed until a job has succeeded: about one photo with one hole on a GPU
 
 
 def record(client: redis.Redis, job: Job) -> None:
-    """Note how long a job took that has succeeded. Raises redis.RedisError."""
+    """Record how long a job took, if it has succeeded. Raises redis.RedisError."""
     if job.status is not Status.SUCCEEDED or job.started_at is None or job.completed_at is None:
         return
     seconds = {DURATIONS: (job.completed_at - job.started_at).total_seconds()}

@@ -1,4 +1,4 @@
-"""The workers that are alive. Each announces itself under a key of its own, which vanishes when it is not renewed."""
+"""The live workers. Each announces itself under a key of its own, which expires when it is not renewed."""
 
 from __future__ import annotations
 
@@ -43,21 +43,23 @@ class DeviceProcessInfo(BaseModel):
     number: int = Field(description="From 0, among those of its worker.")
     state: DeviceState = Field(description="starting, idle or busy.")
     job_id: str | None = Field(default=None, description="The job that it works on.")
-    restarts: int = Field(default=0, description="How often it was started again.")
+    restarts: int = Field(default=0, description="Number of restarts.")
 
 
 class NetworkFacts(BaseModel):
-    """A network that a worker holds or could load, and how it did there."""
+    """A network that a worker has loaded or could load, with its cost there."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str = Field(description="The network's name.")
-    parameter: list[str] = Field(description="The values of the parameter `network` that it answers to.")
-    loaded: bool = Field(description="It is in memory; otherwise the first job that asks for it waits for that.")
+    parameter: list[str] = Field(description="The values of the parameter `network` that select it.")
+    loaded: bool = Field(
+        description="Whether it is in memory. Otherwise the first job that asks for it waits until it is loaded."
+    )
     stride: int = Field(description="Sizes it works on are multiples of this, in pixels.")
-    native_size: int = Field(description="The short side it was trained near, in pixels.")
-    bytes_per_refined_pixel: int = Field(description="Memory that refining takes, above the network's own.")
-    bytes_per_forward_pixel: int = Field(description="Memory that one pass takes, above the network's own.")
+    native_size: int = Field(description="The image size, short side in pixels, that it was trained with.")
+    bytes_per_refined_pixel: int = Field(description="Memory for refining, in addition to the network itself.")
+    bytes_per_forward_pixel: int = Field(description="Memory for one pass, in addition to the network itself.")
     seconds_per_work_pixel: float | None = Field(
         default=None, description="Median of its last jobs on this worker; null before the first."
     )
@@ -66,7 +68,7 @@ class NetworkFacts(BaseModel):
     def unloaded(cls, facts: networks.NetworkFacts, *parameter: NetworkChoice, cuda: bool = False) -> NetworkFacts:
         """What is known of a network before it is loaded, on a CPU or on CUDA.
 
-        parameter: the values of `network` that it answers to.
+        parameter: the values of `network` that select it.
         """
         bytes_per_pixel = facts.bf16 if cuda else facts.fast
         return cls(
@@ -87,18 +89,20 @@ class Presence(BaseModel):
 
     name: str = Field(description="The worker's name, unique per process.")
     state: WorkerState = Field(description="STARTING, READY, BUSY, DRAINING or DEFUNCT.")
-    reason: str = Field(description="The state in words.")
-    network: str | None = Field(default=None, description="The network it holds.")
+    reason: str = Field(description="The reason of the state, as a text.")
+    network: str | None = Field(default=None, description="The network it has loaded.")
     device: str | None = Field(default=None, description="Where it computes.")
     host: str = Field(default="", description="The name of its machine.")
-    concurrency: int | None = Field(default=None, description="Jobs it holds at once.")
+    concurrency: int | None = Field(default=None, description="Jobs it may have at once.")
     memory_bytes: int | None = Field(default=None, description="All memory of its device: the GPU's, or the machine's.")
-    device_processes: list[DeviceProcessInfo] = Field(default=[], description="The processes that compute there.")
-    waiting_for_device: int = Field(default=0, description="Jobs it has that wait for one of them.")
+    device_processes: list[DeviceProcessInfo] = Field(
+        default=[], description="The processes that compute on the device."
+    )
+    waiting_for_device: int = Field(default=0, description="Jobs that wait for a device process.")
     codec_processes: int = Field(default=0, description="The most processes that decode and encode at a time.")
-    waiting_for_codec: int = Field(default=0, description="Jobs it has that wait for one of those.")
+    waiting_for_codec: int = Field(default=0, description="Jobs that wait for a codec process.")
     gpu_busy: float | None = Field(default=None, description="Share of time in which the GPU works, 0 to 1, by NVML.")
-    networks: list[NetworkFacts] = Field(default=[], description="The networks it holds or could load.")
+    networks: list[NetworkFacts] = Field(default=[], description="The networks it has loaded or could load.")
     jobs: list[str] = Field(default=[], description="The jobs it has.")
     since: datetime = Field(description="When it started.")
 

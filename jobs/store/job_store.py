@@ -50,7 +50,7 @@ class JobStore:
         self._settings = settings
         self._lease_ms = int(settings.lease_seconds * 1000)
         self._progress_interval_ms = int(settings.webhook_progress_interval_seconds * 1000)
-        # A full store refuses new work, and takes every change that lets work end.
+        # A full store refuses new work. It accepts every change that lets work end.
         self._commit_new = Script(client, "commit")
         self._commit_change = Script(client, "commit", even_when_full=True)
         self._progress = Script(client, "progress", even_when_full=True)
@@ -348,5 +348,5 @@ def _load(job_id: str, fields: list[Any]) -> Job | None:
     if seq is None:
         return None
     job = Job.model_validate_json(record)
-    told = Progress.model_validate_json(progress) if progress else None
-    return job.model_copy(update={"seq": int(seq), "progress": told})
+    current = Progress.model_validate_json(progress) if progress else None
+    return job.model_copy(update={"seq": int(seq), "progress": current})

@@ -32,9 +32,9 @@ job_id: ContextVar[str] = ContextVar("job_id", default="")
 # The trace that this task or thread belongs to; jobs.telemetry.tracing sets it.
 trace_id: ContextVar[str] = ContextVar("trace_id", default="")
 
-# How a message names its job when it is written outside of the job's context: ours, paths of the api, and Celery's.
+# How messages outside of a job's context name the job: ours, paths of the api, and Celery's.
 JOB_IN_MESSAGE = re.compile(r"(?:\bjob |/jobs/|\[)([0-9a-f]{32})\b")
-# Secrets, wherever they begin: in a path, one may stand right behind a letter or a `%2F`.
+# Patterns of secrets. None requires a word boundary: in a path, a secret may follow a letter or a `%2F`.
 SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"data:[\w.+-]*/[\w.+-]*;base64,[\w+/=%-]*"), "data:***"),
     (re.compile(r"(Bearer|Basic)(?: |%20|\+)+[\w.~+/=-]+", re.IGNORECASE), r"\1 ***"),
@@ -46,7 +46,7 @@ SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def log_process(settings: Settings, process: Literal["api", "worker"]) -> None:
-    """Write all lines of this process to standard error, its warnings and its unexpected end among them."""
+    """Write this process's log, warnings and uncaught exceptions to standard error."""
     set_up_logging(settings.log_level, settings.log_format, process)
     logging.captureWarnings(True)
     _catch(logging.getLogger(process))
@@ -116,7 +116,7 @@ def _redact(logger: Any, method: str, event: EventDict) -> EventDict:
 
 
 def _text(logger: Any, method: str, event: EventDict) -> str:
-    """`time level logger: message`, the ids that the message itself does not tell, and below it a traceback."""
+    """`time level logger: message`, the ids that the message does not contain, and below it a traceback."""
     line = f"{event['time']} {event['level'].upper():7} {event['logger']}: {event['message']}"
     for name in ("request", "job"):
         value = event.get(f"{name}_id", "")

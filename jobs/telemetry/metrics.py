@@ -35,7 +35,7 @@ from jobs.telemetry.backlog import queue_seconds
 from jobs.telemetry.overview import JOB_EVENTS, Overview, overview_of
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
-# What a job can fail with. Their counters are there before the first one does: increase() does not see a series begin.
+# The codes of failed jobs. Each has a counter before its first failure, since increase() ignores a series' beginning.
 FAILURES = (
     *(InternalError.code, OutOfMemory.code, WorkerLost.code, ServiceUnavailable.code),
     *(NetworkUnavailable.code, StartDeadlineExceeded.code, RunDeadlineExceeded.code, InvalidParameters.code),
@@ -59,7 +59,7 @@ def may_read(authorization: str, token: str) -> bool:
 
 
 class ServiceCollector(Collector):
-    """The service as a whole, as it is at each scrape; with a store that does not answer, only that."""
+    """The service as a whole, read at each scrape. When the store does not answer, that is all it reports."""
 
     def __init__(self, client: redis.Redis, blobs: Blobs):
         self._redis, self._blobs = client, blobs
@@ -71,16 +71,16 @@ class ServiceCollector(Collector):
             seconds = queue_seconds(self._redis)
         except redis.RedisError:
             found, seconds = None, {}
-        yield _gauge("refinery_store_up", "The job store answers.", found is not None)
-        yield _gauge("refinery_blobs_up", "The store of images answers.", self._blobs_answer())
+        yield _gauge("refinery_store_up", "Whether the job store answers.", found is not None)
+        yield _gauge("refinery_blobs_up", "Whether the store of images answers.", self._blobs_answer())
         free = self._blobs.free_bytes()
         if free is not None:
-            yield _gauge("refinery_blobs_free_bytes", "Room on the disk of the images.", free)
+            yield _gauge("refinery_blobs_free_bytes", "Free space on the disk of the images.", free)
         if found is not None:
             yield from _of(found)
             waiting = GaugeMetricFamily(
                 "refinery_queue_seconds",
-                "Work that waits, in seconds of one device, by network: jobs times the mean of the last refinements.",
+                "Waiting work in seconds of one device, by network: jobs times the mean of the last refinements.",
                 labels=["network"],
             )
             for network, value in seconds.items():
@@ -96,7 +96,7 @@ class ServiceCollector(Collector):
 
 
 def _of(found: Overview) -> Iterator[Metric]:
-    jobs = GaugeMetricFamily("refinery_jobs", "Jobs there are, by state.", labels=["state"])
+    jobs = GaugeMetricFamily("refinery_jobs", "Jobs by state.", labels=["state"])
     for state, count in (("queued", found.queued), ("running", found.running), ("final", found.kept)):
         jobs.add_metric([state], count)
     yield jobs
@@ -109,7 +109,7 @@ def _of(found: Overview) -> Iterator[Metric]:
         oldest.add_metric([priority], queued.oldest_seconds)
     yield waiting
     yield oldest
-    events = CounterMetricFamily("refinery_job_events", "What has happened to jobs, once each.", labels=["event"])
+    events = CounterMetricFamily("refinery_job_events", "Events of jobs, by kind.", labels=["event"])
     for name in JOB_EVENTS:
         events.add_metric([name], found.totals.get(name, 0))
     yield events
@@ -124,18 +124,24 @@ def _of(found: Overview) -> Iterator[Metric]:
     for state in WorkerState:
         workers.add_metric([state], sum(worker.state is state for worker in found.workers))
     yield workers
-    yield _gauge("refinery_stale_leases", "Running jobs without a live worker, not taken back yet.", found.stale_leases)
+    yield _gauge(
+        "refinery_stale_leases", "Running jobs without a live worker that are not queued again yet.", found.stale_leases
+    )
     yield _gauge("refinery_dead_letters", "Failed jobs for the operator to look at.", found.dead_letters)
     yield _gauge(
         "refinery_webhooks_overdue_seconds",
-        "How late the webhook is that is due first.",
+        "Delay of the webhook that was due first.",
         found.webhooks_overdue_seconds,
     )
     store = found.store
     yield _gauge("refinery_store_memory_bytes", "Memory that the job store uses.", store.memory_bytes)
     yield _gauge("refinery_store_memory_limit_bytes", "Its maxmemory; 0: none.", store.memory_limit_bytes)
-    yield _gauge("refinery_store_persistent", "Its append-only file is on and was written.", store.persistent)
-    yield _gauge("refinery_store_evicts", "It would throw jobs away when its memory is full.", store.evicts)
+    yield _gauge(
+        "refinery_store_persistent",
+        "Whether its append-only file is on and its last write succeeded.",
+        store.persistent,
+    )
+    yield _gauge("refinery_store_evicts", "Whether its policy deletes jobs when its memory is full.", store.evicts)
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -1,7 +1,7 @@
 """What the whole service is doing, read from the job store: for the metrics, and for a person.
 
-Nothing here belongs to one process. lua/commit.lua counts in the steps that change the jobs, so that the counts are
-right whichever process dies.
+Nothing here belongs to one process. lua/commit.lua counts in the same step as it changes a job, so that
+the counts stay right when a process dies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobs.store.connection import server_time, to_ms
 from jobs.store.heartbeat import Presence, workers
 from jobs.store.redis_keys import DEAD_LETTERS, DESTINATIONS, EXPIRY, LEASES, ORDER, QUEUED, RANK_SPAN_MS, TOTALS
 
-# What can happen to a job, as `totals` counts it. `failed:<code>` counts the failures by their code besides.
+# The events that `totals` counts. `failed:<code>` also counts the failures of each code.
 JOB_EVENTS = (
     *("accepted", "running", "requeued", "retried"),  # a job is queued when it is made, given back or lost, or retried
     *("succeeded", "failed", "canceled", "expired"),
@@ -29,7 +29,7 @@ class QueueFacts(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    waiting: int = Field(description="How many there are.")
+    waiting: int = Field(description="Number of jobs.")
     oldest_seconds: float = Field(description="How long the oldest one has been queued; 0 when there is none.")
 
 
@@ -40,8 +40,8 @@ class StoreFacts(BaseModel):
 
     memory_bytes: int = Field(description="Memory in use.")
     memory_limit_bytes: int = Field(description="Its `maxmemory`; 0: none.")
-    persistent: bool = Field(description="It writes an append-only file, and the last write went well.")
-    evicts: bool = Field(description="It would throw jobs away when its memory is full.")
+    persistent: bool = Field(description="Whether it writes an append-only file and the last write succeeded.")
+    evicts: bool = Field(description="Whether its policy deletes jobs when its memory is full.")
 
 
 class Overview(BaseModel):
@@ -50,19 +50,19 @@ class Overview(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     queue: dict[Priority, QueueFacts] = Field(description="The queued jobs by priority.")
-    queued: int = Field(description="How many jobs are queued.")
-    running: int = Field(description="How many jobs workers have.")
-    kept: int = Field(description="How many final jobs have not expired.")
-    stale_leases: int = Field(description="Running jobs whose worker is gone and that nobody has taken back yet.")
-    dead_letters: int = Field(description="Failed jobs to look at.")
-    webhooks_overdue_seconds: float = Field(description="How late the webhook is that is due first.")
+    queued: int = Field(description="Number of queued jobs.")
+    running: int = Field(description="Number of running jobs.")
+    kept: int = Field(description="Number of final jobs that have not expired.")
+    stale_leases: int = Field(description="Running jobs without a live worker that are not queued again yet.")
+    dead_letters: int = Field(description="Failed jobs that the operator should look at.")
+    webhooks_overdue_seconds: float = Field(description="Delay of the webhook that was due first.")
     totals: dict[str, int] = Field(description="How often each of JOB_EVENTS has happened, and `failed:<code>`.")
     store: StoreFacts
     workers: list[Presence]
 
 
 def overview_of(client: redis.Redis) -> Overview:
-    """Read everything with a few commands whose cost does not grow with the jobs. Raises redis.RedisError."""
+    """Read everything with a few commands. Their cost does not grow with the jobs. Raises redis.RedisError."""
     now = to_ms(server_time(client))
     pipe = client.pipeline(transaction=False)
     for rank in RANKS.values():

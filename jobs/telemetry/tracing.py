@@ -1,7 +1,7 @@
 """Traces for OpenTelemetry: one from the upload to the webhook, across processes.
 
-Off unless `REFINERY_TRACING` is set: until then nothing of OpenTelemetry is imported here. A job carries the trace
-context of the request that made it, its webhooks carry it on. Spans have ids, sizes and codes, never names, URLs or
+It is off unless `REFINERY_TRACING` is set; only then OpenTelemetry is imported. A job stores the trace context of the
+request that made it, and its webhooks pass it on. Spans have ids, sizes and codes, never names, URLs or
 messages.
 """
 
@@ -26,11 +26,11 @@ _tracer: Tracer | None = None
 
 
 class TracingError(Exception):
-    """Tracing is wanted and cannot be had; the message says what to do."""
+    """Tracing is switched on but cannot start; the message says what to do."""
 
 
 class Span:
-    """A span under way; where nothing is traced, one that forgets everything."""
+    """A span that has begun. Without tracing, its methods do nothing."""
 
     def __init__(self, span: OtelSpan | None = None):
         self._span = span
@@ -46,12 +46,12 @@ class Span:
             self._span.set_attributes(dict(attributes))
 
     def rename(self, name: str) -> None:
-        """Give it the name that was not known when it began."""
+        """Replace the name that it began with."""
         if self._span is not None:
             self._span.update_name(name)
 
     def fail(self, code: str) -> None:
-        """What it stands for has failed, in a word."""
+        """Mark it as failed. code: the reason in one word."""
         if self._span is not None:
             from opentelemetry.trace import Status, StatusCode
 
@@ -82,10 +82,10 @@ def set_up_tracing(settings: Settings, process: Literal["api", "worker"]) -> Non
 def span(
     name: str, *, parent: str | None = None, kind: Kind = "internal", started: datetime | None = None
 ) -> Iterator[Span]:
-    """A span around the block; an exception that leaves the block fails it, told by its class alone.
+    """A span around the block. An exception that leaves the block marks it as failed, with the name of the class only.
 
-    parent: a `traceparent`, of another process; without one the span belongs to the one around it. started: when it
-    began, if that was before the block.
+    parent: a `traceparent` of another process; without it, the enclosing span is the parent. started: its beginning, if
+    that was before the block.
     """
     if _tracer is None:
         yield Span()
@@ -109,7 +109,7 @@ def span(
 
 
 def traceparent() -> str | None:
-    """The context of the span around this, for another process; None where nothing is traced."""
+    """The context of the current span, for another process; None without tracing."""
     if _tracer is None:
         return None
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator

@@ -1,7 +1,7 @@
-"""Who asks, and what the limits say, in one atomic step per request; the server's clock is the only clock.
+"""API keys' limits, checked and charged in one atomic step per request, by the server's clock.
 
-Quotas are sliding windows of 60 slices: what was used in a slice counts until all of the slice has left the
-window, so that no window of that length, wherever it begins, holds more than the quota.
+Quotas are sliding windows of 60 slices: what was used in a slice counts until the whole slice has left the
+window. So no window of that length, wherever it begins, exceeds the quota.
 """
 
 from __future__ import annotations
