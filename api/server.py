@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-
-import uvicorn
-from fastapi import FastAPI
+from typing import TYPE_CHECKING
 
 from jobs.open_files import raise_open_files
+
+if TYPE_CHECKING:
+    import uvicorn
+    from fastapi import FastAPI
 
 log = logging.getLogger(__name__)
 BACKLOG = 2048  # connections that wait to be accepted; systems cut it to their own limit
@@ -18,6 +20,10 @@ WANTED_OPEN_FILES = 4096  # 2,000 followers, as many other clients, and some hun
 
 class AddressError(Exception):
     """The service cannot listen on the address. The message says why."""
+
+
+class AccessError(Exception):
+    """Everybody who reaches the address could use the service. The message says what to do."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -53,6 +59,8 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
     It raises this process's limit on open files, and logs a limit that is too low for thousands of clients.
     """
+    import uvicorn  # not needed before the embedded service has started its worker
+
     files = raise_open_files()
     if files is not None and files < WANTED_OPEN_FILES:
         log.warning(

@@ -10,16 +10,13 @@ import redis
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from api.server import AccessError
 from api.service import Service
 from jobs.errors import ForeignOrigin, Unauthorized
 from jobs.settings import Settings
 from jobs.store.owners.api_keys import Keys
 
 log = logging.getLogger(__name__)
-
-
-class AccessError(Exception):
-    """Everybody who reaches the address could use the service. The message says what to do."""
 
 
 def access_for(service: Service, host: str) -> str:

@@ -69,10 +69,9 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _embedded(settings: Settings, host: str, port: int, directory: Path) -> int:
-    from api.access.anonymous import AccessError
     from api.embedded.service import DirectoryInUse, Embedded
     from api.embedded.valkey import ValkeyError
-    from api.server import AddressError
+    from api.server import AccessError, AddressError
     from models.errors import NetworkError
     from models.weights.places import file_of
 
@@ -87,9 +86,9 @@ def _embedded(settings: Settings, host: str, port: int, directory: Path) -> int:
 
 
 def _api_only(settings: Settings, host: str, port: int) -> int:
-    from api.access.anonymous import AccessError, access_for
+    from api.access.anonymous import access_for
     from api.app import create_app
-    from api.server import AddressError, listen, make_server, url_of
+    from api.server import AccessError, AddressError, listen, make_server, url_of
 
     try:
         listener = listen(host, port)

@@ -17,19 +17,23 @@ import threading
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import redis
-import uvicorn
 
-from api.access.anonymous import access_for
-from api.app import create_app
 from api.embedded.children import Child, Supervisor
 from api.embedded.valkey import Valkey
 from api.server import listen, make_server, url_of
-from api.service import Service
+from jobs import broker
+from jobs.blobs import Blobs
 from jobs.environment import unknown_variables
+from jobs.janitor import Janitor
 from jobs.settings import PREFIX, Settings
+from jobs.store.connection import connect
+from jobs.store.job_store import JobStore
+
+if TYPE_CHECKING:
+    import uvicorn
 
 log = logging.getLogger(__name__)
 WORKER_STOP_SECONDS = 10.0  # on top of its grace: to give its jobs back and to unload torch
@@ -82,7 +86,12 @@ class Embedded:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             undo.enter_context(lock(self._directory))
             listener = undo.enter_context(listen(self._host, self._port))
-            app = create_app(self._start_parts(undo))
+            settings = self._start_parts(undo)
+            # Imported while the worker starts: FastAPI takes about as long as half of torch.
+            from api.access.anonymous import access_for
+            from api.app import create_app
+
+            app = create_app(settings)
             access = access_for(app.state.service, self._host)
             self._server = make_server(app)
             print(_greeting(url_of(listener), self._directory, access), flush=True)
@@ -150,13 +159,12 @@ def _ignore_signals() -> None:
 
 def _requeue_running(settings: Settings, *, as_lost: bool) -> None:
     """Queue the jobs that an ended worker held, at once instead of when their leases run out."""
-    service = Service(settings)
-    try:
-        service.janitor.take_back(as_lost=as_lost)
-    except redis.RedisError as error:
-        log.warning("the worker's jobs stay leased for a while: %s", error)
-    finally:
-        service.close()
+    with connect(settings) as client, broker.make_app(settings) as app:
+        janitor = Janitor(client, JobStore(client, settings), Blobs.of(settings), app, settings)
+        try:
+            janitor.take_back(as_lost=as_lost)
+        except redis.RedisError as error:
+            log.warning("the worker's jobs stay leased for a while: %s", error)
 
 
 def _greeting(url: str, directory: Path, access: str) -> str:
