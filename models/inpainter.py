@@ -54,16 +54,28 @@ class Inpainter:
         self.device = device_of(network)
         self.memory_budget_bytes = memory_budget_bytes
         self._fast: dict[bool, Network] = {}  # by whether it may round to bfloat16
+        self._load: Callable[[], Network] | None = None  # set while the network's weights are not in memory
         self._graphs = CudaGraphCache()
 
     def variant(self, preset: Preset) -> Network:
         """The network as this preset runs it."""
         if not preset.fast:
+            if self._load:
+                self.network, self._load = self._load(), None
             return self.network
         bf16 = preset.bf16 and self.device.type == "cuda"
         if bf16 not in self._fast:
             self._fast[bf16] = fast_variant(self.network, bf16=bf16)
         return self._fast[bf16]
+
+    def unload(self, load: Callable[[], Network]) -> None:
+        """Free the weights of the network itself; its variants keep their copies.
+
+        load: called when a preset without `fast` needs the network. What it raises, `variant` and `fill` raise.
+        """
+        self.network.to("meta")  # type: ignore[attr-defined]
+        allocator.give_back()
+        self._load = load
 
     def inpaint(
         self,
@@ -85,7 +97,7 @@ class Inpainter:
 
         None where nothing can: the preset shrinks the photo, or its variant of the network does not exist yet.
         """
-        there = not preset.fast or (preset.bf16 and self.device.type == "cuda") in self._fast
+        there = (preset.bf16 and self.device.type == "cuda") in self._fast if preset.fast else self._load is None
         if not there or shrunk_size(hole.shape, preset.px_budget) != hole.shape:
             return None
         search = PlanSearch(hole, preset, self.variant(preset), self.device)

@@ -10,18 +10,13 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 # malloc.h: parameter numbers and default values of mallopt.
 _TRIM_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -1, -4, -8
 _DEFAULTS = {_TRIM_THRESHOLD: 128 * 1024, _MMAP_MAX: 65536}
-_PAGE_OUT = 21  # of madvise: MADV_PAGEOUT
 _KEEP = {_TRIM_THRESHOLD: -1, _MMAP_MAX: 0}  # never trim by itself, never map pages for one allocation
 # Freed memory that `trim` leaves, and that it leaves where memory is short. The first costs no time that can be
 # measured, the second up to a fifth more (docs/decisions/0002-heap.md).
@@ -140,17 +135,7 @@ def use_single_arena() -> None:
         _configure({_ARENA_MAX: 1})
 
 
-def page_out(tensors: Iterable[Tensor]) -> None:
-    """Let the system take the memory of tensors on the CPU that are seldom read, and give back what is freed.
-
-    What a file is mapped to is read again when it is needed; other memory goes to swap where there is any. Linux 5.4.
-    """
-    if _GLIBC is None:
-        return
-    page = os.sysconf("SC_PAGE_SIZE")
-    for tensor in tensors:
-        start, size = tensor.data_ptr(), tensor.numel() * tensor.element_size()
-        first = -(-start // page) * page
-        if (length := start + size - first) >= page:
-            _GLIBC.madvise(ctypes.c_void_p(first), ctypes.c_size_t(length // page * page), _PAGE_OUT)
-    _GLIBC.malloc_trim(0)
+def give_back() -> None:
+    """Give freed memory back to the system, where the C library is glibc."""
+    if _GLIBC is not None:
+        _GLIBC.malloc_trim(0)

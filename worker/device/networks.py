@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from models import PRESETS, CheckpointError, Inpainter, NetworkError, load_network
-from models.memory import allocator
+from models.networks.base import Network
 from models.planning.networks import FACTS
 from models.weights.places import is_here
 
@@ -32,7 +35,7 @@ class Networks:
     def __init__(self, name: str, device: str):
         """Load the resident network: see `models.load_network`. Raises NetworkError or CheckpointError."""
         self._device = device
-        self.resident = Inpainter(load_network(name, device=device))
+        self.resident = self._prepared(name, load_network(name, device=device))
         log.info("network %s on %s (%s)", self.resident.network.name, self.resident.device, WHY.get(name, name))
         self.installed: list[str] = [choice for choice in FACTS if is_here(choice)]
         self.facts: dict[str, dict[str, Any]] = {}
@@ -44,14 +47,7 @@ class Networks:
     def get(self, name: str) -> Inpainter:
         """The network for a task's `network`, loaded if it is not. Raises NotInstalled."""
         if name not in self._held:
-            try:
-                self._hold(name, Inpainter(load_network(name, device=self._device)))
-            except (NetworkError, CheckpointError) as error:
-                log.error("network %s cannot be loaded: %s", name, error)
-                raise NotInstalled(
-                    f"The network {name!r} is not installed on this service: ask for `auto`, which takes "
-                    f"{self.resident.network.name}."
-                ) from error
+            self._hold(name, self._prepared(name, self._load(name)))
         return self._held[name]
 
     def held(self, name: str) -> Inpainter | None:
@@ -60,7 +56,7 @@ class Networks:
 
     def _hold(self, parameter: str, inpainter: Inpainter) -> None:
         network = inpainter.network
-        variant = inpainter.variant(PRESETS["default"])  # made here, so that no task waits for it
+        variant = inpainter.variant(PRESETS["default"])
         known = self.facts.get(network.name, {"parameter": ()})
         self.facts[network.name] = {
             "name": network.name,
@@ -72,6 +68,42 @@ class Networks:
             "bytes_per_forward_pixel": variant.bytes_per_pixel.forward,
         }
         self._held[parameter] = inpainter
-        if variant is not network and inpainter.device.type == "cpu":
-            # The variant has copies of the weights; the originals are for presets without `fast`.
-            allocator.page_out(network.parameters())
+
+    def _prepared(self, name: str, network: Network) -> Inpainter:
+        """An engine with its fast variant, so that no task waits for that. On a processor it keeps nothing else."""
+        inpainter = Inpainter(network)
+        if inpainter.variant(PRESETS["default"]) is not network and inpainter.device.type == "cpu":
+            inpainter.unload(self._loader(name, network))
+        return inpainter
+
+    def _loader(self, name: str, network: Network) -> Callable[[], Network]:
+        """What loads a network once more. It raises NotInstalled when its weights are gone or not the same."""
+        values = _checksum(network)
+
+        def load() -> Network:
+            log.info("loading %s again for a preset without `fast`", network.name)
+            again = self._load(name)
+            if _checksum(again) != values:
+                raise NotInstalled(
+                    f"The weights of {network.name} have changed since this worker started: use a preset with `fast`, "
+                    "or have the worker restarted."
+                )
+            return again
+
+        return load
+
+    def _load(self, name: str) -> Network:
+        """Raises NotInstalled."""
+        try:
+            return load_network(name, device=self._device)
+        except (NetworkError, CheckpointError) as error:
+            log.error("network %s cannot be loaded: %s", name, error)
+            raise NotInstalled(
+                f"The network {name!r} is not installed on this service: ask for `auto`, which takes "
+                f"{self.resident.network.name}."
+            ) from error
+
+
+def _checksum(network: Network) -> int:
+    """A number that changes when the weights do."""
+    return sum(int(weights.view(torch.int32).sum()) for weights in network.parameters())

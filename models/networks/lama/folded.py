@@ -134,7 +134,6 @@ class FoldedLama(nn.Module):
         super().__init__()
         self.name, self.stride, self.native_size = lama.name, lama.stride, lama.native_size
         self.optimised = lama.optimised
-        self.lama = lama  # whose parameters say where this is
         layers = list(lama.model)
         # Lists, not nn.ModuleList: a folded network is never moved; fold a network after its move.
         self.downs = [_down(layer) for layer in layers if isinstance(layer, Unit)]
@@ -149,7 +148,9 @@ class FoldedLama(nn.Module):
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
         self.format = picture_format(last.weight.device)
-        self.last: Layer = (last.weight.detach().contiguous(memory_format=self.format), last.bias.detach())
+        weight = last.weight.detach().contiguous(memory_format=self.format)
+        self.last: Layer = (weight, last.bias.detach())
+        self.where = nn.Parameter(weight, requires_grad=False)  # the parameter that says on which device this is
 
     @torch.no_grad()
     def front(self, image: Tensor, mask: Tensor) -> tuple[Tensor, ...]:

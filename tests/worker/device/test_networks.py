@@ -2,9 +2,12 @@
 
 import shutil
 
+import numpy as np
 import pytest
+import torch
 
 import worker.device.networks
+from models import inpaint, load_network
 from tests import support
 from worker.device.networks import Networks, NotInstalled
 
@@ -55,3 +58,33 @@ def test_a_network_is_loaded_when_it_is_first_asked_for(cache):
 def test_one_whose_weights_are_not_here_is_refused_in_words(cache):
     with pytest.raises(NotInstalled, match="ask for `auto`, which takes migan-512-places2"):
         Networks("builtin", "cpu").get("big-lama")
+
+
+def filled(network_or_inpainter):
+    rng = np.random.default_rng(1)
+    image, hole = rng.integers(0, 255, (64, 96, 3), dtype=np.uint8), np.zeros((64, 96), bool)
+    hole[20:40, 30:60] = True
+    if isinstance(network_or_inpainter, torch.nn.Module):
+        return inpaint(image, hole, network=network_or_inpainter, preset="reference").image
+    return network_or_inpainter.inpaint(image, hole, preset="reference").image
+
+
+def test_on_a_processor_a_network_is_not_held_beside_its_fast_variant(cache):
+    bring_weights(cache)
+    inpainter = Networks("big-lama", "cpu").resident
+    assert {weights.device.type for weights in inpainter.network.parameters()} == {"meta"}
+    assert (filled(inpainter) == filled(load_network("big-lama", device="cpu"))).all()
+    assert {weights.device.type for weights in inpainter.network.parameters()} == {"cpu"}
+
+
+def test_other_weights_than_at_the_start_are_refused(cache):
+    bring_weights(cache)
+    inpainter = Networks("big-lama", "cpu").resident
+    content = bytearray((cache / "big-lama.safetensors").read_bytes())
+    content[-2] ^= 1
+    (cache / "big-lama.safetensors").write_bytes(content)
+    with pytest.raises(NotInstalled, match="have changed since this worker started"):
+        filled(inpainter)
+    (cache / "big-lama.safetensors").unlink()
+    with pytest.raises(NotInstalled, match="is not installed"):
+        filled(inpainter)
