@@ -240,6 +240,15 @@ class FetchFailed(RefineryError):
     code, status, title = "fetch-failed", 422, "The URL could not be fetched"
 
 
+class UnknownFile(RefineryError):
+    """The caller has no file with this id (any more)."""
+
+    code, status, title = "unknown-file", 404, "There is no such file"
+
+    def __init__(self, detail: str = "No file has this id, or it has expired. Upload it again."):
+        super().__init__(detail)
+
+
 class UnknownDelivery(RefineryError):
     """The job has no webhook delivery with this id."""
 
@@ -310,6 +319,12 @@ class TooManyJobs(Throttled):
         detail: str = "This API key has as many queued jobs as it may have. Submit again when some have begun.",
     ):
         super().__init__(detail, retry_after_seconds=FULL_QUEUE_SECONDS)
+
+
+class TooManyFiles(RefineryError):
+    """More files, or more bytes of them, than are kept for one owner."""
+
+    code, status, title = "too-many-files", 413, "Too many files are stored"
 
 
 class QuotaExceeded(Throttled):

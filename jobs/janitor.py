@@ -229,7 +229,7 @@ class Janitor:
         Returns the ids under which the blobs were.
 
         They come from an api that died before it had created the job of an upload, or from a worker
-        that wrote its result after the job had been deleted.
+        that wrote its result after the job had been deleted. Files of jobs.store.owners.files end here too.
         """
         limit = self._store.now().timestamp() - self._settings.orphan_grace_seconds
         if count := self._blobs.sweep_staged(limit):
@@ -242,7 +242,7 @@ class Janitor:
                 continue  # not ours
             job = None if young else self._store.find(job_id)
             if not young and (job is None or job.status is Status.EXPIRED):
-                log.warning("images of job %s belong to nothing: deleted", job_id)
+                log.info("images under %s belong to no job: deleted", job_id)
                 self._blobs.delete(job_id)
                 found.append(job_id)
         return found

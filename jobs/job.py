@@ -51,6 +51,11 @@ ALLOWED: dict[Status, tuple[Status, ...]] = {
 DEAD_LETTERS = frozenset({WorkerLost.code, InternalError.code, ServiceUnavailable.code})
 LEASE_RAN_OUT = "its worker stopped renewing the lease"
 FAULT_CHARACTERS = 8000
+RESULT_TOKEN_BYTES = 16  # nobody guesses 128 bits
+
+
+# What a webhook says: our event, or the job as a prediction of Replicate's. See jobs.webhooks.events.
+WebhookBody = Literal["event", "prediction"]
 
 
 class IllegalChange(Exception):
@@ -132,6 +137,8 @@ class Job(Frozen):
     owner: str | None = None  # the id of the API key that made it
     request_id: str | None = None  # of the request that made it, as in the api's log
     traceparent: str | None = None  # of the same request, where it is traced: see jobs.telemetry.tracing
+    result_token: str = Field(default="", repr=False)  # whoever has it may fetch the result without an API key
+    webhook_body: WebhookBody = "event"
     parameters: Parameters
     input: InputInfo
     created_at: datetime
@@ -311,6 +318,7 @@ def new_job(
     owner: str | None = None,
     request_id: str | None = None,
     traceparent: str | None = None,
+    webhook_body: WebhookBody = "event",
 ) -> Job:
     """A queued job with an id of its own, not yet stored."""
     return Job(
@@ -318,6 +326,8 @@ def new_job(
         owner=owner,
         request_id=request_id,
         traceparent=traceparent,
+        result_token=secrets.token_hex(RESULT_TOKEN_BYTES),
+        webhook_body=webhook_body,
         parameters=parameters,
         input=info,
         created_at=now,

@@ -334,6 +334,12 @@ class Settings(BaseSettings):
         ge=1024,
         description="Largest accepted JSON body, with its data URLs.",
     )
+    max_files_bytes: int = Field(
+        default=2 * 1024 * 1024 * 1024,
+        ge=1024,
+        description="Bytes of files that are kept at a time for one API key, or for all clients of a service without "
+        "keys, between an upload to `/v1/files` and `REFINERY_ORPHAN_GRACE_SECONDS` later. See compatibility.md.",
+    )
     idempotency_seconds: float = Field(
         default=24 * 3600.0,
         ge=1,

@@ -1,4 +1,4 @@
-"""One request that submits a photo and is answered with its result: for interfaces whose clients do not poll."""
+"""Submitting a photo in a request, and waiting there for its result."""
 
 from __future__ import annotations
 
@@ -20,32 +20,45 @@ LONGEST_WAIT_SECONDS = 600.0  # after which the OpenAI client gives a request up
 
 
 class Filler:
-    """Submits a photo for the caller of a request and waits for the end of the job."""
+    """Submits photos for the caller of a request."""
 
     def __init__(self, request: Request, service: ServiceDep, events: Events, caller: Submitter, sender: Sender):
-        self._request, self._events, self._caller, self._sender = request, events, caller, sender
-        self.service = service
+        self._request, self._events, self._sender = request, events, sender
+        self.service, self.caller = service, caller
+
+    async def submit(self, upload: Upload) -> Job:
+        """The queued job of a submission, whose files are closed then. Raises what `create_job` raises."""
+        with upload.closing:
+            job = await create_job(self.service, self.caller, self._sender, upload)
+        for file in upload.files.values():
+            file.close()  # nobody reads them any more, and a wait may be long
+        job_id.set(job.id)
+        return job
+
+    async def wait(self, job: Job, seconds: float) -> Job:
+        """The job at its end, or as it is after `seconds` or when the client has gone. Raises TooManyAtOnce."""
+        with self._events.place(self._sender):
+            return await wait_for_end(self._request, self.service, self._events, job, seconds)
 
     async def fill(self, upload: Upload) -> Job:
-        """The final job of a submission.
+        """The final job of a submission, for clients that do not poll.
 
         When it does not end in time or the client has gone, nobody will fetch its result: it is canceled. Raises
         RunDeadlineExceeded then, TooManyAtOnce, and what `create_job` raises.
         """
-        with self._events.place(self._sender):
-            job = await create_job(self.service, self._caller, self._sender, upload)
-            job_id.set(job.id)
-            for file in upload.files.values():
-                file.close()  # nobody reads them any more, and the wait may be long
-            job = await wait_for_end(self._request, self.service, self._events, job, LONGEST_WAIT_SECONDS)
-        if job.status.final:
-            return job
-        with suppress(JobFinished):
-            await self.service.call(cancel_job, self.service, job.id)
-        raise RunDeadlineExceeded(
-            f"The job did not end within {LONGEST_WAIT_SECONDS:g} s and was canceled. Send a smaller hole, or submit "
-            "it to /v1/jobs, whose clients need not keep a request open."
-        )
+        job = await self.submit(upload)
+        try:
+            job = await self.wait(job, LONGEST_WAIT_SECONDS)
+        finally:
+            if not job.status.final:
+                with suppress(JobFinished):
+                    await self.service.call(cancel_job, self.service, job.id)
+        if not job.status.final:
+            raise RunDeadlineExceeded(
+                f"The job did not end within {LONGEST_WAIT_SECONDS:g} s and was canceled. Send a smaller hole, or "
+                "submit it to /v1/jobs, whose clients need not keep a request open."
+            )
+        return job
 
     async def result(self, job: Job) -> bytes:
         """The bytes of the result of a job that has succeeded. Raises BlobMissing, ServiceUnavailable."""

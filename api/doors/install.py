@@ -14,19 +14,27 @@ from fastapi import APIRouter, Depends, FastAPI
 from api import problems
 from api.access.caller import identify
 from api.dependencies import Caller, ServiceDep
-from api.doors import links, openai
+from api.doors import cog, links, openai
 from api.doors.error_shapes import ErrorShapes
+from api.doors.replicate import files, models, predictions
 from jobs.errors import NotFound
 from jobs.settings import Door
 
-ROUTERS: dict[Door, APIRouter] = {"openai": openai.router}
+ROUTERS: dict[Door, tuple[APIRouter, ...]] = {
+    "openai": (openai.router,),
+    "replicate": (predictions.router, files.router, models.router),
+    "cog": (cog.router,),
+}
+# Replicate's clients and cog's know problem documents.
 SHAPES = {openai.PATHS: openai.error_shape}
 
 
 def add_routes(app: FastAPI) -> None:
     """Add all doors to an app. Their routes are no part of its OpenAPI document: they are documented elsewhere."""
-    for door, router in ROUTERS.items():
-        app.include_router(router, dependencies=[Depends(identify), Depends(_opened(door))], include_in_schema=False)
+    for door, routers in ROUTERS.items():
+        checks = [Depends(identify), Depends(_opened(door))]
+        for router in routers:
+            app.include_router(router, dependencies=checks, include_in_schema=False)
     app.include_router(links.router, include_in_schema=False)
 
 

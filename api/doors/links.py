@@ -1,24 +1,20 @@
-"""Links to results that need no API key: for clients that fetch a URL as they would any public one.
-
-The token in a link is an HMAC of the job's id, with the secret that signs the webhooks of the job's owner: who rotates
-that secret twice ends all links.
-"""
+"""Links to results that need no API key: for clients that fetch a URL as they would any public one."""
 
 from __future__ import annotations
 
-import hashlib
+import base64
 import hmac
 
 from fastapi import APIRouter, Request, Response
 
 from api.dependencies import ServiceDep
-from api.routes.results import image_response
+from api.routes.results import image_response, result_of
 from api.service import Service
 from jobs.errors import UnknownJob
 from jobs.job import Job
-from jobs.store.owners.webhook_secrets import WebhookSecrets
+from jobs.webhooks.prediction import LINKED_RESULTS
 
-router = APIRouter(prefix="/v1/results")
+router = APIRouter()
 
 
 def base_url(request: Request, service: Service) -> str:
@@ -26,28 +22,18 @@ def base_url(request: Request, service: Service) -> str:
     return service.settings.public_url or str(request.base_url).rstrip("/")
 
 
-def result_link(base: str, service: Service, job: Job) -> str:
-    """The URL of a job's result for whoever has it. base: see `base_url`. Asks Redis."""
-    token = _token(job.id, WebhookSecrets(service.redis, service.settings).active(job.owner)[0])
-    return f"{base}{router.prefix}/{job.id}?token={token}"  # in the query, which no log has
+async def data_url(service: Service, job: Job) -> str:
+    """The result of a job that has succeeded as a data URL. Raises ResultNotReady, BlobMissing, ServiceUnavailable."""
+    info = result_of(job)
+    data = await service.call(service.blobs.get, job.id, job.result_blob)
+    text = (await service.validate(base64.b64encode, data)).decode()
+    return f"data:{info.media_type};base64,{text}"
 
 
-@router.get("/{job_id}")
-async def linked(service: ServiceDep, job_id: str, token: str) -> Response:
+@router.get(LINKED_RESULTS + "/{job_id}")
+async def linked(service: ServiceDep, job_id: str, token: str = "") -> Response:
     """The result behind a link. A wrong token is answered as if there were no such job. Raises UnknownJob."""
-    job = await service.call(_job_behind, service, job_id, token)
+    job = await service.call(service.store.find, job_id)
+    if job is None or not job.result_token or not hmac.compare_digest(job.result_token.encode(), token.encode()):
+        raise UnknownJob
     return await image_response(service, job)
-
-
-def _job_behind(service: Service, job_id: str, token: str) -> Job:
-    job = service.store.find(job_id)
-    if job is None:
-        raise UnknownJob
-    active = WebhookSecrets(service.redis, service.settings).active(job.owner)
-    if not any(hmac.compare_digest(_token(job_id, secret).encode(), token.encode()) for secret in active):
-        raise UnknownJob
-    return job
-
-
-def _token(job_id: str, secret: str) -> str:
-    return hmac.new(secret.encode(), f"result {job_id}".encode(), hashlib.sha256).hexdigest()

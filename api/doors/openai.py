@@ -12,7 +12,7 @@ from starlette.datastructures import FormData
 
 from api.dependencies import ServiceDep
 from api.doors.filling import FillerDep
-from api.doors.links import base_url, result_link
+from api.doors.links import base_url
 from api.routes.networks import NetworkView, networks
 from api.routes.results import no_result, result_of
 from api.service import Service
@@ -22,6 +22,7 @@ from jobs.errors import FieldError, InvalidParameters, MissingImage, NotFound, U
 from jobs.job import Job
 from jobs.parameters import NetworkChoice, Parameters
 from jobs.store.heartbeat import workers
+from jobs.webhooks.prediction import result_link
 
 router = APIRouter(prefix="/v1")
 PATHS = r"/v1/images/edits|/v1/models(/[^/]+)?"
@@ -153,7 +154,7 @@ async def _picture(
         data = await filler.result(job)
         picture["b64_json"] = (await service.validate(base64.b64encode, data)).decode()
     if response_format != "b64_json":
-        picture["url"] = await service.call(result_link, base_url(request, service), service, job)
+        picture["url"] = result_link(job, base_url(request, service))
     result, created = result_of(job), job.completed_at or job.created_at
     return {
         "created": int(created.timestamp()),

@@ -33,6 +33,7 @@ from jobs.errors import (
     UploadTooLarge,
     UrlNotAllowed,
 )
+from jobs.job import WebhookBody
 from jobs.parameters import Parameters
 
 FILES = ("image", "mask")
@@ -50,6 +51,7 @@ class Upload:
     files: dict[str, BinaryIO] = field(default_factory=dict)
     urls: dict[str, str] = field(default_factory=dict)
     image_name: str | None = None
+    webhook_body: WebhookBody = "event"
     closing: ExitStack = field(default_factory=ExitStack)
 
     @property
@@ -229,10 +231,10 @@ def _from_members(members: dict[str, Any]) -> Upload:
     parameters = Parameters.from_json(members)
     if "image" not in urls:
         raise MissingImage("The object has no `image_url`: give the photo as an https or data URL.")
-    return Upload(parameters, urls=urls, image_name=_name_in(urls["image"]))
+    return Upload(parameters, urls=urls, image_name=name_in(urls["image"]))
 
 
-def _name_in(url: str) -> str | None:
+def name_in(url: str) -> str | None:
     """The last part of a URL's path; None for a data URL."""
     try:
         parts = urlsplit(url)

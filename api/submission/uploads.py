@@ -109,6 +109,7 @@ def accept(
         owner=owner,
         request_id=request_id.get() or None,
         traceparent=tracing.traceparent(),
+        webhook_body=upload.webhook_body,
     )
     try:
         service.blobs.adopt(job.id, "image", upload.image)

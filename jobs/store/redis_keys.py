@@ -47,6 +47,7 @@ PENDING = SPACE + "webhooks:job:%s:pending"  # a list of delivery ids in the ord
 DUE = SPACE + "webhooks:due:%s"  # of a destination, a sorted set of job ids by the time of their next attempt
 WEBHOOK_SECRETS = SPACE + "webhooks:secrets:%s"  # of an owner, a list, the newest first
 USED = SPACE + "used-%s:%s"  # of a quota and an API key, a hash of what was used; see jobs.store.owners.quotas
+FILES = SPACE + "files:%s"  # of an owner, a hash: a record for each file; see jobs.store.owners.files
 IDEMPOTENCY = SPACE + "idempotency:%s:%s"  # of an owner and the SHA-256 of the client's key, a hash
 WORKER = SPACE + "worker:%s"  # a worker's presence as JSON; it vanishes when the worker does not renew it
 REFINED = SPACE + "refined:%s"  # of a network, a list: device seconds of the last jobs that succeeded

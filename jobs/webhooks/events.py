@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.job import Job, Status, new_id
 from jobs.parameters import WebhookEvent
+from jobs.webhooks.prediction import prediction
 
 EVENT_OF: dict[Status, WebhookEvent] = {
     Status.RUNNING: "job.started",
@@ -76,7 +77,12 @@ def new_delivery(job: Job, now: datetime, public_url: str, *, progress: bool = F
 
 
 def body(event: str, job: Job, now: datetime, public_url: str) -> str:
-    """The JSON text that is sent: `type`, `timestamp` and `data`, less than MAX_BODY_BYTES of UTF-8."""
+    """The JSON text that is sent: `type`, `timestamp` and `data`, less than MAX_BODY_BYTES of UTF-8.
+
+    A job that was submitted as a prediction is sent as one, in its present state.
+    """
+    if job.webhook_body == "prediction":
+        return json.dumps(prediction(job, public_url), ensure_ascii=False)
     here = f"{public_url}/v1/jobs/{job.id}"
     shown = job.model_dump(
         mode="json",
