@@ -149,7 +149,8 @@ def _inpaint(arguments: Sequence[str]) -> None:
     console = Console(stderr=True)
     with _bars(console) as progress:
         bars = Bars(progress)
-        result = inpainter.inpaint(photo.pixels, mask, preset=preset, on_step=bars.step)
+        opaque = args.mask is None  # the hole is the alpha's own
+        result = inpainter.inpaint(photo.pixels, mask, preset=preset, on_step=bars.step, opaque=opaque)
     clock["inpaint"] = time.perf_counter()
     warnings = list(photo.warnings)
     if form == "npy":

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.memory.plan import PlanSearch
+from models.pixels import seen
 from models.planning.windows import Box
 
 MOST_BYTES = 64 * 2**20  # of windows that lie on the GPU in advance: no budget counts them
@@ -20,7 +21,8 @@ MOST_BYTES = 64 * 2**20  # of windows that lie on the GPU in advance: no budget 
 class Ahead:
     """Made by `Inpainter.prepare`, for one call of `Inpainter.fill` with the same photo.
 
-    windows: pixels and hole, HxWxC as they are in the photo, by their place; those whose copies `stream` has begun.
+    windows: what the network sees of them (see `models.pixels.seen`), HxWxC, by their place; those whose copies
+    `stream` has begun.
     """
 
     search: PlanSearch
@@ -52,7 +54,8 @@ def send_windows(
     left = MOST_BYTES
     with torch.cuda.device(device), torch.cuda.stream(stream):
         for window in search.plan.windows:
-            parts = image[window.box.slices][..., :3], hole[window.box.slices][..., None]
+            colours, made_up = seen(image[window.box.slices], hole[window.box.slices])
+            parts = colours, made_up[..., None]
             left -= sum(part.nbytes for part in parts)
             if left < 0:
                 break

@@ -85,14 +85,23 @@ class Inpainter:
         preset: Preset | str = "default",
         on_step: Callable[[Step], None] | None = None,
         on_preview: Callable[[Preview], None] | None = None,
+        opaque: bool = False,
         device_section: contextlib.AbstractContextManager[object] | None = None,
     ) -> Result:
         """Fill the hole in a copy of a photo; see `models.inpaint`."""
         return self.fill(
-            image, hole, preset=preset, on_step=on_step, on_preview=on_preview, device_section=device_section
+            image,
+            hole,
+            preset=preset,
+            on_step=on_step,
+            on_preview=on_preview,
+            opaque=opaque,
+            device_section=device_section,
         )
 
-    def prepare(self, image: NDArray[Any], hole: NDArray[np.bool_], *, preset: Preset) -> Ahead | None:
+    def prepare(
+        self, image: NDArray[Any], hole: NDArray[np.bool_], *, preset: Preset, opaque: bool = False
+    ) -> Ahead | None:
         """Do for a photo what can be done while another thread fills another one; `fill` takes it as `ahead`.
 
         None where nothing can: the preset shrinks the photo, or its variant of the network does not exist yet.
@@ -100,6 +109,7 @@ class Inpainter:
         there = (preset.bf16 and self.device.type == "cuda") in self._fast if preset.fast else self._load is None
         if not there or shrunk_size(hole.shape, preset.px_budget) != hole.shape:
             return None
+        hole = pixels.fillable(image, hole, opaque=opaque)
         search = PlanSearch(hole, preset, self.variant(preset), self.device)
         return Ahead(search, *send_windows(search, image, hole, self.device))
 
@@ -112,6 +122,7 @@ class Inpainter:
         on_step: Callable[[Step], None] | None = None,
         on_preview: Callable[[Preview], None] | None = None,
         out: NDArray[Any] | None = None,
+        opaque: bool = False,
         ahead: Ahead | None = None,
         device_section: contextlib.AbstractContextManager[object] | None = None,
     ) -> Result:
@@ -120,7 +131,7 @@ class Inpainter:
         Takes and raises what `models.inpaint` does. Only the windows around the hole are read and travel to the device.
         out: of the image's shape and type; it may be the image itself. None: a copy of the image. An exception may
         leave some windows filled. A preset whose px_budget shrinks the photo leaves `out` alone: its `Result.image` is
-        a new, smaller array. ahead: what `prepare` made for the same image, hole and preset.
+        a new, smaller array. ahead: what `prepare` made for the same image, hole, preset and `opaque`.
         """
         preset = resolve_preset(preset) if isinstance(preset, str) else preset
         pixels.check(image, hole)
@@ -131,6 +142,7 @@ class Inpainter:
         source = image
         if size != hole.shape:
             (source, out), hole = pixels.shrunk(image, size), shrunk_hole(hole, size)
+        hole = pixels.fillable(source, hole, opaque=opaque)
         target = image.copy() if out is None else out
         search = ahead.search if ahead else PlanSearch(hole, preset, self.variant(preset), self.device)
         prepared = time.perf_counter() - started
@@ -140,7 +152,7 @@ class Inpainter:
             search.fit(self._budget())
             self._make_room(search.bytes_needed)
             try:
-                runs = self._run(source, hole, target, search, ahead, on_step, on_preview)
+                runs = self._run(source, hole, target, opaque, search, ahead, on_step, on_preview)
             finally:
                 self._leave_room()
             return Result(
@@ -180,6 +192,7 @@ class Inpainter:
         source: NDArray[Any],
         hole: NDArray[np.bool_],
         target: NDArray[Any],
+        opaque: bool,
         search: PlanSearch,
         ahead: Ahead | None,
         on_step: Callable[[Step], None] | None,
@@ -196,7 +209,7 @@ class Inpainter:
             refiner = WindowRefiner(network, search.memory_plan, tick, show=show, graphs=self._graphs)
             try:
                 sent = ahead.window(window.box) if ahead else None
-                runs.append(self._window(refiner, search.memory_plan, window, source, hole, target, sent))
+                runs.append(self._window(refiner, search.memory_plan, window, source, hole, target, opaque, sent))
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
@@ -212,14 +225,17 @@ class Inpainter:
         source: NDArray[Any],
         hole: NDArray[np.bool_],
         target: NDArray[Any],
+        opaque: bool,
         sent: tuple[Tensor, Tensor] | None,
     ) -> WindowRun:
         """Bring a window to the device unless it was sent, fill it there, and write its filled pixels into `target`."""
         started = time.perf_counter()
         part = window.box.slices
         its_hole = hole[part]
-        image, mask = sent or (_upload(source[part][..., :3], self.device), _upload(its_hole[..., None], self.device))
-        image, mask = _to_float(image, source.dtype), _to_float(mask, its_hole.dtype)
+        if sent is None:
+            colours, made_up = pixels.seen(source[part], its_hole)
+            sent = _upload(colours, self.device), _upload(made_up[..., None], self.device)
+        image, mask = _to_float(sent[0], source.dtype), _to_float(sent[1], its_hole.dtype)
         keep: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
         if self.device.type == "cpu":
             keep = allocator.freed_memory_kept(lean=memory_plan.checkpointed)
@@ -228,7 +244,7 @@ class Inpainter:
             # By index: with a mask, torch waits for the GPU to learn how many pixels there are.
             index = torch.from_numpy(np.flatnonzero(its_hole)).to(self.device, non_blocking=True)
             filling = composite[0].flatten(1).index_select(1, index).T.contiguous().cpu().numpy()
-        target[part][its_hole] = pixels.from_float(filling, target)
+        pixels.write(filling, target[part], its_hole, opaque=opaque)
         return WindowRun(window.box, its_hole, filling, scales, time.perf_counter() - started)
 
     def _budget(self) -> int:
@@ -279,13 +295,16 @@ def inpaint(
     preset: Preset | str = "default",
     on_step: Callable[[Step], None] | None = None,
     on_preview: Callable[[Preview], None] | None = None,
+    opaque: bool = False,
     memory_budget_bytes: int | None = None,
     device_section: contextlib.AbstractContextManager[object] | None = None,
 ) -> Result:
     """Fill the hole of a photo. For many photos on CUDA keep an `Inpainter`, which keeps CUDA graphs between them.
 
-    image: HxWx3 or HxWx4, uint8 or uint16 (full range) or float32 in [0, 1]; with a fourth channel, alpha, the filled
-    pixels come back opaque. mask: HxW bool, True = hole. An empty hole returns the image as it is.
+    image: HxWx3 or HxWx4, uint8 or uint16 (full range) or float32 in [0, 1]. A fourth channel, alpha, stays as it is.
+    Where it is 0 the image has no colour: what stands there changes nothing, and nothing changes it. mask: HxW bool,
+    True = hole. An empty hole returns the image as it is. opaque: for a hole that is the alpha's own: the filled pixels
+    become opaque.
     on_step is called once per forward pass and may raise (`Cancelled`, `DeadlineExceeded`): the work ends there, the
     exception passes through and no tensor is kept.
     on_preview is called once per window and scale, between steps; it may raise as well.
@@ -296,7 +315,13 @@ def inpaint(
     device. What it raises passes through; `Result.seconds` do not count how long entering it took.
     """
     return Inpainter(network, memory_budget_bytes=memory_budget_bytes).inpaint(
-        image, mask, preset=preset, on_step=on_step, on_preview=on_preview, device_section=device_section
+        image,
+        mask,
+        preset=preset,
+        on_step=on_step,
+        on_preview=on_preview,
+        opaque=opaque,
+        device_section=device_section,
     )
 
 

@@ -71,6 +71,7 @@ class Report(Protocol):
 class _Decoded:
     photo: Photo
     hole: NDArray[np.bool_]
+    opaque: bool  # whether filled pixels become so
     form: str
 
 
@@ -128,7 +129,7 @@ class LocalEngine:
         hole = find_hole(photo, picture.mask, self._rule)
         form = photo.format if self._format == "same" else self._format
         check_side(photo.width, photo.height, form)  # before the work, not after it
-        return _Decoded(photo, hole, form)
+        return _Decoded(photo, hole, picture.mask is None, form)
 
     def _refine(self, index: int, decoded: _Decoded, report: Report) -> Result:
         def step(step: Step) -> None:
@@ -138,7 +139,9 @@ class LocalEngine:
 
         report.progress(index, 0.0, "planning")
         pixels = decoded.photo.pixels
-        return self._inpainter.fill(pixels, decoded.hole, preset=self._preset, on_step=step, out=pixels)
+        return self._inpainter.fill(
+            pixels, decoded.hole, preset=self._preset, on_step=step, out=pixels, opaque=decoded.opaque
+        )
 
     def _store(self, index: int, picture: Picture, decoded: _Decoded, result: Result, report: Report) -> None:
         try:

@@ -112,6 +112,7 @@ class Attempt:
             shape=list(decoded.pixels.shape),
             dtype=decoded.pixels.dtype.name,
             network=job.parameters.network,
+            opaque=job.input.mask_source == "alpha",
             preset=dataclasses.asdict(resolve_preset(job.parameters.preset, job.parameters.overrides())),
             budget_share=0.5**job.losses,  # memory may be what the last process died of
             step_seconds=self._parts.settings.progress_interval_seconds,

@@ -125,7 +125,8 @@ class Loop:
         prepared = Prepared(task, files)
         if self._busy and prepared.error is None and (inpainter := self._networks.held(task.network)):
             try:
-                prepared.ahead = inpainter.prepare(prepared.photo, prepared.hole, preset=models.Preset(**task.preset))
+                preset = models.Preset(**task.preset)
+                prepared.ahead = inpainter.prepare(prepared.photo, prepared.hole, preset=preset, opaque=task.opaque)
             except Exception as error:
                 log.warning("a task could not be prepared, which is done later then: %s", error)
         return prepared
@@ -170,6 +171,7 @@ class Loop:
             on_step=reports.step,
             on_preview=reports.preview if task.preview_size else None,
             out=prepared.photo,
+            opaque=task.opaque,
             ahead=prepared.ahead,
         )
         if result.image is not prepared.photo:  # the preset shrank it

@@ -77,9 +77,9 @@ class Task(Message):
 
     number: the task's, of its own in this worker. shape, dtype: of the pixels, HxWx3 or HxWx4, uint8 or uint16, in C
     order. The hole is HxW bool, True = hole. network: a value of the parameter `network`. preset: the fields of
-    `models.Preset`. budget_share: part of the memory that it may have. step_seconds: the least time between two Steps.
-    preview_size: width and height of the picture that Previews are for; empty: none
-    are wanted.
+    `models.Preset`. opaque: see `models.inpaint`. budget_share: part of the memory that it may have. step_seconds: the
+    least time between two Steps. preview_size: width and height of the picture that Previews are for; empty: none are
+    wanted.
     """
 
     number: int
@@ -88,6 +88,7 @@ class Task(Message):
     dtype: str
     network: str
     preset: dict[str, Any]
+    opaque: bool = False
     budget_share: float = 1.0
     step_seconds: float = 0.0
     preview_size: Sequence[int] = ()

@@ -19,6 +19,9 @@ def folder(tmp_path):
         photo = support.as_file(support.pixels(96 + 8 * number, 80))
         (tmp_path / f"in/p{number}.png").write_bytes(photo)
         (tmp_path / f"in/p{number}_mask.png").write_bytes(support.as_file(support.hole(96 + 8 * number, 80)))
+    sticker = support.pixels(channels=4)
+    sticker[:32, :32, 3] = 0  # reaches into the hole
+    (tmp_path / "in/p0.png").write_bytes(support.as_file(sticker))
     animated = files.saved(
         Image.open(tmp_path / "in/p1.png"), "PNG", save_all=True, append_images=[Image.new("RGB", (104, 80))]
     )
@@ -51,6 +54,10 @@ def test_a_folder_with_a_broken_file(folder):
     hole = support.hole() > 0
     assert np.array_equal(before[~hole], after[~hole])
     assert (before[hole] != after[hole]).any()
+    assert np.array_equal(before[..., 3], after[..., 3])
+    hidden = before[..., 3] == 0
+    assert (hidden & hole).any()
+    assert np.array_equal(before[hidden], after[hidden])
     again = run(folder, "fill", "in", "-o", "out", "--skip-existing", "--json")
     assert sorted(json.loads(line)["status"] for line in again.stdout.splitlines()) == ["failed", "skipped", "skipped"]
 

@@ -37,13 +37,19 @@ def codecs():
 def attempt(service, store, settings, codecs):
     """Does a job whose refinement raises an error: the job as it is then, and how many files stayed open."""
 
-    def run(error, **parameters):
-        job = new_job(store.now(), Parameters(**parameters), INPUT)
-        service.blobs.put(job.id, "image", support.as_file(support.pixels()))
+    tasks = []
+
+    def run(error, mask_source="mask", **parameters):
+        info = INPUT.model_copy(update={"mask_source": mask_source})
+        job = new_job(store.now(), Parameters(**parameters), info)
+        pixels = support.pixels(channels=4)
+        pixels[30:55, 30:60, 3] = 0
+        service.blobs.put(job.id, "image", support.as_file(pixels))
         service.blobs.put(job.id, "mask", support.as_file(support.hole()))
         job = store.claim(store.create(job).id, "w")
 
-        def submit(**_):
+        def submit(**task):
+            tasks.append(task)
             raise error
 
         parts = Parts(store, service.blobs, codecs, SimpleNamespace(submit=submit), settings, threading.Event())
@@ -52,6 +58,7 @@ def attempt(service, store, settings, codecs):
         change = attempts.outcome(job)
         return store.finish(job.id, job.attempt, change), len(os.listdir("/proc/self/fd")) - before
 
+    run.tasks = tasks
     return run
 
 
@@ -114,3 +121,9 @@ def test_a_job_that_succeeds_says_what_was_left_out(service, store, settings, co
     change = Attempts(parts, None, None, None, WorkerMetrics()).outcome(job)
     ended = store.finish(job.id, job.attempt, change)
     assert [warning.code for warning in ended.warnings] == ["further-pictures", "transparency-flattened"]
+
+
+def test_only_a_hole_of_the_alpha_itself_becomes_opaque(attempt):
+    attempt(PresetError("no"))
+    attempt(PresetError("no"), mask_source="alpha")
+    assert [task["opaque"] for task in attempt.tasks] == [False, True]

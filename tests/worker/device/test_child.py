@@ -35,6 +35,7 @@ def pool():
 class Photo:
     def __init__(self, dtype=np.uint8, channels=3):
         pixels = support.pixels(192, 192, channels).astype(dtype)
+        pixels[60:110, 60:120, 3:] = 100  # alpha
         if dtype == np.uint16:
             pixels *= 257
         self.before = pixels
@@ -65,10 +66,12 @@ def all_of(refinement):
     return found
 
 
-@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 4)])
-def test_a_photo_is_filled_where_it_lies(pool, dtype, channels):
+@pytest.mark.parametrize(
+    ("dtype", "channels", "opaque"), [(np.uint8, 3, False), (np.uint16, 4, False), (np.uint8, 4, True)]
+)
+def test_a_photo_is_filled_where_it_lies(pool, dtype, channels, opaque):
     photo = Photo(dtype, channels)
-    told = [message for message, _ in all_of(photo.submit(pool))]
+    told = [message for message, _ in all_of(photo.submit(pool, opaque=opaque))]
     assert isinstance(told[0], messages.Begun)
     steps = [message for message in told if isinstance(message, messages.Step)]
     assert [(step.scale, step.iteration) for step in steps] == [(1, 1), (2, 1), (2, 2), (2, 3)]
@@ -80,6 +83,7 @@ def test_a_photo_is_filled_where_it_lies(pool, dtype, channels):
     assert done.seconds > 0
     hole, after = photo.hole.array, photo.shared.array
     assert (after[~hole] == photo.before[~hole]).all()
+    assert (after[hole, 3:] == (255 if opaque else photo.before[hole, 3:])).all()
     assert (after[hole] != photo.before[hole]).any(axis=-1).mean() > 0.9
 
 
