@@ -32,7 +32,7 @@ def answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:
 def answer_to(error: Exception, path: str) -> Response:
     """The response to an error, with the headers that belong to it."""
     if isinstance(error, redis.RedisError):
-        log.error("the job store does not answer: %s", error)
+        log.error("the job store (REFINERY_REDIS_URL) does not answer: %s", error)
         error = errors.ServiceUnavailable("The job store does not answer at present. Try again later.")
     seconds = getattr(error, "retry_after_seconds", None)
     headers = {"Retry-After": str(seconds)} if seconds else getattr(error, "headers", {})

@@ -6,16 +6,17 @@ The preset's fields can be overridden one by one under their own names; they are
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model, field_validator
 
 from images.hole_rule import MAX_GROW_PIXELS, MAX_THRESHOLD, MIN_THRESHOLD, HoleRule, ReadFrom
-from jobs.errors import FieldError, InvalidParameters
+from jobs.errors import MAX_FIELD_ERRORS, FieldError, InvalidParameters
 from models.planning.networks import NETWORKS as NETWORKS
 from models.planning.networks import NetworkChoice as NetworkChoice
 from models.planning.presets import FIELDS, FORMER_NAMES, PresetField, PresetName
@@ -205,14 +206,37 @@ def _warn_of_former_names(*names: str) -> None:
 
 
 def _invalid(error: ValidationError, files: tuple[str, ...]) -> InvalidParameters:
-    wrong = [_field_error(item) for item in error.errors(include_url=False)]
-    return InvalidParameters.of(wrong, f" The fields are {', '.join((*files, *Parameters.model_fields))}.")
+    names = (*files, *(name for name in Parameters.model_fields if name not in FORMER_NAMES))
+    found = error.errors(include_url=False)
+    # A request may have a million unknown fields, and names are looked for only for those that are shown.
+    wrong = [_field_error(item, names if place < MAX_FIELD_ERRORS else ()) for place, item in enumerate(found)]
+    strange = any(item["type"] == "extra_forbidden" for item in found)
+    return InvalidParameters.of(wrong, f" The fields are {', '.join(names)}." if strange else "")
 
 
-def _field_error(item: Any) -> FieldError:
-    """One of pydantic's findings in our words, the client's value left out."""
+def _field_error(item: Any, names: Sequence[str]) -> FieldError:
+    """One of pydantic's findings in our words, the client's value left out. names: of the fields that there are."""
     name = str(item["loc"][0])[:64] if item["loc"] else "body"
     if item["type"] == "extra_forbidden":
-        return FieldError(field=name, message="there is no such field")
+        near = difflib.get_close_matches(name, names, 1)
+        return FieldError(field=name, message="there is no such field" + (f" (is it {near[0]}?)" if near else ""))
     message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if item["type"] != "value_error" and len(item["loc"]) == 1:
+        message = _allowed(name) or message
     return FieldError(field=name, message=message)
+
+
+@cache
+def _allowed(name: str) -> str:
+    """What a number may be; empty for a field of another kind."""
+    schema = _schemas().get(name, {})
+    choices = [choice for choice in schema.get("anyOf", [schema]) if "minimum" in choice]
+    if not choices:
+        return ""
+    what = "whole number" if choices[0]["type"] == "integer" else "number"
+    return f"should be a {what} from {choices[0]['minimum']:g} to {choices[0]['maximum']:.12g}"
+
+
+@cache
+def _schemas() -> dict[str, Any]:
+    return Parameters.model_json_schema()["properties"]  # type: ignore[no-any-return]

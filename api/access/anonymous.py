@@ -14,6 +14,7 @@ from api.server import AccessError
 from api.service import Service
 from jobs.errors import ForeignOrigin, Unauthorized
 from jobs.settings import Settings
+from jobs.store.connection import place_of
 from jobs.store.owners.api_keys import Keys
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def access_for(service: Service, host: str) -> str:
         keys = Keys(service.redis).exist()
     except redis.RedisError as error:
         log.warning("the job store does not answer yet: %s", error)
-        return "Its job store does not answer yet."
+        return f"Its job store at {place_of(service.settings)} does not answer yet."
     if keys:
         return "Every request needs an API key (python -m api keys)."
     if service.settings.allow_anonymous:

@@ -45,12 +45,13 @@ def main(arguments: list[str]) -> int:
 @contextmanager
 def _embedded_store(directory: Path) -> Iterator[str]:
     """The URL of the Valkey on a data directory: the running service's, or one for the moment."""
-    from api.embedded.service import DirectoryInUse, lock
+    from api.embedded.service import DirectoryInUse, DirectoryUnusable, lock
     from api.embedded.valkey import Valkey, ValkeyError
 
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     try:
         held = lock(directory)
+    except DirectoryUnusable as error:
+        raise StoreError(str(error)) from error
     except DirectoryInUse:
         yield running_url(directory / "valkey")
         return

@@ -69,7 +69,7 @@ def _options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _embedded(settings: Settings, host: str, port: int, directory: Path) -> int:
-    from api.embedded.service import DirectoryInUse, Embedded
+    from api.embedded.service import DirectoryInUse, DirectoryUnusable, Embedded
     from api.embedded.valkey import ValkeyError
     from api.server import AccessError, AddressError
     from models.errors import NetworkError
@@ -81,7 +81,7 @@ def _embedded(settings: Settings, host: str, port: int, directory: Path) -> int:
         return _fail(f"{PREFIX}NETWORK: {error}")
     try:
         return Embedded(host, port, directory).run()
-    except (AccessError, AddressError, DirectoryInUse, ValkeyError, OSError) as error:
+    except (AccessError, AddressError, DirectoryInUse, DirectoryUnusable, ValkeyError, OSError) as error:
         return _fail(error)
 
 

@@ -44,9 +44,19 @@ class DirectoryInUse(Exception):
     """Another service runs on the data directory."""
 
 
+class DirectoryUnusable(Exception):
+    """The data directory cannot be made or written to."""
+
+
 def lock(directory: Path) -> IO[str]:
-    """Lock the data directory for as long as the answer is open. Raises DirectoryInUse."""
-    file = open(directory / "lock", "a+")  # noqa: SIM115 - it stays open
+    """Make the data directory and lock it while the answer is open. Raises DirectoryInUse, DirectoryUnusable."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = open(directory / "lock", "a+")  # noqa: SIM115 - it stays open
+    except OSError as error:
+        raise DirectoryUnusable(
+            f"the data directory {directory} cannot be used ({error.strerror}): choose another one with --data"
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -74,7 +84,7 @@ class Embedded:
     def run(self) -> int:
         """Serve until SIGINT, SIGTERM or SIGHUP; the exit code, 1 when a part could not be kept alive.
 
-        Raises AddressError, DirectoryInUse, ValkeyError, and what the start of a part raises.
+        Raises AddressError, DirectoryInUse, DirectoryUnusable, ValkeyError, and what the start of a part raises.
         """
         for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(signum, self._stop)
@@ -83,7 +93,6 @@ class Embedded:
         with ExitStack() as undo:
             undo.callback(_ignore_signals)  # runs last of all
             undo.callback(self._supervisor.release)
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             undo.enter_context(lock(self._directory))
             listener = undo.enter_context(listen(self._host, self._port))
             settings = self._start_parts(undo)

@@ -39,12 +39,16 @@ class EventReader:
 
     async def run(self) -> None:
         """Listen until the task is cancelled."""
+        told = ""
         try:
             while True:
                 try:
                     await self._listen()
+                    told = ""
                 except redis.RedisError as error:
-                    log.warning("events are late until the job store answers again: %s", error)
+                    if str(error) != told:  # not every second while the job store is away
+                        log.warning("events are late until the job store answers again: %s", error)
+                    told = str(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
         finally:
             await self._client.aclose()

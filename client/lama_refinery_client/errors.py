@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
+import httpx2
+
 from lama_refinery_client.models import Job, Problem
+
+
+def cause_of(error: httpx2.RequestError) -> str:
+    """What broke a connection, in words."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
 
 
 class RefineryError(Exception):

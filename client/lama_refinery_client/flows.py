@@ -17,7 +17,7 @@ import httpx2
 
 from lama_refinery_client import calls
 from lama_refinery_client.calls import Call, Reply
-from lama_refinery_client.errors import JobCanceled, JobFailed, ServiceUnreachable, WaitTimeout
+from lama_refinery_client.errors import JobCanceled, JobFailed, ServiceUnreachable, WaitTimeout, cause_of
 from lama_refinery_client.models import Job, JobPage
 from lama_refinery_client.parameters import form_fields
 from lama_refinery_client.retries import TRANSIENT, Retries
@@ -115,9 +115,10 @@ def exchange(
 
 def unreachable(error: httpx2.RequestError, tries: int) -> ServiceUnreachable:
     """What a connection error means, in words."""
-    what = str(error) or type(error).__name__
     times = "once" if tries == 1 else f"{tries} times"
-    return ServiceUnreachable(f"No answer from the service (tried {times}): {what}.")
+    address = error.request.url
+    service = f"{address.scheme}://{address.netloc.decode()}"
+    return ServiceUnreachable(f"No answer from the service at {service} (tried {times}): {cause_of(error)}.")
 
 
 def submit(

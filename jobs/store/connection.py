@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -128,6 +129,13 @@ def open_store(
         settings = Settings(redis_url=url)
         with connect(settings) as client:
             yield client, settings
+
+
+def place_of(settings: Settings) -> str:
+    """Where the job store is and which setting says so, for people; without user name and password."""
+    parts = urlsplit(settings.redis_url)
+    where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+    return f"{where} ({PREFIX}REDIS_URL)"
 
 
 def server_time(client: redis.Redis) -> datetime:

@@ -144,6 +144,25 @@ def test_refusals_are_told_in_the_services_words(folder, misbehave):
     assert not (folder / "out.png").exists()
 
 
+def test_a_field_is_named_once_and_a_refused_key_says_where_it_comes_from(folder, misbehave):
+    words = "should be a whole number from 1 to 200"
+    wrong = {"errors": [{"field": "iterations", "message": words}], "detail": f"iterations: {words}."}
+    server = misbehave({"GET /v1/jobs": [answer(422, failure("x", 422) | wrong), problem("unauthorized", 401)]})
+    first, second = (run(folder, "jobs", "list", url=server.url) for _ in range(2))
+    assert first.stderr == "lama-refinery: iterations: should be a whole number from 1 to 200. [x]\n"
+    assert "REFINERY_API_KEY" in second.stderr
+
+
+def test_a_service_that_does_not_answer_is_named_at_once(folder):
+    """Nobody listens on port 9. The command is ended after its first line, which tells what a person has to know."""
+    command = [*RUN, "jobs", "list"]
+    environment = support.environment(url="http://127.0.0.1:9")
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        line = process.stderr.readline()
+        process.terminate()
+    assert line.startswith("lama-refinery: no answer from http://127.0.0.1:9 (Connection refused); trying again.")
+
+
 def test_a_missing_photo(folder):
     done = run(folder, "fill", "none.png", "-o", "out.png")
     assert done.returncode == 2

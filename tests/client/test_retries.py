@@ -71,7 +71,7 @@ def test_a_key_of_ones_own(connect, misbehave):
 @pytest.mark.parametrize("code", [400, 401, 403, 404, 410, 413, 415, 422, 500])
 def test_what_would_not_help_is_not_repeated(connect, misbehave, code):
     server = misbehave({SUBMIT: [problem("some-code", code, [{"field": "iterations", "message": "is wrong"}])]})
-    with pytest.raises(RefineryError, match=r"It is some-code\. \[some-code\]") as caught:
+    with pytest.raises(RefineryError, match=r"It is some-code\..* \[some-code\]") as caught:
         connect(server.url).submit(IMAGE, MASK, iterations=7)
     error = caught.value
     assert (error.code, error.status, error.detail) == ("some-code", code, "It is some-code.")
@@ -104,7 +104,7 @@ def test_a_long_retry_after_is_the_callers_to_wait_for(connect, misbehave):
 def test_nobody_listens(connect):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with pytest.raises(ServiceUnreachable, match=r"tried 4 times") as caught:
+    with pytest.raises(ServiceUnreachable, match=rf"the service at {url} \(tried 4 times\)") as caught:
         connect(url).get(JOB_ID)
     assert (caught.value.code, caught.value.status) == ("unreachable", None)
     assert isinstance(caught.value.__cause__, httpx2.ConnectError)

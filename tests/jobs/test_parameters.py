@@ -53,6 +53,9 @@ def test_every_wrong_field_is_named():
     assert set(wrong) == {"iterations", "erosion", "preset", "colour", "min_side", "context"}
     assert wrong["colour"] == "there is no such field"
     assert wrong["erosion"] == "should be odd"
+    assert wrong["iterations"] == "should be a whole number from 1 to 200"
+    assert wrong["context"] == "should be a number from 0.1 to 4"
+    assert wrong_fields(itterations="5")["itterations"] == "there is no such field (is it iterations?)"
 
 
 def test_the_presets_are_those_there_are():

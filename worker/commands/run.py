@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from jobs.environment import unknown_variables
 from jobs.settings import PREFIX, Settings, explained
+from jobs.store.connection import place_of
 from jobs.telemetry.logs import log_process
 from jobs.telemetry.tracing import TracingError, set_up_tracing
 from models.errors import NetworkError
@@ -83,7 +84,7 @@ def _work(settings: Settings) -> int:
         except (DeviceUnusable, AddressInUse) as error:
             log.error("%s", error)
         except redis.RedisError as error:
-            log.error("the job store cannot be reached (REFINERY_REDIS_URL): %s", error)
+            log.error("the job store at %s does not answer: %s", place_of(settings), error)
         except KeyboardInterrupt:
             return 0
     return 1

@@ -10,12 +10,11 @@ from typing import Any, Protocol
 
 import click
 
-from lama_refinery_client.cli.options import service_options, settings_of
+from lama_refinery_client.cli.options import open_client, service_options, service_url
 from lama_refinery_client.cli.output import is_stdout, say
 from lama_refinery_client.cli.pairs import FORMATS, SUFFIXES, Pair, PairsError, find_pairs
 from lama_refinery_client.cli.report import Report, display
 from lama_refinery_client.cli.service import fill_by_service
-from lama_refinery_client.client import Client
 from lama_refinery_client.target import URL_VARIABLE
 
 ENGINES = "lama_refinery.engines"  # the entry point group of what can fill without a service
@@ -126,7 +125,7 @@ def _fill(todo: list[tuple[int, Pair]], report: Report, fields: dict[str, Any], 
         local_engine: Engine = engine.load()(fields, **local)
         local_engine.fill(todo, report)
         return
-    with Client(**settings_of(options)) as client:
+    with open_client(options) as client:
         fill_by_service(client, todo, report, fields, in_flight=options["in_flight"], timeout=options["timeout"])
 
 
@@ -188,7 +187,6 @@ def _format(output: Path, fields: Mapping[str, Any]) -> str:
 def inpaint(context: click.Context, /, photo: str, mask: str | None, url: str | None, **options: Any) -> int:
     """The `fill` of version 0.1, which goes with the next release."""
     say("`inpaint PHOTO MASK` is now `fill PHOTO --masks MASK --url URL`; the old name goes with the next release")
-    settings = settings_of({"url": url})
     masks = None if mask is None else Path(mask)
-    result = context.invoke(command, photos=(photo,), masks=masks, url=Client(**settings).url, **options)
+    result = context.invoke(command, photos=(photo,), masks=masks, url=service_url(url), **options)
     return int(result)

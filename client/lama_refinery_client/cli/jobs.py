@@ -9,17 +9,12 @@ from typing import Any
 import click
 
 from lama_refinery_client.calls import job_id_of
-from lama_refinery_client.cli.options import service_options, settings_of, show_job
+from lama_refinery_client.cli.options import open_client, service_options, show_job
 from lama_refinery_client.cli.output import is_stdout, print_job, print_line, write
-from lama_refinery_client.client import Client
 from lama_refinery_client.display import describe
 from lama_refinery_client.models import Job
 
 STATUSES = ("queued", "running", "succeeded", "failed", "canceled", "expired")
-
-
-def _open(options: dict[str, Any]) -> Client:
-    return Client(**settings_of(options))
 
 
 def _words(job: Job) -> str:
@@ -49,7 +44,7 @@ def group() -> None:
 @service_options
 def list_jobs(status: tuple[str, ...], limit: int, as_json: bool, **options: Any) -> None:
     """List your jobs, newest first."""
-    with _open(options) as client:
+    with open_client(options) as client:
         for shown, job in enumerate(client.list_all(status=status or None), 1):
             if as_json:
                 print_line(job.model_dump(mode="json"))
@@ -63,7 +58,7 @@ def list_jobs(status: tuple[str, ...], limit: int, as_json: bool, **options: Any
 @_one
 def show(id: str, as_json: bool, **options: Any) -> None:
     """Show a job: its status, its progress, the error that ended it."""
-    with _open(options) as client:
+    with open_client(options) as client:
         job = client.get(_checked(id))
         show_job(job, as_json=as_json, words=_words(job))
 
@@ -75,7 +70,7 @@ def result(id: str, output: Path, as_json: bool, **options: Any) -> None:
     """Fetch the result of a job."""
     if as_json and is_stdout(output):
         raise click.UsageError("--json and -o - both write to standard output")
-    with _open(options) as client:
+    with open_client(options) as client:
         job = client.get(_checked(id))
         if as_json:
             print_job(job)
@@ -86,7 +81,7 @@ def result(id: str, output: Path, as_json: bool, **options: Any) -> None:
 @_one
 def cancel(id: str, as_json: bool, **options: Any) -> None:
     """Cancel a job: a queued one at once, a running one at its next step."""
-    with _open(options) as client:
+    with open_client(options) as client:
         job = client.cancel(_checked(id))
         show_job(job, as_json=as_json, words=_words(job))
 
@@ -95,7 +90,7 @@ def cancel(id: str, as_json: bool, **options: Any) -> None:
 @_one
 def retry(id: str, as_json: bool, **options: Any) -> None:
     """Queue a failed job again."""
-    with _open(options) as client:
+    with open_client(options) as client:
         job = client.retry(_checked(id))
         show_job(job, as_json=as_json, words=_words(job))
 
@@ -105,7 +100,7 @@ def retry(id: str, as_json: bool, **options: Any) -> None:
 @service_options
 def delete(id: str, **options: Any) -> None:
     """Delete a job with its image, hole and result, whatever its state."""
-    with _open(options) as client:
+    with open_client(options) as client:
         client.delete(_checked(id))
 
 

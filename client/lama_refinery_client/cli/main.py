@@ -127,7 +127,9 @@ def tell_error(error: RefineryError) -> None:
     """What the service refused, with the fields concerned and how long it asks to wait."""
     say(str(error))
     for wrong in error.problem.errors or []:
-        say(f"  {wrong.field}: {wrong.message}")
+        line = f"{wrong.field}: {wrong.message}"
+        if line not in error.detail:
+            say(f"  {line}")
     if error.retry_after_seconds is not None:
         say(f"  the service asks to wait for {error.retry_after_seconds:.0f} s")
 

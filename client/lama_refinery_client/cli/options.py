@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
 
+from lama_refinery_client.cli.contact import Contact
 from lama_refinery_client.cli.output import print_job
 from lama_refinery_client.client import Client
 from lama_refinery_client.models import Job
@@ -21,13 +23,21 @@ def service_options(function: F) -> F:
     return click.option("--url", metavar="URL", help=text)(function)
 
 
-def settings_of(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a client. Raises UsageError for a URL that cannot be one."""
+@contextmanager
+def open_client(options: Mapping[str, Any]) -> Iterator[Client]:
+    """A client of the service that the options name. Raises UsageError for a URL or key that cannot be one."""
+    url = service_url(options["url"])
+    with Contact(url) as http:
+        yield Client(url, http_client=http)
+
+
+def service_url(url: str | None) -> str:
+    """The URL given, else that of the environment, else the default one. Raises UsageError."""
     try:
-        Client(options["url"]).close()
+        with Client(url) as client:
+            return client.url
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    return {"url": options["url"]}
 
 
 def show_job(job: Job, *, as_json: bool, words: str) -> None:

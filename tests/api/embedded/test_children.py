@@ -4,8 +4,12 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 from api.embedded.children import Child, Supervisor
+from api.embedded.service import DirectoryUnusable, lock
 from tests import support
 
 
@@ -25,3 +29,8 @@ def test_a_child_that_was_started_again_outlives_the_end_of_supervision():
     assert child.pid is not None
     child.stop(5)
     supervisor.release()
+
+
+def test_a_data_directory_that_cannot_be_made_is_told_in_words():
+    with pytest.raises(DirectoryUnusable, match=r"the data directory /proc/foo cannot be used \(.*\): choose another"):
+        lock(Path("/proc/foo"))

@@ -16,7 +16,7 @@ export const broken = {
     await page.locator("#fill:enabled").waitFor();
     await help.parameters(page, "iterations=9000");
     await page.click("#fill");
-    await help.notice(page, "iterations: should be less than or equal to 200.").waitFor();
+    await help.notice(page, "iterations: should be a whole number from 1 to 200.").waitFor();
     await help.state(page, "edit");
     await shoot("refused");
     await help.parameters(page, help.QUICK);

@@ -9,8 +9,9 @@ import pytest
 import redis
 
 from jobs import broker
+from jobs.settings import Settings
 from jobs.store import connection
-from jobs.store.connection import PATIENCE_SECONDS, BoundedRetry, connect
+from jobs.store.connection import PATIENCE_SECONDS, BoundedRetry, connect, place_of
 
 
 @pytest.fixture
@@ -103,3 +104,14 @@ def test_every_route_answers_while_redis_is_frozen(settings, valkey, serve):
             os.kill(valkey.child.pid, signal.SIGCONT)
         assert answers == dict.fromkeys(routes, 503)
         assert client.get("/v1/limits").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis://user:secret@10.0.0.5/0", "10.0.0.5:6379 (REFINERY_REDIS_URL)"),
+        ("unix:///run/valkey.sock", "/run/valkey.sock (REFINERY_REDIS_URL)"),
+    ],
+)
+def test_the_place_of_the_store_names_its_setting_and_no_password(url, words):
+    assert place_of(Settings(redis_url=url)) == words
