@@ -15,7 +15,6 @@ from lama_refinery_client.models import Answer, Job, Problem
 from lama_refinery_client.retries import retry_after_seconds
 from lama_refinery_client.sources import Part
 
-KEY_HINT = "This client takes an API key from REFINERY_API_KEY, or as `api_key`."
 A = TypeVar("A", bound=Answer)
 
 
@@ -141,8 +140,6 @@ def error_of(reply: Reply) -> RefineryError:
             status=reply.status,
             detail=f"The answer is {where}{hint.get('location', '')}, without a word from lama-refinery.",
         )
-    if reply.status == 401:
-        problem = problem.model_copy(update={"detail": f"{problem.detail} {KEY_HINT}".strip()})
     if problem.status is None:
         problem = problem.model_copy(update={"status": reply.status})
     return RefineryError(problem, retry_after_seconds=reply.retry_after, request_id=reply.headers.get("x-request-id"))

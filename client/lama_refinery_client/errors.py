@@ -8,6 +8,8 @@ import httpx2
 
 from lama_refinery_client.models import Job, Problem
 
+KEY_HINT = " This client takes an API key from REFINERY_API_KEY, or as `api_key`."
+
 
 def cause_of(error: httpx2.RequestError) -> str:
     """What broke a connection, in words."""
@@ -20,7 +22,8 @@ class RefineryError(Exception):
     def __init__(
         self, problem: Problem, *, retry_after_seconds: float | None = None, request_id: str | None = None
     ) -> None:
-        super().__init__(f"{problem.detail or problem.title} [{problem.code}]")
+        hint = KEY_HINT if problem.status == 401 else ""
+        super().__init__(f"{problem.detail or problem.title}{hint} [{problem.code}]")
         self.problem = problem
         self.retry_after_seconds = retry_after_seconds
         self.request_id = request_id
