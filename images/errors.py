@@ -83,3 +83,7 @@ class ImageTooCostly(ImageError):
     """Reading the file takes more memory or processor time than a file of its size should."""
 
     code, status, title = "image-too-costly", 422, "The image costs too much to read"
+
+
+class NotTransplanted(Exception):
+    """A JPEG cannot keep its blocks. The text says why, as a clause. The result is then compressed anew."""

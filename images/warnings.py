@@ -41,6 +41,14 @@ def to_8_bits(format: str) -> ImageWarning:
     )
 
 
+def compressed_anew(reason: str) -> ImageWarning:
+    """reason: a clause that says why the blocks of a JPEG were not kept."""
+    return ImageWarning(
+        "compressed-anew",
+        f"The whole result was compressed anew, since {reason}. So pixels outside the hole differ a little.",
+    )
+
+
 GAIN_MAP = ImageWarning(
     "gain-map",
     "The image has a gain map, which brightens it on HDR screens. It was left out: it shows the photo before filling.",

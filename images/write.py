@@ -22,19 +22,21 @@ MAX_SIDE = {"jpeg": 65500, "webp": 16383}
 _PNG = {"level": 1, "strategy": 3, "filter": 128}
 # and WebP's least effort.
 _WEBP_METHOD, _WEBP_EFFORT = 0, 0
-_FULL_CHROMA_QUALITY = 90
+_QUALITY, _FULL_CHROMA_QUALITY = 95, 90  # of a JPEG
 _MAX_JPEG_EXIF_BYTES = 65533 - len(exif.PREFIX)
 _ROWS = 64
 
 
-def encode(photo: Photo, pixels: NDArray[Any], format: str, *, quality: int = 95, warn: Warn = ignore) -> bytes:
+def encode(
+    photo: Photo, pixels: NDArray[Any], format: str, *, quality: int | None = None, warn: Warn = ignore
+) -> bytes:
     """`pixels` as a file of `format`, a key of MEDIA_TYPES, with the profile and EXIF of `photo`.
 
     pixels: uint8 or uint16, HxWx3 or HxWx4, of any size; in the encoding of `photo.icc`. A grey photo gives a
     grey file (the luminance, where a result has colour), except as WebP, which knows no grey.
 
     png, tiff: lossless, 8 or 16 bits as in `pixels`, alpha kept. webp: lossless, 8 bits, alpha kept (unless
-    it is opaque everywhere, which WebP leaves away). jpeg: `quality` 1..100, chroma in full resolution from
+    it is opaque everywhere, which WebP leaves away). jpeg: `quality` 1..100 (None: 95), chroma in full resolution from
     90 up; 8 bits; JPEG has no alpha, so transparency is laid on white; EXIF of more than 64 kB is left away.
     16-bit values are rounded to 8 bits where the format has no more. `warn` is told of everything of the photo that
     the file does not keep.
@@ -44,6 +46,7 @@ def encode(photo: Photo, pixels: NDArray[Any], format: str, *, quality: int = 95
     """
     if format not in MEDIA_TYPES:
         raise ValueError(f"format is {format!r}, not one of {', '.join(MEDIA_TYPES)}")
+    quality = _QUALITY if quality is None else quality
     if not 1 <= quality <= 100:
         raise ValueError(f"quality is {quality}, not 1 to 100")
     if pixels.ndim != 3 or pixels.shape[2] not in (3, 4) or pixels.dtype not in (np.uint8, np.uint16):

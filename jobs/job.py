@@ -8,6 +8,7 @@ Every change is a method that returns a new Job or raises IllegalChange; jobs.st
 
 from __future__ import annotations
 
+import json
 import secrets
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -160,6 +161,19 @@ class Job(Frozen):
     warnings: tuple[JobWarning, ...] = ()  # of the result
     error: Problem | None = None
     faults: tuple[str, ...] = ()  # what went wrong in its attempts, for the operator only
+
+    def record(self) -> str:
+        """The job as it is stored: without what stands beside it there, and without defaults."""
+        fields = self.model_dump(mode="json", exclude={"seq", "progress"}, exclude_defaults=True)
+        fields["parameters"]["format"] = self.parameters.format  # its default has changed and may do so again
+        return json.dumps(fields)
+
+    @classmethod
+    def of_record(cls, record: str | bytes) -> Job:
+        """The job of a record, also of one that the version before has stored."""
+        fields = json.loads(record)
+        fields["parameters"].setdefault("format", "png")  # the default of the version before
+        return cls.model_validate(fields)
 
     @property
     def dead_letter(self) -> bool:

@@ -71,14 +71,15 @@ class _JobFields(BaseModel):
     )
     format: Literal["same", "png", "jpeg", "webp", "tiff"] = Field(
         default="png",
-        description="Format of the result. `png` keeps every pixel outside the hole as it was; `same` is the image's "
-        "own format, and a JPEG is compressed anew.",
+        description="Format of the result; `same` is the image's own. PNG, WebP and TIFF lose nothing. A JPEG of a "
+        "JPEG keeps every block that the hole does not touch, bit by bit, unless `quality` is given.",
     )
-    quality: int = Field(
-        default=95,
+    quality: int | None = Field(
+        default=None,
         ge=1,
         le=100,
-        description="Of a JPEG result; from 90 on its colours have full resolution. The other formats lose nothing.",
+        description="Of a JPEG result, all of which is then compressed anew; from 90 on its colours have full "
+        "resolution. Left out: the image's own if it is a JPEG, otherwise 95. The other formats lose nothing.",
     )
     preview: bool = Field(
         default=False,

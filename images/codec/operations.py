@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from images.codec.shared import SharedArray
+from images.errors import NotTransplanted
+from images.formats.transplant import transplant
 from images.hole import check_mask_size, find_hole, hole_fraction, pack_hole, unpack_hole
 from images.hole_rule import HoleRule
 from images.photo import MEDIA_TYPES, Header, Photo
@@ -96,14 +98,19 @@ def encode_photo(parent: Parent, request: dict[str, Any], fds: dict[str, int], b
     photo = _photo(request, pixels, blobs)
     warnings: list[ImageWarning] = []
     data = encode(photo, pixels, request["format"], quality=request["quality"], warn=warnings.append)
-    _hand_over(parent, data)
-    fields = {
-        "media_type": MEDIA_TYPES[request["format"]],
-        "bytes": len(data),
-        "sha256": hashlib.sha256(data).hexdigest(),
-        "warnings": _listed(warnings),
-    }
-    return Reply(fields, [])
+    return Reply(_written(parent, data, request["format"]) | {"warnings": _listed(warnings)}, [])
+
+
+def transplant_hole(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: list[bytes]) -> Reply:
+    """A JPEG file with the hole's part of a result, or why its other blocks cannot be kept."""
+    pixels, hole = (_array(request[name], fds[name]) for name in ("pixels", "hole"))
+    with _file(fds["source"]) as source:
+        parent.surveyed(probe(source), "image", decoding=True)
+        try:
+            data = transplant(source, pixels, hole)
+        except NotTransplanted as reason:
+            return Reply({"unsupported": str(reason)}, [])
+    return Reply(_written(parent, data, "jpeg"), [])
 
 
 def preview_canvas(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: list[bytes]) -> Reply:
@@ -144,6 +151,7 @@ OPERATIONS: dict[str, Callable[[Parent, dict[str, Any], dict[str, int], list[byt
     "decode": decode,
     "unpack": unpack,
     "encode": encode_photo,
+    "transplant": transplant_hole,
     "preview-canvas": preview_canvas,
     "preview": preview,
 }
@@ -205,6 +213,12 @@ def _allocator(parent: Parent) -> Callable[[tuple[int, ...], Any], NDArray[Any]]
 def _array(described: dict[str, Any], fd: int) -> NDArray[Any]:
     with SharedArray(tuple(described["shape"]), described["dtype"], fd=os.dup(fd)) as shared:
         return shared.array
+
+
+def _written(parent: Parent, data: bytes, format: str) -> dict[str, Any]:
+    _hand_over(parent, data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return {"media_type": MEDIA_TYPES[format], "bytes": len(data), "sha256": sha256}
 
 
 def _hand_over(parent: Parent, data: bytes) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
@@ -22,15 +23,17 @@ from typing import Any, BinaryIO, Self, TypeAlias
 
 import numpy as np
 
+from images.codec.answers import Canvas, Checked, Decoded, Encoded, PhotoFacts
 from images.codec.fair_slots import FairSlots
 from images.codec.limits import Limits
 from images.codec.process import Answer, CodecDied, CodecError, CodecProcess, ForkServer
 from images.codec.shared import SharedArray, SharedBytes, SharedMemory
-from images.errors import ImageTooCostly
+from images.errors import ImageError, ImageTooCostly, NotTransplanted
 from images.hole_rule import HoleRule
 from images.photo import Header
-from images.warnings import ImageWarning
+from images.warnings import ImageWarning, compressed_anew
 
+log = logging.getLogger(__name__)
 File: TypeAlias = "bytes | BinaryIO | SharedBytes"
 Poll: TypeAlias = "Callable[[], None] | None"
 
@@ -40,81 +43,6 @@ REQUESTS = 64  # after which a process is replaced, and all memory that it kept 
 # One more than there are cores: an owner leaves one process for the next, and still finds work for every core.
 AUTO_PROCESSES = 1 + len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1))
 BYTES_PER_PIXEL = 9  # shared, of the largest photo: 16-bit RGB and alpha, and a hole
-
-
-@dataclass(frozen=True)
-class Checked:
-    """What is known of a submission. hole: the file that `images.hole.pack_hole` makes; the caller closes it."""
-
-    header: Header
-    hole_fraction: float
-    hole: SharedBytes
-
-
-@dataclass(frozen=True)
-class PhotoFacts:
-    """What a decoded photo's file said beside its pixels; see `images.photo.Photo`."""
-
-    format: str
-    width: int
-    height: int
-    has_alpha: bool
-    bits: int
-    grey: bool
-    icc: bytes | None
-    exif: bytes | None
-    warnings: tuple[ImageWarning, ...] = ()
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """A decoded photo. pixels: uint8 or uint16, HxWx3 or HxWx4. hole: bool HxW, None if none was asked for."""
-
-    facts: PhotoFacts
-    pixels: SharedArray
-    hole: SharedArray | None
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self.pixels.close()
-        if self.hole is not None:
-            self.hole.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """A file, and what is told about it. warnings: what of the photo is not in it."""
-
-    data: SharedBytes
-    media_type: str
-    sha256: str
-    warnings: tuple[ImageWarning, ...]
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """A small copy of a photo that previews are laid into. picture: uint8 HxWx3. hole: uint8 HxW, 255 where it is."""
-
-    picture: SharedArray
-    hole: SharedArray
-    icc: bytes | None
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        height, width, _ = self.picture.shape
-        return width, height
-
-    def close(self) -> None:
-        """Give the memory back."""
-        self.picture.close()
-        self.hole.close()
 
 
 class CodecPool:
@@ -215,14 +143,24 @@ class CodecPool:
         pixels: SharedArray,
         format: str,
         *,
-        quality: int = 95,
+        quality: int | None = None,
+        source: File | None = None,
+        hole: SharedArray | None = None,
         owner: Hashable = None,
         poll: Poll = None,
     ) -> Encoded:
         """`pixels` as a file of `format`, "png", "jpeg", "webp" or "tiff", with the profile and EXIF of the photo.
 
-        See `images.write.encode`. Raises ImageError.
+        source: the JPEG file of the photo, for a JPEG that keeps everything outside `hole` as it is; see
+        `images.formats.transplant`. If that cannot be, the pixels are compressed anew and a warning says why. See
+        `images.write.encode`. Raises ImageError.
         """
+        reason = None
+        if source is not None and hole is not None:
+            try:
+                return self._transplanted(source, pixels, hole, owner, poll)
+            except NotTransplanted as error:
+                reason = str(error)
         request = {
             "photo_format": facts.format,
             "grey": facts.grey,
@@ -233,7 +171,23 @@ class CodecPool:
         blobs = facts.icc or b"", facts.exif or b""
         answer = self._ask(owner, poll, "encode", request, {"pixels": pixels}, blobs)
         told = answer.fields
-        return Encoded(_bytes(answer.memory[0]), told["media_type"], told["sha256"], _warnings(told))
+        warnings = _warnings(told) if reason is None else (compressed_anew(reason), *_warnings(told))
+        return Encoded(_bytes(answer.memory[0]), told["media_type"], told["sha256"], warnings)
+
+    def _transplanted(
+        self, source: File, pixels: SharedArray, hole: SharedArray, owner: Hashable, poll: Poll
+    ) -> Encoded:
+        """Raises NotTransplanted, also when the file has ended the process that read its coefficients."""
+        request = {"pixels": _described(pixels), "hole": _described(hole)}
+        try:
+            answer = self._ask(owner, poll, "transplant", request, {"pixels": pixels, "hole": hole, "source": source})
+        except (ImageError, CodecError) as error:
+            log.warning("a JPEG is compressed anew, as its coefficients cannot be read: %s", error)
+            raise NotTransplanted("its coefficients cannot be read") from error
+        told = answer.fields
+        if "unsupported" in told:
+            raise NotTransplanted(told["unsupported"])
+        return Encoded(_bytes(answer.memory[0]), told["media_type"], told["sha256"], ())
 
     def canvas(self, decoded: Decoded, *, owner: Hashable = None, poll: Poll = None) -> Canvas:
         """What previews of a photo are laid into: the photo, its long side 1600 pixels at most."""

@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy import ctypeslib  # which numpy would import later, and a codec process cannot
 from numpy.typing import NDArray
 from PIL import _imaging, features
+
+from images.errors import NotTransplanted
 
 GREY, RGB, YCC = 1, 2, 3  # J_COLOR_SPACE
 ERROR_EXIT = 70  # of a process that met an error in libjpeg
@@ -160,10 +163,6 @@ class Component:
     table: NDArray[np.float32]
 
 
-class Unsupported(Exception):
-    """The file's coefficients cannot be written again; the text says why, as a clause."""
-
-
 class Coefficients:
     """A file's coefficients. colour_space: GREY, RGB or YCC. size: width and height in pixels, as stored."""
 
@@ -177,7 +176,7 @@ class Coefficients:
         """Row `y` of blocks of a component: a writable view, int16 of blocks x 8 x 8, valid until the next call."""
         rows = self._access(byref(self._reader), self._arrays[component], y, 1, 1)
         width = self.components[component].width
-        found: NDArray[np.int16] = np.ctypeslib.as_array(rows[0], (width, 8, 8))
+        found: NDArray[np.int16] = ctypeslib.as_array(rows[0], (width, 8, 8))
         return found
 
     def written(self) -> bytes:
@@ -208,9 +207,9 @@ class Coefficients:
 
 @contextmanager
 def coefficients(data: bytes) -> Iterator[Coefficients]:
-    """The coefficients of the JPEG file `data`. Raises Unsupported; any damage ends the process."""
+    """The coefficients of the JPEG file `data`. Raises NotTransplanted; any damage ends the process."""
     if not AVAILABLE:
-        raise Unsupported("the Pillow of this service gives no access to coefficients")
+        raise NotTransplanted("the Pillow of this service gives no access to coefficients")
     reader, errors = _Reader(), _errors()
     reader.errors = ctypes.pointer(errors)
     _libjpeg.jpeg_CreateDecompress(byref(reader), _INTERFACE, ctypes.sizeof(reader))
@@ -218,9 +217,9 @@ def coefficients(data: bytes) -> Iterator[Coefficients]:
         _libjpeg.jpeg_mem_src(byref(reader), data, len(data))
         _libjpeg.jpeg_read_header(byref(reader), 1)
         if reader.arithmetic:
-            raise Unsupported("the image is a JPEG with arithmetic coding")
+            raise NotTransplanted("the image is a JPEG with arithmetic coding")
         if reader.colour_space not in (GREY, RGB, YCC):
-            raise Unsupported("the image is a CMYK JPEG")
+            raise NotTransplanted("the image is a CMYK JPEG")
         arrays = _libjpeg.jpeg_read_coefficients(byref(reader))
         yield Coefficients(reader, arrays, len(data))
     finally:
@@ -231,10 +230,10 @@ def _described(reader: _Reader, found: _Component) -> Component:
     rows, beyond = divmod(reader.most_vertical, found.vertical)
     columns, further = divmod(reader.most_horizontal, found.horizontal)
     if beyond or further:
-        raise Unsupported("the image is a JPEG whose sampling factors do not divide each other")
+        raise NotTransplanted("the image is a JPEG whose sampling factors do not divide each other")
     if not found.quantisation:
-        raise Unsupported("the image is a JPEG without a quantisation table")
-    table = np.ctypeslib.as_array(found.quantisation, (8, 8)).astype(np.uint16).astype(np.float32)
+        raise NotTransplanted("the image is a JPEG without a quantisation table")
+    table = ctypeslib.as_array(found.quantisation, (8, 8)).astype(np.uint16).astype(np.float32)
     return Component(found.width_in_blocks, found.height_in_blocks, (rows, columns), table)
 
 

@@ -12,8 +12,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from images.errors import NotTransplanted
 from images.formats import exif, jpeg, jpeg_segments
-from images.formats.libjpeg import GREY, RGB, Coefficients, Unsupported, coefficients
+from images.formats.libjpeg import GREY, RGB, Coefficients, coefficients
 from images.formats.source import Source, opened
 
 Floats: TypeAlias = "NDArray[np.float32]"
@@ -35,14 +36,14 @@ def transplant(source: Source, pixels: NDArray[np.uint8], hole: NDArray[np.bool_
 
     pixels: HxWx3, upright; hole: HxW, upright. The file stays as it was stored, and keeps its orientation. Coding
     (baseline or progressive), quantisation tables, sampling and restart interval are the source's. Known pixels of a
-    touched block are quantised once more. Metadata is kept as `jpeg_segments.kept` says. Raises Unsupported.
+    touched block are quantised once more. Metadata is kept as `jpeg_segments.kept` says. Raises NotTransplanted.
     """
     with opened(source) as file:
         facts = jpeg.survey(file, "image")
         if facts.upright_size != hole.shape[::-1] or hole.shape != pixels.shape[:2]:
-            raise Unsupported("the result has another size than the image")
+            raise NotTransplanted("the result has another size than the image")
         if facts.exif is None and facts.orientation != 1:
-            raise Unsupported("the image is turned by EXIF data that is damaged")
+            raise NotTransplanted("the image is turned by EXIF data that is damaged")
         metadata = jpeg_segments.kept(file)
         file.seek(0)
         data = file.read()

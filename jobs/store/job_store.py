@@ -292,7 +292,7 @@ class JobStore:
             status=job.status,
             attempt=job.attempt,
             cancel=job.cancel_requested,
-            record=job.model_dump_json(exclude={"seq", "progress"}, exclude_defaults=True),
+            record=job.record(),
             progress=job.progress.model_dump_json() if job.progress else "",
             dead_letter=job.dead_letter,
             error_code=job.error.code if job.status is Status.FAILED and job.error else "",
@@ -347,6 +347,6 @@ def _load(job_id: str, fields: list[Any]) -> Job | None:
     seq, record, progress = fields
     if seq is None:
         return None
-    job = Job.model_validate_json(record)
+    job = Job.of_record(record)
     current = Progress.model_validate_json(progress) if progress else None
     return job.model_copy(update={"seq": int(seq), "progress": current})

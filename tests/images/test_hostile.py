@@ -1,12 +1,15 @@
 """Small files that would cost far more than they weigh: refused by their structure, in little memory."""
 
+import io
 import sys
+from collections import Counter
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from images.codec.pool import CodecPool
+from images.codec.shared import SharedArray
 from images.errors import BrokenImage, ImageTooCostly
 from images.formats import jpeg, png
 from images.read import probe, read_image
@@ -59,6 +62,39 @@ def test_one_profile_of_a_png_is_inflated(monkeypatch):
     monkeypatch.setattr(png, "_profile", lambda data: inflated.append(data) or honest(data))
     probe(profiles())
     assert len(inflated) == 1
+
+
+def test_damaged_jpegs_end_no_more_than_their_own_process(pool):
+    """Each file goes straight to libjpeg's coefficients; what decoding would have refused before is refused there."""
+    whole = [
+        saved(Image.fromarray(smooth()), "JPEG", quality=90, subsampling=2, restart_marker_blocks=1),
+        saved(Image.fromarray(smooth()), "JPEG", quality=90, subsampling=0, progressive=True),
+    ]
+    random = np.random.default_rng(0)
+    hole = np.zeros(smooth().shape[:2], bool)
+    hole[3:9, 4:12] = True
+    told = Counter()
+    with pool.decode(whole[0]) as decoded, shared(hole) as marked:
+        for number in range(120):
+            data = bytearray(whole[number % 2])
+            for at in random.integers(2, len(data), random.integers(1, 6)):
+                data[at] = random.integers(0, 256)
+            encoded = pool.encode(decoded.facts, decoded.pixels, "jpeg", source=bytes(data), hole=marked)
+            with encoded.data:
+                assert Image.open(io.BytesIO(bytes(encoded.data))).size == hole.shape[::-1]
+                told.update([warning.code for warning in encoded.warnings] or ["kept"])
+        for data in whole:
+            encoded = pool.encode(decoded.facts, decoded.pixels, "jpeg", source=data, hole=marked)
+            with encoded.data:
+                assert not encoded.warnings
+    assert told.keys() == {"kept", "compressed-anew"}
+    assert min(told.values()) > 10
+
+
+def shared(array):
+    made = SharedArray(array.shape, array.dtype)
+    made.array[...] = array
+    return made
 
 
 def costly(pool, data):

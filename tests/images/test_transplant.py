@@ -8,8 +8,8 @@ import pytest
 import simplejpeg
 from PIL import Image, ImageFilter
 
+from images.errors import NotTransplanted
 from images.formats import decode, exif, libjpeg
-from images.formats.libjpeg import Unsupported
 from images.formats.transplant import transplant
 from images.read import probe, read_image
 from tests.images import picture_files as files
@@ -221,9 +221,9 @@ def test_what_cannot_be_kept_is_told():
     cmyk = files.saved(Image.fromarray(photo()).convert("CMYK"), "JPEG")
     for data, reason in ((cmyk, "CMYK"), (arithmetic(a_jpeg()), "arithmetic coding")):
         pixels = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-        with pytest.raises(Unsupported, match=reason):
+        with pytest.raises(NotTransplanted, match=reason):
             transplant(data, pixels, pixels[..., 0] > 0)
-    with pytest.raises(Unsupported, match="another size"):
+    with pytest.raises(NotTransplanted, match="another size"):
         transplant(a_jpeg(), np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), bool))
 
 

@@ -12,7 +12,8 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar
 
-from images.codec.pool import CodecPool, Decoded, Encoded
+from images.codec.answers import Decoded, Encoded
+from images.codec.pool import CodecPool
 from images.codec.shared import SharedArray
 from images.warnings import ImageWarning
 from jobs.blobs import BlobMissing, Blobs
@@ -140,9 +141,20 @@ class Attempt:
         """The result as a file of the format that the job asks for. Raises ImageError if it cannot hold the image."""
         asked = self._job.parameters
         self._steps.stage("encode", 1.0)
-        with self._timings.stage("encode"):
-            name = self._job.input.format if asked.format == "same" else asked.format
-            return self._parts.codecs.encode(decoded.facts, pixels, name, quality=asked.quality, poll=self._steps.check)
+        with self._timings.stage("encode"), ExitStack() as stack:
+            own = self._job.input.format
+            name, source = own if asked.format == "same" else asked.format, None
+            if name == own == "jpeg" and asked.quality is None:
+                source = stack.enter_context(self._opened("image"))
+            return self._parts.codecs.encode(
+                decoded.facts,
+                pixels,
+                name,
+                quality=asked.quality,
+                source=source,
+                hole=decoded.hole,
+                poll=self._steps.check,
+            )
 
     def _store(self, encoded: Encoded) -> None:
         self._steps.stage("encode", 1.0)

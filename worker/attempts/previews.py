@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Self
 
-from images.codec.pool import Canvas, CodecPool, Decoded
+from images.codec.answers import Canvas, Decoded
+from images.codec.pool import CodecPool
 from images.codec.shared import SharedArray
 from jobs.blobs import Blobs
 from jobs.errors import ServiceUnavailable

@@ -1,6 +1,7 @@
 """What an attempt leaves behind in its process, and which process does what."""
 
 import gc
+import io
 import logging
 import os
 import subprocess
@@ -106,20 +107,35 @@ def test_the_workers_own_process_has_no_engine_and_no_codecs():
     assert told.stdout.strip() == "[]"
 
 
-def test_a_job_that_succeeds_says_what_was_left_out(service, store, settings, codecs):
+@pytest.fixture
+def succeed(service, store, settings, codecs):
+    """Does a job on a device that changes no pixel: the job as it is then, and its result."""
+
+    def run(image, input_format="png", **parameters):
+        info = INPUT.model_copy(update={"format": input_format})
+        job = new_job(store.now(), Parameters(**parameters), info)
+        service.blobs.put(job.id, "image", image)
+        service.blobs.put(job.id, "mask", support.as_file(support.hole()))
+        job = store.claim(store.create(job).id, "w")
+        done = Done(
+            1, network="n", device="cpu", preset={}, work=1, seconds=0.1, peak_memory_bytes=9, height=80, width=96
+        )
+        told = iter([(Begun(1), []), (done, [])])
+        refinement = SimpleNamespace(next=lambda seconds: next(told), close=lambda: None)
+        devices = SimpleNamespace(submit=lambda **_: refinement)
+        parts = Parts(store, service.blobs, codecs, devices, settings, threading.Event())
+        change = Attempts(parts, None, None, None, WorkerMetrics()).outcome(job)
+        ended = store.finish(job.id, job.attempt, change)
+        with service.blobs.open(job.id, ended.result_blob) as result:
+            return ended, result.read()
+
+    return run
+
+
+def test_a_job_that_succeeds_says_what_was_left_out(succeed):
     """What reading finds and what writing finds, in this order."""
-    job = new_job(store.now(), Parameters(format="jpeg"), INPUT)
     frames = [Image.new("RGBA", (96, 80), (200, 100 * number, 0, 90)) for number in range(2)]
-    service.blobs.put(job.id, "image", files.saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]))
-    service.blobs.put(job.id, "mask", support.as_file(support.hole()))
-    job = store.claim(store.create(job).id, "w")
-    done = Done(1, network="n", device="cpu", preset={}, work=1, seconds=0.1, peak_memory_bytes=9, height=80, width=96)
-    told = iter([(Begun(1), []), (done, [])])  # a device that changes no pixel
-    refinement = SimpleNamespace(next=lambda seconds: next(told), close=lambda: None)
-    devices = SimpleNamespace(submit=lambda **_: refinement)
-    parts = Parts(store, service.blobs, codecs, devices, settings, threading.Event())
-    change = Attempts(parts, None, None, None, WorkerMetrics()).outcome(job)
-    ended = store.finish(job.id, job.attempt, change)
+    ended, _ = succeed(files.saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]), format="jpeg")
     assert [warning.code for warning in ended.warnings] == ["further-pictures", "transparency-flattened"]
 
 
@@ -127,3 +143,16 @@ def test_only_a_hole_of_the_alpha_itself_becomes_opaque(attempt):
     attempt(PresetError("no"))
     attempt(PresetError("no"), mask_source="alpha")
     assert [task["opaque"] for task in attempt.tasks] == [False, True]
+
+
+def test_a_jpeg_keeps_its_blocks_unless_a_quality_is_asked_for(succeed):
+    picture = Image.fromarray(files.smooth(80, 96))
+    image = files.saved(picture, "JPEG", quality=70)
+    for format in ("same", "jpeg"):
+        ended, result = succeed(image, "jpeg", format=format)
+        assert Image.open(io.BytesIO(result)).quantization == Image.open(io.BytesIO(image)).quantization
+        assert (ended.result.media_type, ended.warnings) == ("image/jpeg", ())
+    _, result = succeed(image, "jpeg", format="same", quality=90)
+    assert Image.open(io.BytesIO(result)).quantization != Image.open(io.BytesIO(image)).quantization
+    ended, _ = succeed(files.saved(picture.convert("CMYK"), "JPEG"), "jpeg", format="same")
+    assert [warning.code for warning in ended.warnings] == ["colours-converted", "compressed-anew"]
