@@ -79,6 +79,20 @@ def healed(filled: Tensor, mask: Tensor) -> Tensor:
     return torch.where(mask > 0, corrected.clamp(0, 1), filled)
 
 
+def feathered(filled: Tensor, image: Tensor, mask: Tensor, radius: int) -> Tensor:
+    """The composite `filled` with a soft edge: within `radius` pixels of the border, the photo fades into the filling.
+
+    image: 1x3xHxW, the photo. The photo's share falls from radius/(radius + 1) beside the border to 0. Distances are
+    those in an octagon, which is nearly a disc: every other step goes to four neighbours, the others to eight.
+    """
+    share, reached = torch.zeros_like(mask), 1 - mask
+    for step in range(radius):
+        across, down = F.max_pool2d(reached, (1, 3), 1, (0, 1)), F.max_pool2d(reached, (3, 1), 1, (1, 0))
+        reached = torch.maximum(across, down) if step % 2 else F.max_pool2d(across, (3, 1), 1, (1, 0))
+        share += reached
+    return filled + (image - filled) * mask * (share / (radius + 1))
+
+
 def spread(value: Tensor, weight: Tensor) -> Tensor:
     """Continue values into where there are none, from further and further away.
 

@@ -48,6 +48,7 @@ class Parameters(TypedDict, total=False):
     toned: bool | None
     restrained: bool | None
     healed: bool | None
+    feather_pixels: int | None
     reach: float | None  # the former name of largest_bridged_ratio
 
 

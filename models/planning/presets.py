@@ -76,6 +76,12 @@ class Preset:
     toned: Annotated[bool, "Work at a brightness that networks know, and go back to the photo's afterwards."] = True
     restrained: Annotated[bool, "Allow no more detail in the hole than there is around it."] = True
     healed: Annotated[bool, "Level out the step at the hole's border."] = True
+    feather_pixels: Annotated[
+        int,
+        Bounds(0, 100),
+        "Pixels: over this distance from the hole's border inwards the photo fades into the filling. Grow the hole by "
+        "as much, so that nothing of the object is left in the fade.",
+    ] = 0
 
     def record(self) -> dict[str, Any]:
         """All fields, ready for JSON; those that have a new name under their former one too."""

@@ -1,6 +1,7 @@
 """What is taken from the known pixels around a hole."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -85,6 +86,17 @@ def test_a_hole_without_any_known_neighbour_stays_as_it_is():
     assert torch.equal(finishing.restrained(filled, everywhere), filled)
 
 
+def test_a_feathered_hole_fades_from_the_photo_into_the_filling():
+    mask, size = hole(160, 160, (20, 20, 140, 140)), (1, 3, 160, 160)
+    image, filled = torch.zeros(size), mask.expand(size)
+    out = finishing.feathered(filled, image, mask, 9)
+    assert torch.allclose(out[0, 0, 19:31, 80], torch.tensor([0, *(n / 10 for n in range(1, 11)), 1.0]), atol=1e-6)
+    assert torch.equal(out[..., 29:131, 29:131], filled[..., 29:131, 29:131])
+    assert (out <= filled).all()
+    everywhere = torch.ones(1, 1, 160, 160)
+    assert torch.equal(finishing.feathered(filled, image, everywhere, 9), filled), "there is nothing to fade into"
+
+
 @given(
     height=st.integers(1, 70),
     width=st.integers(1, 70),
@@ -95,8 +107,9 @@ def test_known_pixels_are_never_touched_and_nothing_leaves_the_range(height, wid
     noise = torch.Generator().manual_seed(seed)
     filled = torch.rand(1, 3, height, width, generator=noise)
     mask = (torch.rand(1, 1, height, width, generator=noise) < coverage).float()
-    for step in (finishing.healed, finishing.restrained):
-        out = step(filled, mask)
+    photo = torch.rand(1, 3, height, width, generator=noise)
+    for step in (finishing.healed, finishing.restrained, partial(finishing.feathered, image=photo, radius=5)):
+        out = step(filled, mask=mask)
         assert torch.equal(out[(mask == 0).expand_as(out)], filled[(mask == 0).expand_as(out)])
         assert out.isfinite().all()
         assert out.min() >= 0

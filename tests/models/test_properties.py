@@ -197,6 +197,21 @@ def test_filled_pixels_go_where_the_caller_says(tiny):
     assert np.array_equal(np.rint(result.composite * 255).astype(np.uint8), expected)
 
 
+def test_a_feathered_hole_fades_into_the_photo_and_is_filled_alike_further_in(tiny):
+    image = np.zeros((120, 130, 3), np.uint8)
+    mask = np.zeros((120, 130), bool)
+    mask[30:90, 40:100] = True
+    hard, soft = (
+        inpaint(image, mask, network=tiny, preset=resolve_preset("single-pass", {"feather_pixels": radius})).image
+        for radius in (0, 9)
+    )
+    assert np.array_equal(soft[39:81, 49:91], hard[39:81, 49:91])
+    assert not soft[~mask].any()
+    rim = mask.copy()
+    rim[31:89, 41:99] = False
+    assert np.abs(soft[rim] - hard[rim] / 10).max() <= 1
+
+
 def test_tiles_of_a_large_hole_show_no_seam(tiny):
     """A smooth photo, refined in many tiles: steps across tile borders are no larger than elsewhere."""
     y, x = np.mgrid[0:600, 0:700].astype(np.float32)
