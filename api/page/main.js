@@ -49,8 +49,8 @@ const cursor = new Cursor(board, tools);
 const snapping = new Snapping(board);
 const jobs = new Jobs(workspace, service, connection);
 const opening = new Opening(workspace, complain);
-const options = new Options(workspace, service, (grow) => {
-  board.view.overlay.grow = grow;
+const options = new Options(workspace, service, (grow, feather) => {
+  Object.assign(board.view.overlay, { grow, feather });
   board.view.redraw();
 });
 const planner = new Planner(workspace, service, () => options.fields);

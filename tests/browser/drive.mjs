@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
+import { keepDownloads, launchFirefox } from "./firefox.mjs";
 import { scenarios } from "./scenarios/index.mjs";
 
 const ARGUMENTS = [
@@ -20,7 +21,10 @@ const ARGUMENTS = [
 ];
 const SHOTS = fileURLToPath(new URL("shots/", import.meta.url));
 
-const browser = await chromium.launch({ executablePath: process.env.CHROMIUM, args: ARGUMENTS });
+const { CHROMIUM, FIREFOX } = process.env;
+const browser = FIREFOX
+  ? await launchFirefox(FIREFOX)
+  : await chromium.launch({ executablePath: CHROMIUM, args: ARGUMENTS });
 
 /** @returns {Promise<string>} What is wrong; empty when nothing is. */
 async function play({ scenario, url, folder, variables }) {
@@ -34,10 +38,14 @@ async function play({ scenario, url, folder, variables }) {
     ...options,
   });
   context.setDefaultTimeout(60_000);
+  if (FIREFOX) await keepDownloads(context);
   const page = await context.newPage();
-  page.on("pageerror", (error) => complaints.push(`uncaught: ${error.message}`));
+  page.on("pageerror", (error) => {
+    // Firefox blames the page for the styles of Playwright's screenshots.
+    if (!FIREFOX || !/style-src-elem/.test(error.message)) complaints.push(`uncaught: ${error.message}`);
+  });
   page.on("console", (message) => {
-    if (/Content.Security.Policy/i.test(message.text())) complaints.push(message.text());
+    if (!FIREFOX && /Content.Security.Policy/i.test(message.text())) complaints.push(message.text());
   });
   page.on("request", (request) => {
     const asked = new URL(request.url());

@@ -23,7 +23,9 @@ WIDTH, HEIGHT = 384, 320
 def running(tmp_path_factory):
     from tests.conftest import EmbeddedProcess
 
-    process = EmbeddedProcess(tmp_path_factory.mktemp("page"), support.Judge())
+    # Pictures by their address come from the service itself.
+    allowed = {"private_networks_allowed": "127.0.0.0/8", "url_schemes": "http", "url_ports": "1-65535"}
+    process = EmbeddedProcess(tmp_path_factory.mktemp("page"), support.Judge(), **allowed)
     yield process.wait_ready()
     assert process.end() == 0
 
@@ -46,7 +48,8 @@ def folder(tmp_path):
     picture = support.pixels(WIDTH, HEIGHT)
     (tmp_path / "photo.png").write_bytes(support.as_file(picture))
     (tmp_path / "hole.png").write_bytes(support.as_file(support.hole(WIDTH, HEIGHT, (150, 120, 200, 160))))
-    (tmp_path / "small.png").write_bytes(support.as_file(support.hole()))
+    (tmp_path / "half.png").write_bytes(support.as_file(support.hole(WIDTH // 2, HEIGHT // 2, (75, 60, 100, 80))))
+    (tmp_path / "small.png").write_bytes(support.as_file(support.pixels(96, 80)))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 this was a photo once")
     upright = support.hole(HEIGHT, WIDTH, (150, 120, 200, 160))
     (tmp_path / "upright_mask.png").write_bytes(support.as_file(upright))
@@ -133,7 +136,7 @@ def test_the_greeting_names_the_page(running):
     "scenario",
     [
         *("history", "compare", "reload", "submission", "deletion", "keyboard", "keys", "tools", "broken", "cancel"),
-        *("options", "incoming", "welcome", "address", "phone", "dark", "chinese"),
+        *("options", "incoming", "folders", "welcome", "address", "phone", "dark", "chinese"),
     ],
 )
 def test_the_page(running, browse, scenario):
@@ -160,6 +163,13 @@ def test_transparent_parts_become_the_hole(running, browse, folder):
     assert hole.sum() == 50 * 60
 
 
+def test_a_mask_of_half_the_size_is_resized(running, browse, folder):
+    browse("resized", running.url)
+    expected = support.hole(WIDTH, HEIGHT, (150, 120, 200, 160)) > 0
+    assert (grey(folder / "resized-mask.png") > 0).shape == expected.shape
+    assert np.count_nonzero((grey(folder / "resized-mask.png") > 0) ^ expected) <= 2 * (50 + 40)  # a pixel at the edge
+
+
 def test_strokes_are_snapped_to_the_object(running, browse, folder):
     browse("snap", running.url)
     for name in ("snapped-stroke", "snapped-rectangle"):
@@ -176,6 +186,11 @@ def test_a_grown_hole_is_filled_to_its_outline(running, browse, folder):
     rows, columns = np.nonzero((before != after).any(-1))
     assert (columns.min(), columns.max()) == (150 - 16, 199 + 16)
     assert (rows.min(), rows.max()) == (120 - 16, 159 + 16)
+    # The soft edge: beside the border there is more of the photo than there was without it.
+    soft = np.asarray(Image.open(folder / "soft.png").convert("RGB"))
+    edge, away = np.s_[104:106, 150:200], np.abs(after.astype(int) - before)
+    assert np.abs(soft[edge].astype(int) - before[edge]).mean() < 0.5 * away[edge].mean()
+    assert np.array_equal(soft[120:160, 150:200], after[120:160, 150:200])
 
 
 def test_a_photo_of_24_megapixels(running, browse, folder):

@@ -1,5 +1,6 @@
 // What is seen of a photo and where on the screen it lies: the photo, the hole over it, or before and after.
 
+import { t } from "../i18n/index.js";
 import { Mask } from "../mask/mask.js";
 import { Overlay } from "./overlay.js";
 import { Picture } from "./pictures.js";
@@ -204,6 +205,6 @@ export class View {
 /** @param {HTMLCanvasElement} canvas @returns {CanvasRenderingContext2D} */
 function contextOf(canvas) {
   const found = canvas.getContext("2d");
-  if (!found) throw new Error("This browser has no canvas to draw on.");
+  if (!found) throw new Error(t().noCanvas);
   return found;
 }

@@ -78,7 +78,7 @@ async function filesIn(dropped) {
 
 /** @param {FileSystemEntry} entry @returns {Promise<File[]>} */
 async function filesUnder(entry) {
-  if (entry instanceof FileSystemFileEntry || entry.isFile) {
+  if (entry.isFile) {
     return [await new Promise((resolve, reject) => /** @type {FileSystemFileEntry} */ (entry).file(resolve, reject))];
   }
   const reader = /** @type {FileSystemDirectoryEntry} */ (entry).createReader();

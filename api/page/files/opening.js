@@ -3,6 +3,7 @@
 import { t } from "../i18n/index.js";
 import { Mask } from "../mask/mask.js";
 import { packed } from "../mask/runs.js";
+import { removePhoto } from "../dialogs/deletion.js";
 import { dismiss, notify } from "../dialogs/notices.js";
 import { ask } from "../dialogs/question.js";
 import { randomId } from "../state/jobs.js";
@@ -10,8 +11,9 @@ import { Photo } from "../state/photo.js";
 import { holeOf } from "../state/steps.js";
 import { Workspace } from "../state/workspace.js";
 import { belongsTo, isMaskName } from "./names.js";
-import { decode, looksLikeMask, maskOf, transparentOf } from "./read.js";
+import { decode, isInProportion, looksLikeMask, maskOf, transparentOf } from "./read.js";
 
+const QUESTION_SECONDS = 10;
 const OPAQUE_TYPES = ["image/jpeg"]; // pictures of these have no transparent parts
 
 export class Opening {
@@ -25,6 +27,7 @@ export class Opening {
   async open(files) {
     const named = files.filter(({ name }) => isMaskName(name));
     const plain = files.filter((file) => !named.includes(file));
+    const before = this.workspace.selected;
     /** @type {Photo[]} */
     const added = [];
     for (const file of plain) {
@@ -32,6 +35,7 @@ export class Opening {
       if (photo) added.push(photo);
     }
     for (const file of named) await this.#placeMask(file, added);
+    if (added.length === 1 && before?.holed && !before.job) this.#askAbout(before);
     if (!files.length) this.complain(t().noPhotosInside);
   }
 
@@ -53,10 +57,8 @@ export class Opening {
     try {
       if (!photo || photo.job) throw new Error(t().photoFirst);
       const bitmap = await decode(file, file.name);
-      if (bitmap.width !== photo.width || bitmap.height !== photo.height) {
-        throw new Error(t().maskSize(sizeOf(bitmap), sizeOf(photo)));
-      }
-      this.useMask(photo, maskOf(bitmap));
+      if (!isInProportion(bitmap, photo)) throw new Error(t().maskSize(sizeOf(bitmap), sizeOf(photo)));
+      this.useMask(photo, maskOf(bitmap, photo));
       bitmap.close();
       return true;
     } catch (error) {
@@ -72,13 +74,27 @@ export class Opening {
     void this.workspace.save(photo);
   }
 
+  /** Whether a photo whose hole was not filled stays in the list, now that another one is shown. @param {Photo} photo */
+  #askAbout(photo) {
+    const show = () => {
+      dismiss("unfilled");
+      this.workspace.select(photo);
+    };
+    const remove = () => {
+      dismiss("unfilled");
+      removePhoto(this.workspace, photo);
+    };
+    const actions = /** @type {[string, () => void][]} */ ([[t().backToIt, show], [t().deleteIt, remove]]);
+    notify("unfilled", t().unfilled(photo.name), { seconds: QUESTION_SECONDS, actions });
+  }
+
   /** @param {File} file @param {boolean} alone Whether it came alone, so that it may be the shown photo's mask. */
   async #openOne(file, alone) {
     const name = file.name || "photo.png";
     const shown = this.workspace.selected;
     try {
       const bitmap = await decode(file, name);
-      const fits = shown && !shown.job && bitmap.width === shown.width && bitmap.height === shown.height;
+      const fits = shown && !shown.job && isInProportion(bitmap, shown);
       if (alone && fits && (await looksLikeMask(bitmap)) && (await this.#isMask(name, shown))) {
         bitmap.close();
         await this.openMask(file, shown);
@@ -130,7 +146,7 @@ export class Opening {
       }
       void this.openPhoto(file, file.name);
     };
-    notify("mask", t().maskTaken(file.name, photo.name), { seconds: 10, actions: [[t().openAsPhoto, asPhoto]] });
+    notify("mask", t().maskTaken(file.name, photo.name), { seconds: QUESTION_SECONDS, actions: [[t().openAsPhoto, asPhoto]] });
   }
 
   /** @param {string} name @param {Photo} photo */

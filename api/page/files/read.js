@@ -3,6 +3,8 @@
 import { t } from "../i18n/index.js";
 import { Mask } from "../mask/mask.js";
 
+/** @typedef {{width: number, height: number}} Size */
+
 const STRIP_PIXELS = 4 * 1024 * 1024; // as much of a picture as is read at once
 const LIGHT = 127.5; // from this luminance on, a mask's pixel is hole, as the service has it
 const OPAQUE = 128; // below this alpha, a pixel is transparent, as the service has it
@@ -18,17 +20,17 @@ export async function decode(blob, name) {
 
 /**
  * The light parts of a picture. Where it says nothing by its light, its transparent parts are the hole.
- * @param {ImageBitmap} picture @returns {Mask}
+ * @param {ImageBitmap} picture @param {Size} [size] Of the mask; the picture's own without it. @returns {Mask}
  */
-export function maskOf(picture) {
-  const { light, clear } = scan(picture);
+export function maskOf(picture, size = picture) {
+  const { light, clear } = scan(picture, size);
   const telling = !light.empty && light.data.includes(0);
   return telling || clear.empty ? light : clear;
 }
 
 /** The transparent parts of a photo; null when there are none. @param {ImageBitmap} picture @returns {Mask | null} */
 export function transparentOf(picture) {
-  const { clear } = scan(picture);
+  const { clear } = scan(picture, picture);
   return clear.empty ? null : clear;
 }
 
@@ -48,16 +50,26 @@ export async function looksLikeMask(picture) {
   return pure > 0.95 * 64 * 64;
 }
 
-/** @param {ImageBitmap} picture @returns {{light: Mask, clear: Mask}} */
-function scan(picture) {
-  const { width, height } = picture;
+/**
+ * Whether a mask of this size can be used for a photo: some scale is within one pixel of both sides. The service has the
+ * same rule, `mask_resize`.
+ * @param {Size} mask @param {Size} photo
+ */
+export function isInProportion(mask, photo) {
+  const [across, down] = [mask.width / photo.width, mask.height / photo.height];
+  const [column, row] = [1 / photo.width, 1 / photo.height];
+  return Math.max(across - column, down - row) <= Math.min(across + column, down + row);
+}
+
+/** @param {ImageBitmap} picture @param {Size} size Of the masks. @returns {{light: Mask, clear: Mask}} */
+function scan(picture, { width, height }) {
   const [light, clear] = [new Mask(width, height), new Mask(width, height)];
   const rows = Math.max(1, Math.min(height, Math.floor(STRIP_PIXELS / width)));
   const context = new OffscreenCanvas(width, rows).getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Error("This browser has no canvas to draw on.");
+  if (!context) throw new Error(t().noCanvas);
   for (let top = 0; top < height; top += rows) {
     context.clearRect(0, 0, width, rows);
-    context.drawImage(picture, 0, -top);
+    context.drawImage(picture, 0, -top, width, height);
     const pixels = context.getImageData(0, 0, width, rows).data;
     const count = Math.min(rows, height - top) * width;
     for (let i = 0; i < count; i++) {

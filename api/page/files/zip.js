@@ -1,5 +1,6 @@
 // A ZIP file of files that are compressed already: stored as they are. APPNOTE.TXT 6.3.10, without its 64-bit parts.
 
+import { t } from "../i18n/index.js";
 import { crc32 } from "./crc32.js";
 
 const LIMIT_BYTES = 0xffffffff;
@@ -29,7 +30,7 @@ export async function zipOf(files, now = new Date()) {
     const header = record([4, 0x04034b50], [2, VERSION], ...common);
     parts.push(header, title, blob);
     at += header.length + title.length + blob.size;
-    if (at > LIMIT_BYTES) throw new Error("The results are too large for one ZIP file. Download them one by one.");
+    if (at > LIMIT_BYTES) throw new Error(t().zipTooLarge);
   }
   const size = directory.reduce((sum, part) => sum + part.length, 0);
   const end = record([4, 0x06054b50], [2, 0], [2, 0], [2, files.length], [2, files.length], [4, size], [4, at], [2, 0]);

@@ -164,14 +164,21 @@ export const en = {
     `${name} cannot be shown: it is damaged, or not a format that this browser reads (PNG, JPEG, WebP, AVIF). ` +
     "Programs can send TIFF files too.",
   noPhotosInside: "There is no picture among these files.",
+  noCanvas: "This browser has no canvas to draw on. Use a newer one.",
+  zipTooLarge: "The results are too large for one ZIP file. Download them one by one.",
 
   // The hole
   hole: "Hole",
   growBy: "Grow the hole",
+  feather: "Soft edge",
+  featherTitle: "Inside of the outline the photo fades into the filling. Grow the hole by as much, so that nothing is left.",
   loadMask: "Load mask",
   saveMask: "Save mask",
   maskSize: (/** @type {string} */ mask, /** @type {string} */ photo) =>
-    `The mask has ${mask} pixels, the photo ${photo}. Both must have the same size.`,
+    `The mask has ${mask} pixels, the photo ${photo}. Its proportions must be the photo's.`,
+  unfilled: (/** @type {string} */ name) => `${name} stays in the list. Its hole was not filled.`,
+  backToIt: "Back to it",
+  deleteIt: "Delete it",
   photoFirst: "Open a photo first, then its mask.",
   maskTaken: (/** @type {string} */ mask, /** @type {string} */ photo) => `${mask} is now the hole of ${photo}.`,
   openAsPhoto: "Open it as a photo",

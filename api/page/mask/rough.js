@@ -1,5 +1,6 @@
 // The part of a photo around a rough hole, small enough to look for the object in it, and the way back to all pixels.
 
+import { t } from "../i18n/index.js";
 import { distanceTo } from "./distance.js";
 import { Mask } from "./mask.js";
 import { parts } from "./parts.js";
@@ -47,7 +48,7 @@ export function sceneOf(picture, rough, area, touched) {
   const scale = Math.min(1, SIDE_PIXELS / Math.sqrt(across * down));
   const size = { width: Math.max(1, Math.round(across * scale)), height: Math.max(1, Math.round(down * scale)) };
   const context = new OffscreenCanvas(size.width, size.height).getContext("2d", { willReadFrequently: true });
-  if (!context) throw new Error("This browser has no canvas to draw on.");
+  if (!context) throw new Error(t().noCanvas);
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, area.left, area.top, across, down, 0, 0, size.width, size.height);
   const pixels = context.getImageData(0, 0, size.width, size.height).data;

@@ -13,22 +13,23 @@ const DEFAULTS = { preset: "default", network: "auto", format: "png" };
 const COMMANDS = /** @type {Record<string, string>} */ ({ "big-lama": "lama-refinery weights download big-lama", builtin: "python -m worker" });
 
 export class Options {
-  /** @param {Workspace} workspace @param {Service} service @param {(grow: number) => void} onGrow */
-  constructor(workspace, service, onGrow) {
+  /** @param {Workspace} workspace @param {Service} service @param {(grow: number, feather: number) => void} onEdge */
+  constructor(workspace, service, onEdge) {
     this.workspace = workspace;
     this.service = service;
-    this.onGrow = onGrow;
+    this.onEdge = onEdge;
     this.form = byId("options", HTMLFormElement);
-    this.grow = byId("grow", HTMLInputElement);
+    /** Sliders for what the service does to the hole's edge, by the parameter of each; 0 does nothing. */
+    this.edges = { mask_dilate_pixels: byId("grow", HTMLInputElement), feather_pixels: byId("feather", HTMLInputElement) };
     /** @type {Set<string> | null} Values of the parameter that lead to a network; null before the service has told. */
     this.networks = null;
     for (const field of this.#fields()) field.value = preferences().options[field.name] ?? this.#standard(field);
-    this.grow.value = preferences().options["mask_dilate_pixels"] ?? "0";
-    for (const element of [this.form, this.grow]) element.addEventListener("input", () => this.#changed());
+    for (const [name, slider] of Object.entries(this.edges)) slider.value = preferences().options[name] ?? "0";
+    for (const element of [this.form, ...Object.values(this.edges)]) element.addEventListener("input", () => this.#changed());
     this.form.addEventListener("submit", (event) => event.preventDefault());
     onClick("reset-options", () => this.#reset(null));
     workspace.onChange(() => this.#draw());
-    onGrow(Number(this.grow.value));
+    this.#tellEdge();
     setInterval(() => document.visibilityState === "visible" && void this.askNetworks(), ASK_MILLISECONDS);
   }
 
@@ -39,7 +40,7 @@ export class Options {
     for (const field of this.#fields()) {
       if (field.name !== "more" && field.value !== this.#standard(field)) chosen[field.name] = field.value;
     }
-    if (this.grow.value !== "0") chosen["mask_dilate_pixels"] = this.grow.value;
+    for (const [name, { value }] of Object.entries(this.edges)) if (value !== "0") chosen[name] = value;
     for (const line of byId("more", HTMLTextAreaElement).value.split("\n")) {
       const [name, ...value] = line.split("=");
       if (name?.trim()) chosen[name.trim()] = value.join("=").trim();
@@ -80,9 +81,14 @@ export class Options {
 
   #changed() {
     const kept = this.#fields().map(({ name, value }) => [name, value]);
-    prefer({ options: { ...Object.fromEntries(kept), mask_dilate_pixels: this.grow.value } });
-    this.onGrow(Number(this.grow.value));
+    const edges = Object.entries(this.edges).map(([name, { value }]) => [name, value]);
+    prefer({ options: Object.fromEntries([...kept, ...edges]) });
+    this.#tellEdge();
     this.workspace.changed();
+  }
+
+  #tellEdge() {
+    this.onEdge(Number(this.edges.mask_dilate_pixels.value), Number(this.edges.feather_pixels.value));
   }
 
   /** @param {string | null} name Of one option; all of them without it. */
@@ -90,7 +96,7 @@ export class Options {
     for (const field of this.#fields()) {
       if (name === null || field.name === name) field.value = this.#standard(field);
     }
-    if (name === null || name === "mask_dilate_pixels") this.grow.value = "0";
+    for (const [edge, slider] of Object.entries(this.edges)) if (name === null || name === edge) slider.value = "0";
     const more = byId("more", HTMLTextAreaElement);
     more.value = more.value.split("\n").filter((line) => line.split("=")[0]?.trim() !== name).join("\n");
     this.#changed();
@@ -98,8 +104,11 @@ export class Options {
 
   #draw() {
     const chosen = Object.entries(this.chosen);
-    say("grow-value", t().pixels(Number(this.grow.value)));
-    this.grow.setAttribute("aria-valuetext", t().pixels(Number(this.grow.value)));
+    for (const slider of Object.values(this.edges)) {
+      const told = t().pixels(Number(slider.value));
+      say(`${slider.id}-value`, told);
+      slider.setAttribute("aria-valuetext", told);
+    }
     show("changed", chosen.length > 0);
     show("changed-count", chosen.length > 0);
     say("changed-count", t().changedCount(chosen.length));

@@ -8,8 +8,8 @@ import { zipOf } from "../files/zip.js";
 import { messageOf } from "../service/trouble.js";
 import { Jobs } from "../state/jobs.js";
 import { Photo } from "../state/photo.js";
-import { UNDO_MILLISECONDS, Workspace } from "../state/workspace.js";
-import { dismiss, notify } from "../dialogs/notices.js";
+import { Workspace } from "../state/workspace.js";
+import { removePhoto } from "../dialogs/deletion.js";
 import { progressText, progressValue } from "./progress.js";
 import { showSmall } from "./thumbnails.js";
 
@@ -76,15 +76,7 @@ function makeRow(workspace, photo) {
     const { result } = photo;
     if (result) save(result.blob, filledName(photo.name, result.mediaType));
   });
-  const remove = iconButton("clear", t().deletePhoto(photo.name), () => {
-    const restore = workspace.remove(photo);
-    const id = `deleted-${photo.id}`;
-    const undo = () => {
-      restore();
-      dismiss(id);
-    };
-    notify(id, t().deleted(photo.name), { seconds: UNDO_MILLISECONDS / 1000, actions: [[t().undo, undo]] });
-  });
+  const remove = iconButton("clear", t().deletePhoto(photo.name), () => removePhoto(workspace, photo));
   const element = make("li", { "data-photo": photo.name }, open, download, remove);
   return { element, picture: null, image, name, state, open, download, language: language() };
 }

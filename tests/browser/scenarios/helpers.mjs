@@ -4,11 +4,14 @@ import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
+import { savedByFirefox } from "../firefox.mjs";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 export const QUICK = "iterations=2\nmax_scales=2\nmin_side=64\nreach=0";
 export const LONG = "iterations=200\nmin_side=64\nreach=0";
 export const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
+
+export const isFirefox = (page) => page.context().browser().browserType().name() === "firefox";
 
 /** empty, edit or running. */
 export const state = (page, wanted) => page.locator(`body[data-state="${wanted}"]`).waitFor();
@@ -75,6 +78,7 @@ export async function begin(page, folder) {
 }
 
 export async function saved(page, button, path) {
+  if (isFirefox(page)) return savedByFirefox(page, button, path);
   const [download] = await Promise.all([page.waitForEvent("download"), page.click(button)]);
   await download.saveAs(path);
   return download.suggestedFilename();

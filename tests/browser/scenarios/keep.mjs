@@ -78,11 +78,18 @@ export const deletion = {
     // Another photo takes nothing from the first one.
     await page.setInputFiles("#photo-file", join(folder, "small.png"));
     await help.info(page, "96 × 80");
-    await help.row(page, "photo.png").getByRole("button", { name: /^photo\.png/ }).click();
+    await help.accessible(page, "asked about the first photo");
+    await help.notice(page, "photo.png stays in the list.").getByRole("button", { name: "Back to it" }).click();
     await help.becomes(page, painted, "#over");
+    await page.setInputFiles("#photo-file", join(folder, "upright.jpg"));
+    await help.notice(page, "photo.png stays in the list.").getByRole("button", { name: "Delete it" }).click();
+    await help.notice(page, "photo.png was deleted").getByRole("button", { name: "Undo" }).click();
+    await help.becomes(page, painted, "#over");
+    await help.row(page, "upright.jpg").getByRole("button", { name: "Delete upright.jpg" }).click();
 
     await help.row(page, "photo.png").getByRole("button", { name: "Delete photo.png" }).click();
     await help.info(page, "96 × 80");
+    await help.notice(page, "photo.png was deleted").waitFor();
     await shoot("deleted");
     await help.accessible(page, "deleted");
     await help.notice(page, "photo.png was deleted").getByRole("button", { name: "Undo" }).click();

@@ -35,6 +35,13 @@ export const address = {
     }, file);
     await page.dispatchEvent("#board", "drop", { dataTransfer: dragged });
     await page.locator("#photo-list li").nth(1).waitFor();
+    // And by pasting it.
+    await page.evaluate((address) => {
+      const clipboardData = new DataTransfer();
+      clipboardData.setData("text/plain", address);
+      document.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+    }, new URL("/page/files/sample.jpg", page.url()).href);
+    await help.info(page, "sample.jpg, 1920 × 1080");
   },
 };
 

@@ -15,6 +15,20 @@ export const transparent = {
   },
 };
 
+export const resized = {
+  async run({ page, folder }) {
+    await help.choose(page, join(folder, "photo.png"));
+    await page.setInputFiles("#mask-file", join(folder, "half.png"));
+    await page.locator("#fill:enabled").waitFor();
+    await help.saved(page, "#save-mask", join(folder, "resized-mask.png"));
+    await page.click("#clear");
+    // Dropped among the photos, it is asked about like one of the photo's size.
+    await page.setInputFiles("#photo-file", join(folder, "half.png"));
+    await page.getByRole("button", { name: "The mask" }).click();
+    await page.locator("#fill:enabled").waitFor();
+  },
+};
+
 export const grow = {
   async run({ page, folder, shoot }) {
     await help.choose(page, join(folder, "photo.png"));
@@ -40,6 +54,16 @@ export const grow = {
     await page.click("#fill");
     await help.filled(page);
     await help.saved(page, "#download", join(folder, "grown.png"));
+    // With a soft edge a second line shows where it ends.
+    await page.click("#undo");
+    await page.locator("#fill:enabled").waitFor();
+    const hard = await help.drawn(page, "#over");
+    await page.locator("#feather").fill("12");
+    await help.changes(page, hard, "#over");
+    await shoot("soft-edge");
+    await page.click("#fill");
+    await help.filled(page);
+    await help.saved(page, "#download", join(folder, "soft.png"));
   },
 };
 

@@ -1,6 +1,7 @@
 // Several photos, masks among them, and all results at once.
 
 import assert from "node:assert/strict";
+import { copyFile, mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import * as help from "./helpers.mjs";
 
@@ -73,6 +74,25 @@ export const incoming = {
     await help.notice(page, "upright_mask.png is now the hole").getByRole("button", { name: "Open it as a photo" }).click();
     await page.locator("#photo-list li").nth(5).waitFor();
     await help.row(page, "upright.jpg").locator("text=no hole yet").waitFor();
+  },
+};
+
+export const folders = {
+  async run({ page, context, folder }) {
+    await mkdir(join(folder, "album/more"), { recursive: true });
+    for (const [from, to] of [["photo.png", "photo.png"], ["hole.png", "photo_mask.png"], ["small.png", "more/small.png"]]) {
+      await copyFile(join(folder, from), join(folder, "album", to));
+    }
+    await writeFile(join(folder, "album/notes.txt"), "no picture");
+    const hand = await context.newCDPSession(page);
+    const data = { items: [], files: [join(folder, "album")], dragOperationsMask: 1 };
+    // The place to drop it on comes up with the first of these, and is entered and crossed with the next ones.
+    for (const type of ["dragEnter", "dragOver", "dragOver", "dragOver", "drop"]) {
+      await hand.send("Input.dispatchDragEvent", { type, x: 300, y: 300, data });
+    }
+    await help.row(page, "small.png").waitFor();
+    await help.row(page, "photo.png").locator("text=ready to fill").waitFor();
+    assert.equal(await page.locator("#photo-list li").count(), 2, "a mask and a text are no photos");
   },
 };
 

@@ -10,8 +10,8 @@ export const broken = {
     await help.notice(page, "broken.jpg cannot be shown").waitFor();
     await help.state(page, "empty");
     await help.choose(page, join(folder, "photo.png"));
-    await page.setInputFiles("#mask-file", join(folder, "small.png"));
-    await help.notice(page, "Both must have the same size").waitFor();
+    await page.setInputFiles("#mask-file", join(folder, "upright_mask.png"));
+    await help.notice(page, "Its proportions must be the photo's.").waitFor();
     await page.setInputFiles("#mask-file", join(folder, "hole.png"));
     await page.locator("#fill:enabled").waitFor();
     await help.parameters(page, "iterations=9000");
