@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
+from importlib import metadata
 
 from fastapi import Depends, FastAPI, Request
 
@@ -19,7 +19,22 @@ from api.middleware.head import Head
 from api.middleware.request_context import RequestContext
 from api.middleware.request_metrics import RequestMetrics
 from api.openapi.document import openapi
-from api.routes import events, health, images, jobs, limits, metrics, networks, page, plans, results, submit, webhooks
+from api.routes import (
+    events,
+    health,
+    images,
+    jobs,
+    limits,
+    metrics,
+    networks,
+    page,
+    plans,
+    reference,
+    results,
+    submit,
+    version,
+    webhooks,
+)
 from api.routes.events import JobEvent
 from api.routes.images import ImageAddress
 from api.service import Service
@@ -45,11 +60,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.janitor.stop()
         service.close()
 
-    # Without FastAPI's interactive pages: they load scripts from another site.
+    # Without FastAPI's interactive pages: they load scripts from another site. See api.routes.reference.
     app = FastAPI(
         title="lama-refinery",
         description=DESCRIPTION,
-        version=version("lama-refinery"),
+        version=metadata.version("lama-refinery"),
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -73,12 +88,13 @@ async def _exact_path(request: Request) -> None:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (submit, jobs, results, events, images, networks, plans, limits, webhooks):
+    for module in (submit, jobs, results, events, images, networks, plans, limits, webhooks, version):
         app.include_router(module.router, dependencies=[Depends(identify)])
     for open_to_all in (health, metrics):
         app.include_router(open_to_all.router)
     doors.add_routes(app)
     page.install(app)
+    reference.install(app)
 
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:

@@ -19,7 +19,7 @@ from jobs.errors import Problem, problem_of
 from jobs.telemetry.logs import request_id
 
 log = logging.getLogger(__name__)
-NO_SUCH_PATH = "No such path. /openapi.json lists all paths."
+NO_SUCH_PATH = "No such path. /docs shows all paths, and /openapi.json lists them."
 
 
 def answer(problem: Problem, headers: dict[str, str] | None = None) -> Response:

@@ -15,6 +15,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 
 from api.access.anonymous import check_anonymous
 from api.access.limits import check_request, check_submission, rate_limit_headers
+from api.server_timing import stage
 from api.service import Service, service_of
 from jobs.errors import Unauthorized
 from jobs.store.owners.quotas import Admission
@@ -36,7 +37,8 @@ async def identify(
     """
     service = service_of(request)
     key = _key(request, bearer, header)
-    admission = await service.call(service.quotas.admit, key)
+    with stage("auth"):
+        admission = await service.call(service.quotas.admit, key)
     request.state.owner = admission.owner
     request.state.rate_limit = rate_limit_headers(admission)
     if admission.owner is None:

@@ -1,4 +1,4 @@
-"""What surrounds every request and answer: id, security headers, RateLimit headers, log line, count and span.
+"""What surrounds every request and answer: id, security, RateLimit and Server-Timing headers, log line, count, span.
 
 It is the outermost layer, outside of the one that turns an unexpected exception into a 500, so that every answer
 passes it.
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api import server_timing
 from api.middleware.request_metrics import RequestMetrics, route_of
 from jobs.telemetry import tracing
 from jobs.telemetry.logs import job_id, request_id
@@ -51,7 +52,7 @@ class RequestContext:
         name = sent if ACCEPTED.fullmatch(sent) else secrets.token_hex(16)
         # Never reset: the server runs each request in a context of its own, and logs a failure after this returns.
         request_id.set(name)
-        began, status = time.monotonic(), 0
+        began, status, stages = time.monotonic(), 0, server_timing.begin()
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -60,6 +61,8 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = name
                 headers.update(state.get("rate_limit", {}))  # from api.access.caller
+                if stages.keys() - {"auth"}:  # a submission or a result
+                    headers["Server-Timing"] = server_timing.header(stages)
                 for header, value in SECURITY.items():
                     headers.setdefault(header, value)
                 headers.setdefault("Cache-Control", "no-store")

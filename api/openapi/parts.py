@@ -18,6 +18,7 @@ def header(description: str, *, required: bool = True, **schema: Any) -> dict[st
 RETRY = {"Retry-After": header("Seconds to wait before looking at the job.", type="integer")}
 MAYBE_RETRY = {"Retry-After": header("Seconds to wait before looking again.", required=False, type="integer")}
 ETAG = {"ETag": header("Strong: the SHA-256 of the file, quoted.")}
+SERVER_TIMING = {"Server-Timing": header("Milliseconds of the stages of answering.", required=False)}
 LOCATION = {"Location": header("The job.")}
 RETRY_AFTER = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.dependencies import CallersJob, ServiceDep
-from api.openapi.parts import ETAG, header, problems
+from api.openapi.parts import ETAG, SERVER_TIMING, header, problems
 from api.problems import answer
+from api.server_timing import stage
 from api.service import Service
 from images.photo import MEDIA_TYPES
 from jobs.blobs import BlobMissing
@@ -24,6 +25,7 @@ BINARY = {"schema": {"type": "string", "format": "binary"}}
 IMAGES = dict.fromkeys(MEDIA_TYPES.values(), BINARY)
 IMAGE_HEADERS = {
     **ETAG,
+    **SERVER_TIMING,
     "Content-Disposition": header("A name for the file."),
     "Accept-Ranges": header("Parts of it can be asked for."),
 }
@@ -106,7 +108,8 @@ async def image_response(service: Service, job: Job, part: tuple[int, int] | Non
     """
     info = result_of(job)
     try:
-        pieces = await service.blobs.stream(job.id, job.result_blob, part)
+        with stage("read"):
+            pieces = await service.blobs.stream(job.id, job.result_blob, part)
     except BlobMissing:
         raise JobExpired("The images of this job have just been deleted. Submit the job again.") from None
     start, end = part or (0, info.bytes)

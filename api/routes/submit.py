@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from contextlib import AsyncExitStack
 
 import redis
 from fastapi import APIRouter, Request, Response
@@ -13,9 +14,10 @@ from api.dependencies import Events, Sender, ServiceDep, Submitter
 from api.following.estimate import view_of
 from api.following.job_view import JobView
 from api.following.waiting import wait_for_end
-from api.openapi.parts import LOCATION, RETRY, header, problems
+from api.openapi.parts import LOCATION, RETRY, SERVER_TIMING, header, problems
 from api.openapi.submission_body import REQUEST_BODY
 from api.routes.results import IMAGES, image_response, no_result
+from api.server_timing import stage
 from api.service import Service
 from api.submission.idempotency import HEADER, REPLAYED, KeyedRequest, keyed_request
 from api.submission.preferences import Preferences
@@ -58,13 +60,14 @@ APPLIED = header("What of `Prefer` was followed.", required=False)
         200: {
             "description": "With `Prefer: wait`, the job, which has ended in time; with `Accept: image/*`, its result.",
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/JobView"}}, **IMAGES},
-            "headers": {**LOCATION, "Preference-Applied": APPLIED},
+            "headers": {**LOCATION, **SERVER_TIMING, "Preference-Applied": APPLIED},
         },
         202: {
             "description": "Accepted; the job is queued.",
             "headers": {
                 **LOCATION,
                 **RETRY,
+                **SERVER_TIMING,
                 "Preference-Applied": APPLIED,
                 REPLAYED: header("`true`: this is the answer to an earlier request with this key.", required=False),
             },
@@ -79,11 +82,14 @@ async def submit(request: Request, service: ServiceDep, events: Events, caller: 
     Without a mask, the transparent part of the image is the hole. PNG, JPEG, WebP and TIFF are accepted.
     """
     preferences = Preferences.of(request.headers, service.settings.max_wait_seconds)
-    async with keyed_request(request, service, caller.owner) as keyed, receive(request) as upload:
+    async with AsyncExitStack() as held:
+        keyed = await held.enter_async_context(keyed_request(request, service, caller.owner))
+        with stage("receive"):
+            upload = await held.enter_async_context(receive(request))
         job, response = await _submitted(service, caller, sender, upload, keyed)
     if preferences.wait_seconds and job is not None:
         try:
-            with events.place(sender):
+            with events.place(sender), stage("wait"):
                 job = await wait_for_end(request, service, events, job, preferences.wait_seconds)
             if job.status.final:
                 response = await _ended(service, job, preferences)

@@ -13,6 +13,7 @@ from functools import partial
 import redis
 
 from api.access.limits import charged, permitted
+from api.server_timing import stage
 from api.service import Service
 from api.submission.receive import Upload, fetch_all
 from images.codec.shared import SharedBytes
@@ -43,14 +44,17 @@ async def create_job(
     """
     upload.parameters = permitted(upload.parameters, caller.limits)
     check_parameters(upload.parameters, service.settings)
-    await fetch_all(service, upload, sender)
-    info, hole = await inspect(service, upload, sender)
+    if upload.urls:
+        with stage("fetch"):
+            await fetch_all(service, upload, sender)
+    with stage("validate"):
+        info, hole = await inspect(service, upload, sender)
 
     def charge_and_accept() -> Job:
         with charged(service, caller, info):
             return accept(service, upload, info, hole, caller.owner, announce)
 
-    with hole:
+    with hole, stage("store"):
         return await service.call(charge_and_accept)
 
 
