@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from api import problems
 from api.access.caller import identify
 from api.dependencies import Caller, ServiceDep
-from api.doors import cog, links, openai
+from api.doors import cog, iopaint, links, openai
 from api.doors.error_shapes import ErrorShapes
 from api.doors.replicate import files, models, predictions
 from jobs.errors import NotFound
@@ -24,9 +24,10 @@ ROUTERS: dict[Door, tuple[APIRouter, ...]] = {
     "openai": (openai.router,),
     "replicate": (predictions.router, files.router, models.router),
     "cog": (cog.router,),
+    "iopaint": (iopaint.router,),
 }
 # Replicate's clients and cog's know problem documents.
-SHAPES = {openai.PATHS: openai.error_shape}
+SHAPES = {openai.PATHS: openai.error_shape, iopaint.PATHS: iopaint.error_shape}
 
 
 def add_routes(app: FastAPI) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from jobs.store.owners.api_keys import Keys, Limits
 
-PATHS = ["/v1/models", "/v1/predictions", "/v1/files", "/health-check"]
+PATHS = ["/v1/models", "/v1/predictions", "/v1/files", "/health-check", "/api/v1/model"]
 
 
 @pytest.fixture
