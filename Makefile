@@ -5,7 +5,7 @@ EXTRAS ?= embedded
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
-.PHONY: help install install-dev demo serve test lint format lock clean
+.PHONY: help install install-dev demo serve test mutants lint format lock clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ DOORS := tests/api/doors/node
 
 test: install-dev $(BROWSER)/node_modules/.package-lock.json $(DOORS)/node_modules/.package-lock.json ## All tests
 	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile
+
+mutants: $(VENV)/.installed-mutants ## Small bugs, one at a time: do the tests notice? Half an hour (docs/mutants.md)
+	$(PY) -m tests.mutants --out docs/mutants.json
 
 lint: install-dev $(BROWSER)/node_modules/.package-lock.json ## Format, rules, types, and who may import whom
 	$(VENV)/bin/ruff format --check .
