@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.memory.plan import PlanSearch
 from models.pixels import seen
-from models.planning.windows import Box
+from models.planning.boxes import Box
 
 MOST_BYTES = 64 * 2**20  # of windows that lie on the GPU in advance: no budget counts them
 
@@ -54,6 +54,8 @@ def send_windows(
     left = MOST_BYTES
     with torch.cuda.device(device), torch.cuda.stream(stream):
         for window in search.plan.windows:
+            if window.window.before:  # it needs to see what those fill
+                continue
             colours, made_up = seen(image[window.box.slices], hole[window.box.slices])
             parts = colours, made_up[..., None]
             left -= sum(part.nbytes for part in parts)

@@ -198,48 +198,70 @@ class Inpainter:
         on_step: Callable[[Step], None] | None,
         on_preview: Callable[[Preview], None] | None,
     ) -> list[WindowRun]:
-        """Fill one window after the other; where memory runs out, that window again with a leaner plan."""
+        """Fill one window after the other; where memory runs out, what is left of the hole with a leaner plan."""
         progress = Progress(search.plan, on_step)
         runs: list[WindowRun] = []
-        while len(runs) < len(search.plan.windows):
-            window = search.plan.windows[len(runs)]
-            show = partial(_show, on_preview, search.plan, window) if on_preview else None
-            network = self.variant(search.memory_plan.preset)
-            tick = partial(progress.tick, len(runs) + 1)
-            refiner = WindowRefiner(network, search.memory_plan, tick, show=show, graphs=self._graphs)
-            try:
-                sent = ahead.window(window.box) if ahead else None
-                runs.append(self._window(refiner, search.memory_plan, window, source, hole, target, opaque, sent))
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                self._step_down(search, error)
-                progress.replan(search.plan, len(runs))
+        left, done = hole, 0
+        while done < len(search.plan.windows):
+            with self._kept(search.memory_plan):
+                try:
+                    for window in search.plan.windows[done:]:
+                        show = partial(_show, on_preview, search.plan, window) if on_preview else None
+                        tick = partial(progress.tick, done)
+                        network, memory_plan = self.variant(search.memory_plan.preset), search.memory_plan
+                        refiner = WindowRefiner(network, memory_plan, tick, show=show, graphs=self._graphs)
+                        sent = ahead.window(window.box) if ahead else None
+                        part = self._window(
+                            refiner, memory_plan.preset, window, source, hole, left, target, opaque, sent
+                        )
+                        runs.append(part)
+                        done += 1
+                    continue
+                except Exception as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    failure = error
+            left, done, ahead = hole.copy(), 0, None
+            for run in runs:
+                left[run.box.slices] &= ~run.hole
+            self._step_down(search, left, failure)
+            progress.replan(search.plan, len(runs))
         return runs
+
+    def _kept(self, memory_plan: MemoryPlan) -> contextlib.AbstractContextManager[None]:
+        """While inside, the allocator works as this plan assumes."""
+        if self.device.type == "cpu":
+            return allocator.freed_memory_kept(lean=memory_plan.checkpointed)
+        return contextlib.nullcontext()
 
     def _window(
         self,
         refiner: WindowRefiner,
-        memory_plan: MemoryPlan,
+        preset: Preset,
         window: WindowPlan,
         source: NDArray[Any],
         hole: NDArray[np.bool_],
+        left: NDArray[np.bool_],
         target: NDArray[Any],
         opaque: bool,
         sent: tuple[Tensor, Tensor] | None,
     ) -> WindowRun:
-        """Bring a window to the device unless it was sent, fill it there, and write its filled pixels into `target`."""
+        """Bring a window to the device unless it was sent, fill it there, and write its filled pixels into `target`.
+
+        left: what of the hole was not filled when this plan began.
+        """
         started = time.perf_counter()
         part = window.box.slices
-        its_hole = hole[part]
+        hidden = window.window.hidden(left)
+        its_hole = window.window.own(hidden)
         if sent is None:
-            colours, made_up = pixels.seen(source[part], its_hole)
+            photo, filled = source[part], hole[part] & ~hidden
+            if filled.any():
+                photo = pixels.replaced(photo, target[part], filled)
+            colours, made_up = pixels.seen(photo, hidden)
             sent = _upload(colours, self.device), _upload(made_up[..., None], self.device)
-        image, mask = _to_float(sent[0], source.dtype), _to_float(sent[1], its_hole.dtype)
-        keep: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
-        if self.device.type == "cpu":
-            keep = allocator.freed_memory_kept(lean=memory_plan.checkpointed)
-        with keep, _precision(tf32=memory_plan.preset.fast):
+        image, mask = _to_float(sent[0], source.dtype), _to_float(sent[1], hidden.dtype)
+        with _precision(tf32=preset.fast):
             composite, scales = refiner.refine(image, mask, window.levels)
             # By index: with a mask, torch waits for the GPU to learn how many pixels there are.
             index = torch.from_numpy(np.flatnonzero(its_hole)).to(self.device, non_blocking=True)
@@ -272,10 +294,13 @@ class Inpainter:
         self._graphs.clear()
         give_back(self.device)
 
-    def _step_down(self, search: PlanSearch, error: Exception) -> None:
-        """Go on to the next leaner plan, with all memory of the failed attempt given back. NotEnoughMemory: none."""
+    def _step_down(self, search: PlanSearch, left: NDArray[np.bool_], error: Exception) -> None:
+        """Go on with a leaner plan for what is left of the hole, with all memory of the failed attempt given back.
+
+        NotEnoughMemory: there is none.
+        """
         error.__traceback__ = None  # its frames hold the tensors of the failed attempt
-        if not search.step_down():
+        if not search.step_down(left):
             raise NotEnoughMemory(
                 "there is not enough memory for even the leanest plan: use a device with more memory or a smaller "
                 "photo; the preset default needs less for a large hole than single-pass and reference do"

@@ -74,6 +74,13 @@ def _spread(image: NDArray[Any], visible: NDArray[np.bool_]) -> NDArray[np.float
     return mixed
 
 
+def replaced(image: NDArray[Any], other: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[Any]:
+    """A copy of HxWxC `image` with the pixels of `other` where HxW `where` is True; if their types differ, to float32."""
+    mixed, found = image.copy(), other[where]
+    mixed[where] = found if found.dtype == image.dtype else found / np.float32(WHITE[found.dtype.name])
+    return mixed
+
+
 def shrunk(image: NDArray[Any], size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[Any]]:
     """The picture at a smaller size, bilinear, with its channels: float32 in [0, 1], and in the type of `image`."""
     alpha = image.shape[2] == 4

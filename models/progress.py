@@ -34,14 +34,18 @@ class Progress:
     def __init__(self, plan: Plan, on_step: Callable[[Step], None] | None) -> None:
         self._plan, self._on_step = plan, on_step
         self._done, self._total = 0.0, plan.work
+        self._finished, self._before = 0, 0.0
 
     def replan(self, plan: Plan, finished: int) -> None:
-        """Continue with another plan; its first `finished` windows are done."""
-        self._plan, self._total = plan, plan.work
-        self._done = Plan(plan.height, plan.width, plan.windows[:finished], plan.passes).work
+        """Continue with another plan for what is left. finished: windows that are done."""
+        done = self._plan.windows[: finished - self._finished]
+        self._before += Plan(plan.height, plan.width, done, self._plan.passes).work
+        self._plan, self._finished, self._done = plan, finished, self._before
+        self._total = self._before + plan.work
 
     def tick(self, window: int, scale: int, tile: int, iteration: int, loss: torch.Tensor | None, last: bool) -> None:
-        levels = self._plan.windows[window - 1].levels
+        """A forward pass was made. window: its number in the plan, from 0; scale, tile, iteration: from 1."""
+        levels = self._plan.windows[window].levels
         tiles, passes = levels[scale - 1].tiles, self._plan.passes_at(scale)
         # A tile that ends early, having nothing to optimise, has done all its work.
         worked = passes - iteration + 1 if last else 1
@@ -50,4 +54,5 @@ class Progress:
             count = len(tiles) * passes
             at = tile * passes if last else (tile - 1) * passes + iteration
             fraction = min(1.0, self._done / self._total)
-            self._on_step(Step(fraction, window, len(self._plan.windows), scale, len(levels), at, count, loss))
+            number, windows = self._finished + window + 1, self._finished + len(self._plan.windows)
+            self._on_step(Step(fraction, number, windows, scale, len(levels), at, count, loss))

@@ -15,9 +15,9 @@ from models.networks.base import Network
 from models.optimize.cuda_graphs import CudaGraphCache
 from models.optimize.loss import RefinementLoss
 from models.planning import tiles
+from models.planning.boxes import Box
 from models.planning.presets import Preset
 from models.planning.tiles import Level
-from models.planning.windows import Box
 
 # Called once per forward pass: scale, tile, iteration (1-based), the loss where there is one, and whether this was the
 # tile's last pass.

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.pixels import to_float
+from models.planning.boxes import Box
 from models.planning.presets import Preset
-from models.planning.windows import Box
 from models.refine import ScaleRun
 
 

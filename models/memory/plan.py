@@ -85,9 +85,9 @@ class PlanSearch:
         while self.bytes_needed > budget_bytes and (leaner := next(self._candidates, None)):
             self._take(leaner)
 
-    def step_down(self) -> bool:
-        """Go on to the next plan that needs less; False when there is none."""
-        failed_bytes = self.bytes_needed
+    def step_down(self, hole: NDArray[np.bool_]) -> bool:
+        """Go on to the next plan that needs less, for what is left of the hole; False when there is none."""
+        failed_bytes, self._hole = self.bytes_needed, hole
         for leaner in self._candidates:
             self._take(leaner)
             if self.bytes_needed < failed_bytes:

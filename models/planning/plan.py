@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.planning import windows
+from models.planning.boxes import Box
 from models.planning.presets import Preset
+from models.planning.thickness import thickness
 from models.planning.tiles import Level, plan_levels
-from models.planning.windows import Box, Sizing, Window
+from models.planning.windows import LARGEST_SIDE_PIXELS, Sizing, Window
 
 # Memory apart from the network's, in bytes per pixel, as `python -m bench.memory` found it. A window holds its picture,
 # its hole, the pyramids of both, the prediction and the composite: about 20 float32 channels.
@@ -27,17 +29,22 @@ FINISHING_BYTES_PER_PIXEL = 140
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """One window: where it is in the picture, and its levels, coarsest first."""
+    """One window and its levels, coarsest first."""
 
-    box: Box
+    window: Window
     levels: tuple[Level, ...]
+
+    @property
+    def box(self) -> Box:
+        """Where it is in the picture."""
+        return self.window.box
 
 
 @dataclass(frozen=True)
 class Plan:
     """All of a job.
 
-    height, width: of the result in pixels. windows: top left first; none if there is no hole. passes: forward passes
+    height, width: of the result in pixels. windows: in the order in which they are filled; none if there is no hole. passes: forward passes
     per tile, at the coarsest scale and at the others.
     """
 
@@ -124,15 +131,24 @@ def plan(mask: NDArray[np.bool_], preset: Preset, *, stride: int, native_size: i
     """
     height, width = mask.shape
     sizing = Sizing(
-        stride, preset.min_side or native_size, preset.max_scales, preset.context, preset.largest_bridged_ratio
+        stride,
+        preset.min_side or native_size,
+        preset.max_scales,
+        preset.context,
+        preset.largest_bridged_ratio,
+        refined_work=2.0 * preset.iterations - 1.0,
+        tile_side=preset.tile_side or LARGEST_SIDE_PIXELS,
     )
     if preset.windows:
         found = windows.plan(mask, sizing)
     elif mask.any():
-        found = [Window(Box(0, 0, height, width), sizing.scales(height, width, sizing.thickness(mask)))]
+        whole = Box(0, 0, height, width)
+        found = [
+            Window(whole, whole, sizing.scales(height, width, thickness(mask) if sizing.largest_bridged_ratio else 0))
+        ]
     else:
         found = []
     planned = (
-        WindowPlan(w.box, tuple(plan_levels(mask[w.box.slices], w.scales, stride, preset.tile_side))) for w in found
+        WindowPlan(w, tuple(plan_levels(w.own(w.hidden(mask)), w.scales, stride, preset.tile_side))) for w in found
     )
     return Plan(height, width, tuple(planned), (1, preset.iterations))

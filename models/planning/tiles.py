@@ -14,12 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.planning.windows import Box
+from models.planning.boxes import Box
 
-# A coarsest scale larger than this is computed in tiles too, so that one pass over it fits into memory.
-MAX_WHOLE_PIXELS = 2_000_000
-# The longest side of those tiles in pixels; no less, because the coarsest scale needs a view of its surroundings.
-COARSE_TILE_SIDE = 1024
 # Context around the hole at each scale. Rounding up to TILE_STEP_PIXELS adds 32 on average (decision 14).
 MARGIN_PIXELS = 96
 # What neighbouring tiles share: they are blended over it, so that no seam shows.
@@ -59,10 +55,10 @@ class Level:
 def plan_levels(hole: NDArray[np.bool_], scales: int, stride: int, side: int | None) -> list[Level]:
     """The levels of one window, coarsest first.
 
-    hole: HxW bool, the window's part of the mask. side: the longest side of a tile in pixels. None: every level is one
+    hole: HxW bool, what is filled in the window. side: the longest side of a tile in pixels. None: every level is one
     tile, and sizes are halved and rounded down, as in the released code. Otherwise the window is padded to whole
     strides at the coarsest scale, so that each pixel covers exactly 2x2 of the next scale. Tiles cover the hole, have
-    even corners, and sizes that are multiples of the stride; the coarsest level is one tile unless it is very large.
+    even corners, and sizes that are multiples of the stride. The coarsest level is always one tile.
     """
     height, width = hole.shape
     if side is not None:
@@ -75,9 +71,8 @@ def plan_levels(hole: NDArray[np.bool_], scales: int, stride: int, side: int | N
         (h, vertical), (w, horizontal) = rows[scale], columns[scale]
         finished = Box(vertical[0], horizontal[0], vertical[1], horizontal[1])
         tiles: tuple[Box, ...] = (Box(0, 0, h, w),)
-        if side is not None and (scale > 0 or h * w > MAX_WHOLE_PIXELS):
-            longest = side if scale > 0 else max(side, COARSE_TILE_SIDE)
-            tiles = tuple(_tiles(hole, h, w, 2 ** (scales - 1 - scale), stride, longest))
+        if side is not None and scale > 0:
+            tiles = tuple(_tiles(hole, h, w, 2 ** (scales - 1 - scale), stride, side))
         levels.append(Level(h, w, tiles, finished))
     return levels
 

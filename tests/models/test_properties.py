@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from models import Cancelled, Inpainter, inpaint, pyramid, resolve_preset
 from models.networks.lama.model import Lama, LamaConfig
-from models.planning import tiles, windows
+from models.planning import thickness, tiles, windows
+from models.planning.boxes import Box
 from models.planning.plan import plan
-from models.planning.windows import Box
 from models.refine import feather
 
 sizes = st.integers(1, 90)
@@ -107,21 +107,24 @@ def test_padding_reflects_and_keeps_what_was_there(h, w, more_h, more_w):
     st.sampled_from([0.0, 0.1, 0.4]),
 )
 @settings(max_examples=60)
-def test_windows_cover_the_hole_once_and_stay_inside(mask, stride, min_side, context, reach):
+def test_windows_fill_the_hole_once_and_stay_inside(mask, stride, min_side, context, reach):
     plan = windows.plan(mask, windows.Sizing(stride, min_side, 8, context, reach))
 
-    covered = np.zeros(mask.shape, int)
+    filled = np.zeros(mask.shape, int)
     for window in plan:
         box = window.box
         assert 0 <= box.top < box.bottom <= mask.shape[0]
         assert 0 <= box.left < box.right <= mask.shape[1]
-        covered[box.slices] += 1
+        hidden = window.hidden(mask)
+        assert np.array_equal(hidden, mask[box.slices] & (filled[box.slices] == 0)), "what is unfilled is hidden"
+        own = window.own(hidden)
+        assert own.any()
+        filled[box.slices] += own
         # Whole strides at every scale, unless the photo itself is smaller.
         unit = stride * 2 ** (window.scales - 1)
         assert box.height % unit == 0 or box.height == mask.shape[0]
         assert box.width % unit == 0 or box.width == mask.shape[1]
-    assert covered[mask].min() == 1
-    assert covered.max() == 1
+    assert np.array_equal(filled, mask)
 
 
 @given(
@@ -149,9 +152,8 @@ def test_tiles_hold_all_of_the_hole_at_every_scale(mask, scales, stride, side):
             sides = (box.height, level.height), (box.width, level.width)
             step = tiles.TILE_STEP_PIXELS
             assert side < step or all(n % step == 0 or n in (whole, 2 * stride) for n, whole in sides)
-            assert level.tiles == (Box(0, 0, level.height, level.width),) or max(box.height, box.width) <= max(
-                tiles.COARSE_TILE_SIDE if number == 0 else side, side, 2 * stride
-            )
+            whole = level.tiles == (Box(0, 0, level.height, level.width),)
+            assert whole if number == 0 else whole or max(box.height, box.width) <= max(side, 2 * stride)
             assert (feather(box, level.height, level.width, hole) > 0).all()
             covered[box.slices] += 1
         assert covered[at_scale[0, 0] > 0].min() >= 1
@@ -235,10 +237,10 @@ def test_distant_blobs_get_windows_of_their_own_and_near_ones_share():
     mask[100:160, 100:180] = True
     mask[150:200, 300:360] = True
     mask[2500:2600, 3500:3600] = True
-    # Twice the native size each, however small the hole.
-    for reach, scales in ((0.0, 2), (0.1, 2), (0.4, 1)):
+    # Twice the native size where there are two scales, however small the hole; otherwise the native size.
+    for reach, scales, side in ((0.0, 2, 1024), (0.1, 2, 1024), (0.4, 1, 512)):
         plan = windows.plan(mask, windows.Sizing(8, 512, 8, 0.5, reach))
-        assert [(w.box.height, w.box.width, w.scales) for w in plan] == [(1024, 1024, scales)] * 2
+        assert [(w.box.height, w.box.width, w.scales) for w in plan] == [(side, side, scales)] * 2
 
 
 def test_the_thicker_the_hole_the_further_away_it_is_seen_from():
@@ -259,27 +261,31 @@ def test_thickness_is_the_side_of_the_largest_squares(side, speckled):
     mask[10:14] = True
     if speckled:
         mask[::7, ::7] = False
-    assert side - windows.WIDTH_STEP_PIXELS <= windows.thickness(mask) <= side + 2 * windows.WIDTH_STEP_PIXELS
+    assert side - thickness.WIDTH_STEP_PIXELS <= thickness.thickness(mask) <= side + 2 * thickness.WIDTH_STEP_PIXELS
 
 
 def test_where_strokes_cross_a_hole_is_no_wider():
     mask = np.zeros((1000, 1000), bool)
     diagonal = np.abs(np.subtract.outer(np.arange(1000), np.arange(1000)))
     mask[diagonal < 40] = True
-    once = windows.thickness(mask)
+    once = thickness.thickness(mask)
     mask |= mask[:, ::-1]  # a cross, in whose middle there is room for more
-    assert windows.thickness(mask) == once
+    assert thickness.thickness(mask) == once
     mask[600:900, 400:700] = True  # a blob is more than a crossing
-    assert windows.thickness(mask) >= 280
+    assert thickness.thickness(mask) >= 280
 
 
-def test_a_long_thin_hole_is_filled_tile_by_tile(tiny):
-    image, mask = np.full((900, 4000, 3), 90, np.uint8), np.zeros((900, 4000), bool)
-    mask[430:450, 20:3980] = True
-    result = inpaint(image, mask, network=tiny, preset=resolve_preset("default", {"min_side": 400}))
-    (run,) = result.runs
-    assert [len(scale.losses) > 3 for scale in run.scales] == [True]
+def test_a_long_thin_hole_is_filled_part_by_part(tiny):
+    image, mask = np.full((900, 6000, 3), 90, np.uint8), np.zeros((900, 6000), bool)
+    mask[430:450, 20:5980] = True
+    preset = resolve_preset("default", {"min_side": 400})
+    result = inpaint(image, mask, network=tiny, preset=preset)
+    assert len(result.runs) > 1
+    assert all(len(run.scales) == 1 and run.box.area <= windows.MAX_WHOLE_PIXELS for run in result.runs)
     assert np.array_equal(result.image[~mask], image[~mask])
+    again = image.copy()
+    Inpainter(tiny).fill(again, mask, preset=preset, out=again)
+    assert np.array_equal(again, result.image), "what earlier windows filled is seen alike wherever the result goes"
 
 
 def test_the_window_of_a_small_hole_does_not_grow_with_the_photo():
