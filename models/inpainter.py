@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import pixels
+from models import finishing, pixels
 from models.ahead import Ahead, send_windows
 from models.errors import NotEnoughMemory
 from models.memory import allocator
@@ -263,6 +263,10 @@ class Inpainter:
         image, mask = _to_float(sent[0], source.dtype), _to_float(sent[1], hidden.dtype)
         with _precision(tf32=preset.fast):
             composite, scales = refiner.refine(image, mask, window.levels)
+            if preset.feather_pixels:
+                # From the photo's own known pixels, and not from those that earlier windows filled.
+                whole = torch.maximum(mask, _to_float(_upload(hole[part][..., None], self.device), hole.dtype))
+                composite = finishing.feathered(composite, image, whole, preset.feather_pixels)
             # By index: with a mask, torch waits for the GPU to learn how many pixels there are.
             index = torch.from_numpy(np.flatnonzero(its_hole)).to(self.device, non_blocking=True)
             filling = composite[0].flatten(1).index_select(1, index).T.contiguous().cpu().numpy()

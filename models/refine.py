@@ -96,8 +96,6 @@ class WindowRefiner:
         assert guide is not None
         if exponent != 1:
             guide = torch.where(mask > 0, guide ** (1 / exponent), image)
-        if self._preset.feather_pixels:
-            guide = finishing.feathered(guide, image, mask, self._preset.feather_pixels)
         return guide[..., :height, :width], runs
 
     def _prepare(
