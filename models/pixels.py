@@ -75,7 +75,7 @@ def _spread(image: NDArray[Any], visible: NDArray[np.bool_]) -> NDArray[np.float
 
 
 def replaced(image: NDArray[Any], other: NDArray[Any], where: NDArray[np.bool_]) -> NDArray[Any]:
-    """A copy of HxWxC `image` with the pixels of `other` where HxW `where` is True; if their types differ, to float32."""
+    """A copy of HxWxC `image` with the pixels of `other` where HxW `where` is True. Types may differ for float32."""
     mixed, found = image.copy(), other[where]
     mixed[where] = found if found.dtype == image.dtype else found / np.float32(WHITE[found.dtype.name])
     return mixed

@@ -44,8 +44,8 @@ class WindowPlan:
 class Plan:
     """All of a job.
 
-    height, width: of the result in pixels. windows: in the order in which they are filled; none if there is no hole. passes: forward passes
-    per tile, at the coarsest scale and at the others.
+    height, width: of the result in pixels. windows: in the order in which they are filled; none if there is no hole.
+    passes: forward passes per tile, at the coarsest scale and at the others.
     """
 
     height: int

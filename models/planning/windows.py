@@ -113,7 +113,7 @@ class Sizing:
         return coarse <= MAX_WHOLE_PIXELS * self._shrink and fine <= MAX_FINE_PIXELS * self._shrink
 
     def work(self, window: Window) -> float:
-        """What a window costs, in pixels times passes: an upper bound where its finer scales have tiles to leave out."""
+        """What a window costs, in pixels times passes. Its tiles may cover less."""
         coarse = window.box.area / 4 ** (window.scales - 1)
         if window.scales == 1:
             return coarse
