@@ -40,7 +40,8 @@ class Cells:
             found = np.flatnonzero(np.logical_or.reduceat(columns, np.arange(0, width, CELL_PIXELS)))
             # Cells first, then the axis that is looked along.
             pixels = band.reshape(CELL_PIXELS, count, CELL_PIXELS)[:, found]
-            down, across = pixels.any(axis=2).T, pixels.any(axis=0)
+            down: NDArray[np.bool_] = np.logical_or.reduce(pixels, axis=2).T
+            across: NDArray[np.bool_] = np.logical_or.reduce(pixels, axis=0)
             edges = (
                 top + down.argmax(axis=1),
                 found * CELL_PIXELS + across.argmax(axis=1),

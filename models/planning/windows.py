@@ -114,7 +114,7 @@ class Sizing:
 
     def work(self, window: Window) -> float:
         """What a window costs, in pixels times passes. Its tiles may cover less."""
-        coarse = window.box.area / 4 ** (window.scales - 1)
+        coarse = float(window.box.area / 4 ** (window.scales - 1))
         if window.scales == 1:
             return coarse
         fine = (window.part.height + 2 * FINE_MARGIN_PIXELS) * (window.part.width + 2 * FINE_MARGIN_PIXELS)
