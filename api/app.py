@@ -20,6 +20,7 @@ from api.middleware.request_context import RequestContext
 from api.middleware.request_metrics import RequestMetrics
 from api.openapi.document import openapi
 from api.routes import (
+    batches,
     events,
     health,
     images,
@@ -35,6 +36,7 @@ from api.routes import (
     version,
     webhooks,
 )
+from api.routes.batches import BatchChange
 from api.routes.events import JobEvent
 from api.routes.images import ImageAddress
 from api.service import Service
@@ -77,7 +79,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     _add_routes(app)
     _add_middleware(app, settings)
-    app.openapi = lambda: openapi(app, further=(Problem, JobEvent, ImageAddress))  # type: ignore[method-assign]
+    app.openapi = lambda: openapi(app, further=(Problem, JobEvent, ImageAddress, BatchChange))  # type: ignore[method-assign]
     return app
 
 
@@ -88,7 +90,7 @@ async def _exact_path(request: Request) -> None:
 
 
 def _add_routes(app: FastAPI) -> None:
-    for module in (submit, jobs, results, events, images, networks, plans, limits, webhooks, version):
+    for module in (submit, jobs, batches, results, events, images, networks, plans, limits, webhooks, version):
         app.include_router(module.router, dependencies=[Depends(identify)])
     for open_to_all in (health, metrics):
         app.include_router(open_to_all.router)

@@ -333,6 +333,31 @@ class QuotaExceeded(Throttled):
     code, status, title = "quota-exceeded", 429, "The hour's megapixels are used up"
 
 
+class BatchFull(RefineryError):
+    """The batch takes no further job."""
+
+    code, status, title = "batch-full", 409, "The batch is full"
+
+    def __init__(
+        self,
+        detail: str = "The batch has as many jobs as its batch_size says. Use another name, or delete the batch. Until "
+        "it is complete, a larger batch_size makes room.",
+    ):
+        super().__init__(detail)
+
+
+class UnknownBatch(RefineryError):
+    """No job of the caller's names this batch."""
+
+    code, status, title = "unknown-batch", 404, "There is no such batch"
+
+    def __init__(
+        self,
+        detail: str = "None of your jobs belongs to a batch of this name, or they were deleted. Check its spelling.",
+    ):
+        super().__init__(detail)
+
+
 class QueueFull(Throttled):
     """As many jobs are queued as the service holds."""
 

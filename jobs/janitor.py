@@ -21,6 +21,7 @@ from jobs.errors import NetworkUnavailable, RefineryError, problem_of
 from jobs.job import IllegalChange, Job, LeaseLost, Status, id_seconds
 from jobs.parameters import NETWORKS
 from jobs.settings import Settings
+from jobs.store.batches import Batches
 from jobs.store.connection_monitor import ConnectionMonitor
 from jobs.store.fair_queue import FairQueue
 from jobs.store.heartbeat import workers
@@ -40,6 +41,7 @@ class Janitor:
     def __init__(self, client: redis.Redis, store: JobStore, blobs: Blobs, app: Celery, settings: Settings) -> None:
         self._redis, self._store, self._blobs, self._app, self._settings = client, store, blobs, app, settings
         self._queue = FairQueue(client)
+        self._batches = Batches(client, settings)
         self._take_lock = Script(client, "take_lock", even_when_full=True)  # a round makes room
         self.connection = ConnectionMonitor(client, settings.lease_seconds)
         self._stop = threading.Event()
@@ -68,6 +70,7 @@ class Janitor:
             self.fail_late,
             self.fail_unserved,
             self.send_released,
+            self.tell_completed_batches,
             self.resend_messages,
             self.expire,
             self.delete_inputs,  # from here on, a blob store that does not answer may hold up the round
@@ -157,6 +160,10 @@ class Janitor:
         """Send messages for owners that have room for another running job. Workers call this after every job."""
         while job := self._store.pop_released():
             self._send(job)
+
+    def tell_completed_batches(self) -> None:
+        """Queue the webhooks of batches that are complete. Workers call this after every job."""
+        self._batches.tell_completed()
 
     def ask_for_message(self, job_id: str) -> None:
         """Leave the message of a queued job to the next round of any janitor: this process must not send it itself."""

@@ -13,7 +13,16 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+)
 
 from images.hole_rule import MAX_GROW_PIXELS, MAX_THRESHOLD, MIN_THRESHOLD, HoleRule, ReadFrom
 from jobs.errors import MAX_FIELD_ERRORS, FieldError, InvalidParameters
@@ -24,9 +33,11 @@ from models.planning.presets import FIELDS, FORMER_NAMES, PresetField, PresetNam
 log = logging.getLogger(__name__)
 
 MAX_METADATA = 16  # entries
+MAX_BATCH_SIZE = 1_000_000  # far more than one owner can have queued
 
 Priority = Literal["high", "normal", "low"]
-WebhookEvent = Literal["job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled"]
+WebhookEvent = Literal["job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled", "batch.completed"]
+BATCH_NAME = r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$"
 MetadataKey = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 MetadataValue = Annotated[str, StringConstraints(max_length=256)]
 
@@ -113,8 +124,20 @@ class _JobFields(BaseModel):
     webhook_events: tuple[WebhookEvent, ...] | None = Field(
         default=None,
         min_length=1,
-        max_length=5,
+        max_length=6,
         description="Which events are sent; in a form with commas between them. Left out: the three that end a job.",
+    )
+    batch: str | None = Field(
+        default=None,
+        pattern=BATCH_NAME,
+        description="The batch that the job belongs to, under a name of your own: up to 64 of `0-9A-Za-z._-`.",
+    )
+    batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=MAX_BATCH_SIZE,
+        description="How many jobs the batch is to have. It is complete once that many were accepted and all have "
+        "ended; further jobs are refused. The last size that was sent holds.",
     )
     metadata: dict[MetadataKey, MetadataValue] = Field(
         default={},
@@ -149,6 +172,13 @@ class Parameters(_Fields):
     def _odd(cls, value: int | None) -> int | None:
         if value is not None and value % 2 == 0:
             raise ValueError("should be odd")
+        return value
+
+    @field_validator("batch_size")
+    @classmethod
+    def _of_a_batch(cls, value: int | None, info: ValidationInfo) -> int | None:
+        if value is not None and not info.data.get("batch"):
+            raise ValueError("should come with `batch`")
         return value
 
     @property
@@ -210,12 +240,12 @@ def _invalid(error: ValidationError, files: tuple[str, ...]) -> InvalidParameter
     names = (*files, *(name for name in Parameters.model_fields if name not in FORMER_NAMES))
     found = error.errors(include_url=False)
     # A request may have a million unknown fields, and names are looked for only for those that are shown.
-    wrong = [_field_error(item, names if place < MAX_FIELD_ERRORS else ()) for place, item in enumerate(found)]
+    wrong = [field_error(item, names if place < MAX_FIELD_ERRORS else ()) for place, item in enumerate(found)]
     strange = any(item["type"] == "extra_forbidden" for item in found)
     return InvalidParameters.of(wrong, f" The fields are {', '.join(names)}." if strange else "")
 
 
-def _field_error(item: Any, names: Sequence[str]) -> FieldError:
+def field_error(item: Any, names: Sequence[str]) -> FieldError:
     """One of pydantic's findings in our words, the client's value left out. names: of the fields that there are."""
     name = str(item["loc"][0])[:64] if item["loc"] else "body"
     if item["type"] == "extra_forbidden":

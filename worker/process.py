@@ -114,6 +114,7 @@ class Worker:
             finally:
                 with contextlib.suppress(redis.RedisError):  # the janitor does it too, a little later
                     self._janitor.send_released()
+                    self._janitor.tell_completed_batches()
 
         def ready() -> None:
             log.info("ready")

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from api.problems import answer
 from jobs.errors import ForeignOrigin, problem_of
 
-METHODS = ("GET", "HEAD", "POST", "DELETE")
+METHODS = ("GET", "HEAD", "POST", "PATCH", "DELETE")
 SENT = (
     "Accept",
     "Authorization",

@@ -18,6 +18,8 @@ from api.service import Service
 from api.submission.uploads import enqueue
 from jobs.errors import JobExpired, JobFinished, NotRetryable
 from jobs.job import IllegalChange, Job, Status
+from jobs.parameters import BATCH_NAME
+from jobs.store.redis_keys import scope_of
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 LISTED = [status for status in Status if status is not Status.EXPIRED]
@@ -48,6 +50,7 @@ async def index(
     service: ServiceDep,
     caller: Caller,
     status: Annotated[list[Status] | None, Query(description="Only jobs with this status; may be repeated.")] = None,
+    batch: Annotated[str | None, Query(pattern=BATCH_NAME, description="Only jobs of this batch.")] = None,
     limit: Annotated[int, Query(ge=1, le=100, description="Jobs per page.")] = 20,
     cursor: Annotated[
         str | None, Query(pattern=r"^[0-9a-f]{32}$", description="`next_cursor` of the page before.")
@@ -55,11 +58,13 @@ async def index(
 ) -> JobPage:
     """Jobs that are submitted while pages are read come before the first page, never in between."""
     statuses = [s for s in LISTED if status is None or s in status]
-    jobs = await service.call(lambda: service.store.page(caller.owner, statuses, before=cursor, limit=limit + 1))
+    scope = scope_of(caller.owner, batch)
+    jobs = await service.call(lambda: service.store.page(scope, statuses, before=cursor, limit=limit + 1))
     more, jobs = len(jobs) > limit, jobs[:limit]
     ahead = await service.call(service.fair_queue.ahead, jobs)
     if more:
-        query = [("status", s.value) for s in status or ()] + [("limit", limit), ("cursor", jobs[-1].id)]
+        query = [("status", s.value) for s in status or ()] + ([("batch", batch)] if batch else [])
+        query += [("limit", str(limit)), ("cursor", jobs[-1].id)]
         response.headers["Link"] = f'<{request.url.path}?{urlencode(query)}>; rel="next"'
     return JobPage(
         jobs=[JobView.of(job, before) for job, before in zip(jobs, ahead, strict=True)],
@@ -131,7 +136,7 @@ async def retry(response: Response, service: ServiceDep, job: CallersJob) -> Job
 )
 async def delete(service: ServiceDep, job: CallersJob) -> Response:
     """Deletes image, mask and result, whatever the job's state; a running job is stopped."""
-    await service.call(_delete, service, job)
+    await service.call(delete_job, service, job)
     return Response(status_code=204)
 
 
@@ -166,7 +171,8 @@ def _retry(service: Service, job_id: str) -> Job:
     return job
 
 
-def _delete(service: Service, job: Job) -> None:
+def delete_job(service: Service, job: Job) -> None:
+    """Delete a job with its images, whatever its state. Raises JobExpired."""
     store = service.store
     if not job.status.final:
         with contextlib.suppress(IllegalChange):  # it became final meanwhile

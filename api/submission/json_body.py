@@ -39,7 +39,7 @@ async def read_members(request: Request, service: Service) -> dict[str, Any]:
     except ValueError as error:
         raise MalformedRequest(str(error)) from None
     if not isinstance(members, dict):
-        raise MalformedRequest("The body is not a JSON object: send one with the member `image_url`.")
+        raise MalformedRequest("The body is not a JSON object.")
     return members
 
 

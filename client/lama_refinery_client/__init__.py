@@ -10,13 +10,14 @@ from lama_refinery_client.errors import (
     UnexpectedAnswer,
     WaitTimeout,
 )
-from lama_refinery_client.models import Job, JobPage, Problem, Progress
+from lama_refinery_client.models import Batch, Job, JobPage, Problem, Progress
 from lama_refinery_client.parameters import Parameters
 from lama_refinery_client.retries import Retries
 from lama_refinery_client.webhooks import InvalidWebhook, WebhookEvent, verify_webhook
 
 __all__ = [
     "AsyncClient",
+    "Batch",
     "Client",
     "InvalidWebhook",
     "Job",

@@ -12,10 +12,10 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 
 import httpx2
 
-from lama_refinery_client import flows
+from lama_refinery_client import calls, flows
 from lama_refinery_client.calls import Reply
 from lama_refinery_client.flows import Effect, Exchange, Flow, NextEvent, OpenStream, Report, Sleep
-from lama_refinery_client.models import Job, JobPage
+from lama_refinery_client.models import Batch, Job, JobPage
 from lama_refinery_client.parameters import Parameters
 from lama_refinery_client.retries import Retries
 from lama_refinery_client.sources import Source
@@ -124,17 +124,40 @@ class AsyncClient:
         """Delete image, mask and result, whatever the job's state. Deleting again does no harm."""
         return await self._run(flows.delete(job, self._retries))
 
-    async def list(
-        self, *, status: str | Sequence[str] | None = None, limit: int | None = None, cursor: str | None = None
-    ) -> JobPage:
-        """A page of your jobs, newest first. status: only these. cursor: `next_cursor` of the page before."""
-        return await self._run(flows.page(status, limit, cursor, self._retries))
+    async def batch(self, name: str) -> Batch:
+        """How far a batch is. RefineryError (404) when no job of yours is in one of this name."""
+        return await self._run(flows.batch(calls.batch(name), self._retries))
 
-    async def list_all(self, *, status: str | Sequence[str] | None = None) -> AsyncIterator[Job]:
+    async def resize_batch(self, name: str, size: int) -> Batch:
+        """Say how many jobs a batch has, which may complete it. RefineryError (409) if it has more or is complete."""
+        return await self._run(flows.batch(calls.resize_batch(name, size), self._retries))
+
+    async def cancel_batch(self, name: str) -> Batch:
+        """Cancel the jobs that a batch has now: queued ones at once, running ones at their next step."""
+        return await self._run(flows.batch(calls.cancel_batch(name), self._retries))
+
+    async def delete_batch(self, name: str) -> None:
+        """Delete the jobs that a batch has now, whatever their state. Deleting again does no harm."""
+        return await self._run(flows.delete_batch(name, self._retries))
+
+    async def list(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        batch: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """A page of your jobs, newest first. status, batch: only these. cursor: `next_cursor` of the page before."""
+        return await self._run(flows.page(status, batch, limit, cursor, self._retries))
+
+    async def list_all(
+        self, *, status: str | Sequence[str] | None = None, batch: str | None = None
+    ) -> AsyncIterator[Job]:
         """All your jobs, newest first, fetched page by page."""
         cursor = None
         while True:
-            page = await self.list(status=status, cursor=cursor)
+            page = await self.list(status=status, batch=batch, cursor=cursor)
             for job in page.jobs:
                 yield job
             if not (cursor := page.next_cursor):

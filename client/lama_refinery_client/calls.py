@@ -27,6 +27,7 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Sequence[tuple[str, str]] = ()
     fields: Mapping[str, str] = field(default_factory=dict)
+    json: Mapping[str, Any] | None = None
     files: Mapping[str, Part] = field(default_factory=dict)
 
 
@@ -77,11 +78,35 @@ def delete(job_id: str) -> Call:
     return Call("DELETE", _of(job_id))
 
 
-def listing(status: str | Sequence[str] | None, limit: int | None, cursor: str | None) -> Call:
+def batch(name: str) -> Call:
+    """How far a batch is."""
+    return Call("GET", _batch(name))
+
+
+def resize_batch(name: str, size: int) -> Call:
+    """Say how many jobs a batch has."""
+    return Call("PATCH", _batch(name), json={"size": size})
+
+
+def cancel_batch(name: str) -> Call:
+    """Cancel the jobs of a batch."""
+    return Call("POST", f"{_batch(name)}/cancel")
+
+
+def delete_batch(name: str) -> Call:
+    """Delete the jobs of a batch."""
+    return Call("DELETE", _batch(name))
+
+
+def listing(status: str | Sequence[str] | None, batch: str | None, limit: int | None, cursor: str | None) -> Call:
     """A page of jobs."""
     statuses = [status] if isinstance(status, str) else status or []
     query = [("status", one) for one in statuses]
-    query += [(name, str(value)) for name, value in (("limit", limit), ("cursor", cursor)) if value is not None]
+    query += [
+        (name, str(value))
+        for name, value in (("batch", batch), ("limit", limit), ("cursor", cursor))
+        if value is not None
+    ]
     return Call("GET", "/v1/jobs", query=query)
 
 
@@ -98,6 +123,13 @@ def checked_key(key: str) -> str:
     if not re.fullmatch(r"[\x21\x23-\x5b\x5d-\x7e]{1,253}", key):
         raise ValueError(r'an idempotency key should be 1 to 253 characters of visible ASCII without " and \ ')
     return key
+
+
+def checked_batch(name: str) -> str:
+    """The name of a batch. Raises ValueError."""
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z._-]{0,63}", name):
+        raise ValueError(f"{name!r} is not the name of a batch: up to 64 of 0-9A-Za-z._-")
+    return name
 
 
 def checked_url(url: str) -> str:
@@ -154,6 +186,10 @@ def merged(job: Job, data: Mapping[str, Any]) -> Job:
     if known.get("status", "queued") != "queued":
         known["queue_position"] = None
     return Job.model_validate({**job.model_dump(), **known})
+
+
+def _batch(name: str) -> str:
+    return f"/v1/batches/{checked_batch(name)}"
 
 
 def _of(job_id: str) -> str:

@@ -10,10 +10,10 @@ from typing import Any, Generic, Self, TypeVar, Unpack
 
 import httpx2
 
-from lama_refinery_client import flows
+from lama_refinery_client import calls, flows
 from lama_refinery_client.calls import Reply
 from lama_refinery_client.flows import Effect, Exchange, Flow, NextEvent, OpenStream, Report, Sleep
-from lama_refinery_client.models import Job, JobPage
+from lama_refinery_client.models import Batch, Job, JobPage
 from lama_refinery_client.parameters import Parameters
 from lama_refinery_client.retries import Retries
 from lama_refinery_client.sources import Source
@@ -117,17 +117,38 @@ class Client:
         """Delete image, mask and result, whatever the job's state. Deleting again does no harm."""
         return self._run(flows.delete(job, self._retries))
 
-    def list(
-        self, *, status: str | Sequence[str] | None = None, limit: int | None = None, cursor: str | None = None
-    ) -> JobPage:
-        """A page of your jobs, newest first. status: only these. cursor: `next_cursor` of the page before."""
-        return self._run(flows.page(status, limit, cursor, self._retries))
+    def batch(self, name: str) -> Batch:
+        """How far a batch is. RefineryError (404) when no job of yours is in one of this name."""
+        return self._run(flows.batch(calls.batch(name), self._retries))
 
-    def list_all(self, *, status: str | Sequence[str] | None = None) -> Iterator[Job]:
+    def resize_batch(self, name: str, size: int) -> Batch:
+        """Say how many jobs a batch has, which may complete it. RefineryError (409) if it has more or is complete."""
+        return self._run(flows.batch(calls.resize_batch(name, size), self._retries))
+
+    def cancel_batch(self, name: str) -> Batch:
+        """Cancel the jobs that a batch has now: queued ones at once, running ones at their next step."""
+        return self._run(flows.batch(calls.cancel_batch(name), self._retries))
+
+    def delete_batch(self, name: str) -> None:
+        """Delete the jobs that a batch has now, whatever their state. Deleting again does no harm."""
+        return self._run(flows.delete_batch(name, self._retries))
+
+    def list(
+        self,
+        *,
+        status: str | Sequence[str] | None = None,
+        batch: str | None = None,
+        limit: int | None = None,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """A page of your jobs, newest first. status, batch: only these. cursor: `next_cursor` of the page before."""
+        return self._run(flows.page(status, batch, limit, cursor, self._retries))
+
+    def list_all(self, *, status: str | Sequence[str] | None = None, batch: str | None = None) -> Iterator[Job]:
         """All your jobs, newest first, fetched page by page."""
         cursor = None
         while True:
-            page = self.list(status=status, cursor=cursor)
+            page = self.list(status=status, batch=batch, cursor=cursor)
             yield from page.jobs
             if not (cursor := page.next_cursor):
                 return

@@ -18,7 +18,7 @@ import httpx2
 from lama_refinery_client import calls
 from lama_refinery_client.calls import Call, Reply
 from lama_refinery_client.errors import JobCanceled, JobFailed, ServiceUnreachable, WaitTimeout, cause_of
-from lama_refinery_client.models import Job, JobPage
+from lama_refinery_client.models import Batch, Job, JobPage
 from lama_refinery_client.parameters import form_fields
 from lama_refinery_client.retries import TRANSIENT, Retries
 from lama_refinery_client.sources import Source, opened
@@ -164,9 +164,22 @@ def delete(job: Job | str, retries: Retries) -> Flow[None]:
     yield from exchange(calls.delete(calls.job_id_of(job)), retries, also=(410,))
 
 
-def page(status: str | Sequence[str] | None, limit: int | None, cursor: str | None, retries: Retries) -> Flow[JobPage]:
+def batch(call: calls.Call, retries: Retries) -> Flow[Batch]:
+    """The batch that a call answers with."""
+    reply = yield from exchange(call, retries)
+    return calls.parsed(Batch, reply)
+
+
+def delete_batch(name: str, retries: Retries) -> Flow[None]:
+    """Every byte of the batch's jobs is gone, also if an earlier try or somebody else did it."""
+    yield from exchange(calls.delete_batch(name), retries, also=(404,))
+
+
+def page(
+    status: str | Sequence[str] | None, batch: str | None, limit: int | None, cursor: str | None, retries: Retries
+) -> Flow[JobPage]:
     """A page of jobs, newest first."""
-    reply = yield from exchange(calls.listing(status, limit, cursor), retries)
+    reply = yield from exchange(calls.listing(status, batch, limit, cursor), retries)
     return calls.parsed(JobPage, reply)
 
 

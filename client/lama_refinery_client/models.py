@@ -117,6 +117,24 @@ class Job(Answer):
         return self.status in FINAL
 
 
+class Batch(Answer):
+    """The jobs of a batch by state. `completed_at` is None until its `size` jobs have ended. Times are UTC."""
+
+    name: str
+    size: int | None = None
+    jobs: int = 0
+    queued: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    deleted: int = 0
+    fraction: float = 0.0
+    created_at: datetime | None = None
+    completed_at: datetime | None = None
+    links: dict[str, Any] = {}
+
+
 class JobPage(Answer):
     """Some jobs, newest first; `next_cursor` leads to the next ones and is None on the last page."""
 

@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-WebhookEventName = Literal["job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled"]
+WebhookEventName = Literal[
+    "job.started", "job.progress", "job.succeeded", "job.failed", "job.canceled", "batch.completed"
+]
 
 
 class Parameters(TypedDict, total=False):
@@ -29,6 +31,8 @@ class Parameters(TypedDict, total=False):
     run_deadline_seconds: float | None  # fail when an attempt takes longer
     webhook_url: str | None
     webhook_events: Sequence[WebhookEventName] | None
+    batch: str | None  # the name of a group of jobs
+    batch_size: int | None  # how many jobs the batch is to have
     metadata: Mapping[str, str] | None  # echoed back in `job.parameters`
     # The preset's own values, overridden one by one.
     iterations: int | None

@@ -46,6 +46,7 @@ class Target:
             "headers": headers,
             "params": list(call.query) or None,
             "data": call.fields or None,
+            "json": call.json,
             "files": call.files or None,
             "timeout": httpx2.Timeout(
                 self.timeout, connect=min(CONNECT_SECONDS, self.timeout), read=read_seconds or self.timeout

@@ -9,7 +9,8 @@ of the events. Only the first one of it is sent.
 A destination (jobs.store.destination) has a sorted set of jobs by the time when their first delivery is due. One
 more sorted set has the destinations by the earliest of those times, so that many deliveries to one hide no other's.
 
-lua/commit.lua queues a delivery in the step that changes the job.
+lua/commit.lua queues a delivery in the step that changes the job. The webhook of a batch queues in the same way, with
+the batch's name in the place of a job's id.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from jobs.store.connection import from_ms, server_time, to_ms
 from jobs.store.destination import Destination
 from jobs.store.redis_keys import DESTINATIONS, delivery_keys, job_key
 from jobs.store.scripts import Script
-from jobs.webhooks.events import DeliveryRecord
+from jobs.webhooks.events import DeliveryRecord, NewDelivery
 
 
 class DeliveryState(StrEnum):
@@ -70,6 +71,18 @@ class Claim(NamedTuple):
     record: DeliveryRecord
     attempts: list[Attempt]
     earlier: int  # attempts before the last redelivery by hand; the schedule does not count them
+
+
+def delivery_parameters(job_id: str, delivery: NewDelivery | None) -> dict[str, str]:
+    """The keys and values by which scripts queue a webhook delivery; without one, its id is empty."""
+    destination = str(Destination.of(delivery.owner, delivery.url)) if delivery else ""
+    return {
+        **delivery_keys(job_id, destination),
+        "destination": destination,
+        "delivery_id": delivery.id if delivery else "",
+        "delivery_event": delivery.event if delivery else "",
+        "delivery_record": delivery.record if delivery else "",
+    }
 
 
 _ATTEMPTS = TypeAdapter(list[Attempt])

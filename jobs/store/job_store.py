@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 import redis
 
-from jobs.errors import JobExpired, QueueFull, TooManyJobs, UnknownJob
+from jobs.errors import BatchFull, JobExpired, QueueFull, TooManyJobs, UnknownJob
 from jobs.job import RANKS, IllegalChange, Job, LeaseLost, Progress, Status
 from jobs.parameters import NETWORKS
 from jobs.settings import Settings
 from jobs.store import durations
 from jobs.store.connection import moment_of, server_time, to_ms
-from jobs.store.destination import Destination
+from jobs.store.deliveries import delivery_parameters
 from jobs.store.redis_keys import (
     DELETIONS,
     INPUTS,
@@ -33,7 +33,7 @@ from jobs.store.redis_keys import (
     job_key,
 )
 from jobs.store.scripts import Script
-from jobs.webhooks.events import PROGRESS, NewDelivery, new_delivery, wanted_events
+from jobs.webhooks.events import BATCH_COMPLETED, PROGRESS, NewDelivery, new_delivery, wanted_events
 
 Change = Callable[[Job, datetime], Job]
 
@@ -91,12 +91,12 @@ class JobStore:
         """How many jobs of an owner are in this state."""
         return int(self._redis.zcard(index_key(owner, status)))
 
-    def page(self, owner: str | None, statuses: Sequence[Status], *, before: str | None, limit: int) -> list[Job]:
-        """Up to `limit` jobs of an owner in these states that are older than the id `before`, newest first."""
+    def page(self, scope: str | None, statuses: Sequence[Status], *, before: str | None, limit: int) -> list[Job]:
+        """Up to `limit` jobs of a scope in these states that are older than the id `before`, newest first."""
         start = f"({before}" if before else "+"
         pipe = self._redis.pipeline(transaction=False)
         for status in statuses:
-            pipe.zrevrangebylex(index_key(owner, status), start, "-", start=0, num=limit)
+            pipe.zrevrangebylex(index_key(scope, status), start, "-", start=0, num=limit)
         # A job that changes meanwhile may be in two of the answers.
         ids = sorted({job_id for found in pipe.execute() for job_id in found}, reverse=True)[:limit]
         pipe = self._redis.pipeline(transaction=False)
@@ -116,8 +116,8 @@ class JobStore:
     def create(self, job: Job) -> Job:
         """Store a new queued job.
 
-        Raises ValueError when the id is taken, QueueFull, TooManyJobs; redis.RedisError, after which the job may be
-        there all the same.
+        Raises ValueError when the id is taken, QueueFull, TooManyJobs, BatchFull; redis.RedisError, after which the
+        job may be there all the same.
         """
         stored = self._commit(job, expected_seq=0, new=True)
         if stored is None:
@@ -262,7 +262,7 @@ class JobStore:
         delivery = new_delivery(job, self.now(), self._settings.public_url, progress=True) if job else None
         if delivery:
             self._enqueue_progress(
-                id=job_id, attempt=attempt, job=job_key(job_id), **_delivery_parameters(job_id, delivery)
+                id=job_id, attempt=attempt, job=job_key(job_id), **delivery_parameters(job_id, delivery)
             )
 
     def _commit(
@@ -308,7 +308,10 @@ class JobStore:
             tombstone_ms=int(self._settings.tombstone_seconds * 1000),
             events_per_job=self._settings.events_per_job,
             keep_inputs=self._settings.keep_inputs,
-            **_delivery_parameters(job.id, delivery),
+            **delivery_parameters(job.id, delivery),
+            batch=job.parameters.batch,
+            batch_size=job.parameters.batch_size,
+            batch_url=job.parameters.webhook_url if BATCH_COMPLETED in wanted_events(job) else "",
             first_progress_ms=self._progress_interval_ms if tells_progress else "",
         )
         if isinstance(answer, str):
@@ -323,19 +326,8 @@ def _refusal(reason: str, job: Job) -> Exception:
         "too-many-running": OwnerBusy(),
         "too-many-queued": TooManyJobs(),
         "queue-full": QueueFull(),
+        "batch-full": BatchFull(),
     }[reason]
-
-
-def _delivery_parameters(job_id: str, delivery: NewDelivery | None) -> dict[str, str]:
-    """The keys and values by which scripts queue a webhook delivery; without one, its id is empty."""
-    destination = str(Destination.of(delivery.owner, delivery.url)) if delivery else ""
-    return {
-        **delivery_keys(job_id, destination),
-        "destination": destination,
-        "delivery_id": delivery.id if delivery else "",
-        "delivery_event": delivery.event if delivery else "",
-        "delivery_record": delivery.record if delivery else "",
-    }
 
 
 def lease_lost(job_id: str, attempt: int) -> LeaseLost:

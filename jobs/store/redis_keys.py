@@ -32,13 +32,15 @@ CHANGES = SPACE + "changes"  # a channel: the id of each job that has a new even
 API_KEYS = SPACE + "keys"  # a set: the ids of all API keys, revoked ones too
 WORKERS = SPACE + "workers"  # a set: the names of the workers
 SERVED = SPACE + "served"  # a hash: for each network, when a live worker had it last, in seconds
+COMPLETED_BATCHES = SPACE + "batches:completed"  # a list: what webhooks are to tell; see jobs.store.batches
 JANITOR_LOCK = SPACE + "janitor"
 DESTINATIONS = SPACE + "webhooks:hosts"  # a sorted set: destinations by the time of their first delivery that is due
 
 # Patterns of names, for `%` in Python and string.format in Lua.
 JOB = SPACE + "job:%s"  # a hash: `seq`, `status`, `attempt`, `cancel`, `record`, `progress`, `by:<status>`
 EVENTS = SPACE + "events:%s"  # a stream; see jobs.store.events
-INDEX = SPACE + "index:%s:%s"  # of an owner and a status, a sorted set of job ids, all with score 0: ids sort by age
+INDEX = SPACE + "index:%s:%s"  # of a scope and a status, a sorted set of job ids, all with score 0: ids sort by age
+BATCH = SPACE + "batch:%s"  # of a batch's scope, a hash; see jobs.store.batches
 RING = SPACE + "turns:%s:%s"  # of a network and a rank, a sorted set of owners by the number of their turn
 LANE = SPACE + "turns:%s:%s:%s"  # of a network, a rank and an owner, a sorted set of job ids by age
 API_KEY = SPACE + "key:%s"  # a hash; see jobs.store.owners.api_keys
@@ -68,6 +70,8 @@ SHARED = {
     "api_keys": API_KEYS,
     "janitor_lock": JANITOR_LOCK,
     "destinations": DESTINATIONS,
+    "completed_batches": COMPLETED_BATCHES,
+    "batch_pattern": BATCH,
     "index_pattern": INDEX,
     "ring_pattern": RING,
     "lane_pattern": LANE,
@@ -87,9 +91,14 @@ def events_key(job_id: str) -> str:
     return EVENTS % job_id
 
 
-def index_key(owner: str | None, status: Status) -> str:
-    """The sorted set of an owner's jobs in a state."""
-    return INDEX % (owner or "", status)
+def scope_of(owner: str | None, batch: str | None = None) -> str:
+    """What jobs are listed under: their owner, and if they are in a batch, that batch of the owner."""
+    return f"{owner or ''}/{batch}" if batch else owner or ""
+
+
+def index_key(scope: str | None, status: Status) -> str:
+    """The sorted set of a scope's jobs in a state."""
+    return INDEX % (scope or "", status)
 
 
 def api_key_key(key_id: str | None) -> str:

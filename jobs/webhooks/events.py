@@ -7,6 +7,7 @@ and the worker sends them.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -23,6 +24,7 @@ EVENT_OF: dict[Status, WebhookEvent] = {
     Status.CANCELED: "job.canceled",
 }
 PROGRESS: WebhookEvent = "job.progress"
+BATCH_COMPLETED: WebhookEvent = "batch.completed"
 FINAL = tuple(EVENT_OF[status] for status in EVENT_OF if status.final)
 MAX_BODY_BYTES = 20_000  # receivers often refuse larger ones; Standard Webhooks advises the same
 
@@ -76,6 +78,23 @@ def new_delivery(job: Job, now: datetime, public_url: str, *, progress: bool = F
     return NewDelivery(record.id, event, job.owner, url, record.model_dump_json())
 
 
+def batch_delivery(
+    name: str, owner: str | None, url: str, counts: Mapping[str, int], now: datetime, public_url: str
+) -> NewDelivery:
+    """The delivery for a batch that is complete. counts: its jobs, in all and by how they ended."""
+    here = f"{public_url}/v1/batches/{name}"
+    data = {"name": name, **counts, "completed_at": timestamp(now), "links": {"self": here}}
+    record = DeliveryRecord(
+        id=f"msg_{new_id(now)}",
+        event=BATCH_COMPLETED,
+        created_at=now,
+        owner=owner,
+        url=url,
+        body=_text(BATCH_COMPLETED, now, data),
+    )
+    return NewDelivery(record.id, BATCH_COMPLETED, owner, url, record.model_dump_json())
+
+
 def body(event: str, job: Job, now: datetime, public_url: str) -> str:
     """The JSON text that is sent: `type`, `timestamp` and `data`, less than MAX_BODY_BYTES of UTF-8.
 
@@ -99,13 +118,16 @@ def body(event: str, job: Job, now: datetime, public_url: str) -> str:
         "links": {"self": here, "result": f"{here}/result", "deliveries": f"{here}/deliveries"},
     }
     for name in (*DISPENSABLE, None):
-        text = json.dumps(
-            {"type": event, "timestamp": timestamp(now), "data": data}, ensure_ascii=False, separators=(",", ":")
-        )
+        text = _text(event, now, data)
         if name is None or len(text.encode()) < MAX_BODY_BYTES:
             break
         data[name] = None
     return text
+
+
+def _text(event: str, now: datetime, data: Mapping[str, Any]) -> str:
+    message = {"type": event, "timestamp": timestamp(now), "data": data}
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
 
 
 def timestamp(moment: datetime) -> str:

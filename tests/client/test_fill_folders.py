@@ -60,6 +60,12 @@ def test_the_same_command_takes_up_its_jobs(refinery, folder):
         second = run(folder, refinery, "--json")
         assert {json.loads(line)["job"]["id"] for line in second.stdout.splitlines()} == jobs
         assert {job.id for job in client.list_all()} == before
+        (batch,) = {client.get(job).parameters["batch"] for job in jobs}
+        assert {job.id for job in client.list_all(batch=batch)} == jobs
+    shown = subprocess.run(
+        [*RUN[:-1], "batches", "show", batch, "--url", refinery], capture_output=True, text=True, timeout=60
+    )
+    assert shown.stdout == f"{batch} 100% of 4 jobs: 4 succeeded\n"
 
 
 def test_an_interrupted_folder_says_how_to_go_on(refinery, folder):

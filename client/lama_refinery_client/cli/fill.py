@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Protocol
 
 import click
 
-from lama_refinery_client.cli.options import open_client, service_options, service_url
+from lama_refinery_client.cli.options import BatchName, open_client, service_options, service_url
 from lama_refinery_client.cli.output import is_stdout, say
 from lama_refinery_client.cli.pairs import FORMATS, SUFFIXES, Pair, PairsError, find_pairs
 from lama_refinery_client.cli.report import Report, display
@@ -71,6 +72,9 @@ class Engine(Protocol):
 @click.option(
     "--in-flight", type=click.IntRange(1, 64), default=4, show_default=True, help="Jobs of a service at a time."
 )
+@click.option(
+    "--batch", type=BatchName(), metavar="NAME", help="The batch that the jobs of a service belong to (folder: fill-…)."
+)
 @click.option("--timeout", type=float, metavar="SECONDS", help="Give up on a picture of a service after this.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each picture on standard output.")
 @click.option("-q", "--quiet", is_flag=True, help="Show no progress.")
@@ -88,6 +92,7 @@ def command(photos: Sequence[str], output: Path, masks: Path | None, **options: 
     fields["format"] = form
     with display(pairs, quiet=options["quiet"]) as shown:
         report = Report(pairs, shown, as_json=options["as_json"])
+        fields |= _batch(pairs, output, fields, options)
         todo = list(_open_pairs(pairs, report, skip_existing=options["skip_existing"]))
         try:
             if todo:
@@ -95,9 +100,36 @@ def command(photos: Sequence[str], output: Path, masks: Path | None, **options: 
         except KeyboardInterrupt:
             if len(pairs) > 1:
                 say(f"interrupted after {report.done} of {len(pairs)} pictures; add --skip-existing to go on")
+                if "batch" in fields:
+                    say(f"jobs of the service go on; to cancel them: lama-refinery batches cancel {fields['batch']}")
             raise
     report.summary()
     return int(bool(report.failures))
+
+
+def _batch(
+    pairs: Sequence[Pair], output: Path, fields: Mapping[str, Any], options: Mapping[str, Any]
+) -> dict[str, str]:
+    """The field `batch`: several pictures that a service fills are one. Raises UsageError.
+
+    The same command finds its jobs again, so its batch has the same name each time.
+    """
+    if _engine(options):
+        if options["batch"]:
+            raise click.UsageError("--batch is for jobs of a service: add --url")
+        return {}
+    if options["batch"]:
+        return {"batch": options["batch"]}
+    if "batch" in fields or len(pairs) == 1:
+        return {}
+    command = f"{output.resolve()} {sorted(fields.items())}"
+    return {"batch": f"fill-{hashlib.sha256(command.encode()).hexdigest()[:12]}"}
+
+
+def _engine(options: Mapping[str, Any]) -> EntryPoint | None:
+    """What fills pictures here; None where a service does."""
+    url = options["url"] or os.environ.get(URL_VARIABLE)
+    return None if url else next(iter(entry_points(group=ENGINES)), None)
 
 
 def _open_pairs(pairs: Sequence[Pair], report: Report, *, skip_existing: bool) -> list[tuple[int, Pair]]:
@@ -114,13 +146,12 @@ def _open_pairs(pairs: Sequence[Pair], report: Report, *, skip_existing: bool) -
 
 
 def _fill(todo: list[tuple[int, Pair]], report: Report, fields: dict[str, Any], options: Mapping[str, Any]) -> None:
-    url = options["url"] or os.environ.get(URL_VARIABLE)
     local = {name: options[name] for name in LOCAL_ONLY if options[name] is not None}
-    if url and local:
+    engine = _engine(options)
+    if not engine and local:
         raise click.UsageError(
             f"--{next(iter(local)).replace('_', '-')} is for filling without a service: leave out --url"
         )
-    engine = None if url else next(iter(entry_points(group=ENGINES)), None)
     if engine is not None:
         local_engine: Engine = engine.load()(fields, **local)
         local_engine.fill(todo, report)

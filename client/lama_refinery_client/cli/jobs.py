@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from lama_refinery_client.calls import job_id_of
-from lama_refinery_client.cli.options import open_client, service_options, show_job
+from lama_refinery_client.cli.options import BatchName, open_client, service_options, show_job
 from lama_refinery_client.cli.output import is_stdout, print_job, print_line, write
 from lama_refinery_client.display import describe
 from lama_refinery_client.models import Job
@@ -39,13 +39,14 @@ def group() -> None:
 @click.option(
     "--status", type=click.Choice(STATUSES), multiple=True, help="Only jobs with this status; may be repeated."
 )
+@click.option("--batch", type=BatchName(), metavar="NAME", help="Only jobs of this batch.")
 @click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="Most jobs to show; newest first.")
 @click.option("--json", "as_json", is_flag=True, help="Print each job as JSON on one line.")
 @service_options
-def list_jobs(status: tuple[str, ...], limit: int, as_json: bool, **options: Any) -> None:
+def list_jobs(status: tuple[str, ...], batch: str | None, limit: int, as_json: bool, **options: Any) -> None:
     """List your jobs, newest first."""
     with open_client(options) as client:
-        for shown, job in enumerate(client.list_all(status=status or None), 1):
+        for shown, job in enumerate(client.list_all(status=status or None, batch=batch), 1):
             if as_json:
                 print_line(job.model_dump(mode="json"))
             else:

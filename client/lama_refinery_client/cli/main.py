@@ -12,7 +12,7 @@ from importlib.metadata import EntryPoint, entry_points, version
 
 import click
 
-from lama_refinery_client.cli import fill, jobs
+from lama_refinery_client.cli import batches, fill, jobs
 from lama_refinery_client.cli.output import say
 from lama_refinery_client.errors import RefineryError
 from lama_refinery_client.target import DEFAULT_URL, KEY_VARIABLE, URL_VARIABLE
@@ -21,7 +21,7 @@ GROUP = "lama_refinery.commands"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 SECTIONS = {
     "Fill holes": ("fill", "plan", "weights"),
-    "Jobs of a service": ("jobs",),
+    "Jobs of a service": ("jobs", "batches"),
     "Run a service": ("serve", "worker", "keys", "status", "dead-letters", "doctor"),
 }
 RENAMED = {"status": "show", "result": "result", "cancel": "cancel"}  # job commands of version 0.1, now under `jobs`
@@ -95,6 +95,7 @@ def root() -> None:
 root.add_command(fill.command)
 root.add_command(fill.inpaint)
 root.add_command(jobs.group)
+root.add_command(batches.group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from lama_refinery_client.calls import checked_batch
 from lama_refinery_client.cli.contact import Contact
 from lama_refinery_client.cli.output import print_job
 from lama_refinery_client.client import Client
@@ -21,6 +22,19 @@ def service_options(function: F) -> F:
     """--url: which service. The API key comes from the environment, where other users of the machine cannot see it."""
     text = f"The service (default: {URL_VARIABLE}, or {DEFAULT_URL} where a service is needed)."
     return click.option("--url", metavar="URL", help=text)(function)
+
+
+class BatchName(click.ParamType[str]):
+    """The name of a batch."""
+
+    name = "name"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, if it can be one."""
+        try:
+            return checked_batch(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 @contextmanager

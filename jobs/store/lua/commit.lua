@@ -1,17 +1,27 @@
 -- include: clock
 -- include: owner_limits
 -- include: delivery_queue
+-- include: batch
 -- Write a job if its sequence number is still the expected one, and update everything that depends on its state.
 -- Answers the new sequence number, 0 when another writer was faster, or the reason of a refusal as a word.
 
 local id, owner, status = args.id, args.owner, args.status
-local stored = redis.call('HMGET', keys.job, 'seq', 'status', 'by:' .. status)
+local stored = redis.call('HMGET', keys.job, 'seq', 'status', 'by:' .. status, 'batch')
 local before, last_token = stored[2], stored[3]
+local batch = before and (stored[4] or '') or args.batch
+local scope = owner .. '/' .. batch
 local seq = tonumber(args.expected_seq) + 1
 
 if (stored[1] or '0') ~= args.expected_seq then
   -- A client that got no answer sends its command again. If the first one was carried out, this is its answer.
   return last_token == args.token and seq or 0
+end
+
+-- Whether the batch takes no further job.
+local function batch_is_full()
+  local facts = redis.call('HMGET', string.format(keys.batch_pattern, scope), 'size', 'jobs', 'completed')
+  local size = args.batch_size ~= '' and args.batch_size or facts[1]
+  return facts[3] or (size and tonumber(facts[2] or '0') >= tonumber(size))
 end
 
 local function refusal()
@@ -22,6 +32,7 @@ local function refusal()
   if status == 'queued' and (not before or before == 'failed') then
     if redis.call('ZCARD', keys.queued) >= tonumber(args.max_queued_jobs) then return 'queue-full' end
     if at_limit(owner, 'queued') then return 'too-many-queued' end
+    if not before and batch ~= '' and batch_is_full() then return 'batch-full' end
   elseif status == 'running' and before == 'queued' then
     if at_limit(owner, 'running') then return 'too-many-running' end
   end
@@ -93,6 +104,32 @@ local function become_final()
   if status ~= 'failed' and args.keep_inputs == '0' then redis.call('ZADD', keys.inputs, now, id) end
 end
 
+local function join_batch()
+  local facts = string.format(keys.batch_pattern, scope)
+  redis.call('HSET', keys.job, 'batch', batch)
+  redis.call('HSETNX', facts, 'created', now)
+  redis.call('HINCRBY', facts, 'jobs', 1)
+  redis.call('PERSIST', facts)
+  if args.batch_size ~= '' then redis.call('HSET', facts, 'size', args.batch_size) end
+  if args.batch_url ~= '' then redis.call('HSETNX', facts, 'url', args.batch_url) end
+end
+
+-- A batch without jobs is remembered as long as they are.
+local function leave_batch()
+  local facts = string.format(keys.batch_pattern, scope)
+  redis.call('HINCRBY', facts, 'deleted', 1)
+  for _, count in pairs(batch_counts(scope)) do
+    if count > 0 then return end
+  end
+  redis.call('PEXPIRE', facts, args.tombstone_ms)
+end
+
+-- The index of a scope, which is an owner or one of its batches, has each job under its state.
+local function move_in_index(of)
+  if before then redis.call('ZREM', string.format(keys.index_pattern, of, before), id) end
+  if status ~= 'expired' then redis.call('ZADD', string.format(keys.index_pattern, of, status), 0, id) end
+end
+
 local refused = refusal()
 if refused then return refused end
 release_next()
@@ -103,9 +140,14 @@ redis.call('XADD', keys.events, 'MAXLEN', args.events_per_job, '*',
 redis.call('PUBLISH', keys.changes, id)
 if before ~= status then
   count()
-  if before then redis.call('ZREM', string.format(keys.index_pattern, owner, before), id) end
+  move_in_index(owner)
 end
-if status ~= 'expired' then redis.call('ZADD', string.format(keys.index_pattern, owner, status), 0, id) end
+if batch ~= '' and before ~= status then
+  move_in_index(scope)
+  if not before then join_batch() end
+  if status == 'expired' then leave_batch() end
+  complete_batch(scope)
+end
 if args.dead_letter == '1' then
   redis.call('ZADD', keys.dead_letters, now, id)
 else

@@ -88,7 +88,7 @@ def test_every_route_answers_while_redis_is_frozen(settings, valkey, serve):
     with serve(settings.model_copy(update={"redis_url": valkey.url})) as client:
         document = client.get("/openapi.json").json()
         routes = [
-            (method.upper(), path.format(job_id="0" * 32, delivery_id="msg_1"))
+            (method.upper(), path.format(job_id="0" * 32, name="batch", delivery_id="msg_1"))
             for path, operations in document["paths"].items()
             for method in operations
             if path not in ("/livez", "/metrics")
