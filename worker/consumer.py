@@ -1,8 +1,8 @@
-"""Celery's worker: takes messages from the broker, and lives through a broker that goes away and comes back.
+"""Celery's worker: takes messages from the broker and survives a broker that goes away and comes back.
 
-kombu acknowledges and puts back messages over the connection they came on, and when that is gone, it ends the process.
-Here such a message is left alone: a job that is being worked on has a lease, and one that is queued without a message
-gets a new one from jobs.janitor.
+kombu acknowledges or restores a message over the connection it came on. When that connection is gone, kombu ends the
+process. Here it leaves such a message alone: a running job has a lease, and a queued job without a message gets a new
+one from jobs.janitor.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ class QoS(transport.QoS):
     """The unacknowledged messages of a connection."""
 
     def ack(self, delivery_tag: str) -> None:
-        """Acknowledge a message, if its connection is still there."""
+        """Acknowledge a message if its connection still exists."""
         if not self._broken():
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
     def restore_unacked_once(self, stderr: Any = None) -> None:
-        """Put them back into the queue when the worker stops, unless the connection is gone."""
+        """Put the messages back into the queue when the worker stops, unless their connection is gone."""
         if self._broken():
             self._on_collect.cancel()
             self._delivered.clear()
@@ -51,16 +51,16 @@ transport.Channel.QoS = QoS
 
 
 class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """Back within seconds, however long the broker was away."""
+    """Celery's consumer, reconnecting within seconds, however long the broker was away."""
 
     def ensure_connected(self, conn: Any) -> Any:
-        """The connection, once the broker answers; a worker that is told to stop does not wait for it."""
+        """The connection, once the broker answers. A worker that is asked to stop does not wait for it."""
 
-        def told(error: Exception, pause: float) -> None:
-            log.warning("the queue cannot be reached and is tried again in %.1f s: %s", pause, error)
+        def on_error(error: Exception, pause: float) -> None:
+            log.warning("the broker cannot be reached; next attempt in %.1f s: %s", pause, error)
 
         conn.ensure_connection(
-            told,
+            on_error,
             None,
             interval_start=0.2,
             interval_step=0.2,
@@ -71,7 +71,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         return conn
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Jobs go on. Celery warns that its next major version may cancel them, which our settings forbid."""
+        """Continue the jobs. Celery warns that its next major version may cancel them, which our settings forbid."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", CPendingDeprecationWarning)
             super().on_connection_error_after_connected(exc)
@@ -88,14 +88,14 @@ def consume(
     on_ready: Callable[[], None],
     on_stop: Callable[[], None],
 ) -> int:
-    """Run Celery's worker in this, the main, thread until it is told to stop; its exit code.
+    """Run Celery's worker in this thread, the main one, until it is asked to stop. Returns its exit code.
 
-    networks: whose messages it takes. work: called for each message, in one of `concurrency` threads. on_stop: called
-    when SIGTERM or SIGINT has come; the threads go on until their jobs are over.
+    networks: it takes their messages. work: called for each message, in one of `concurrency` threads. on_stop: called
+    after SIGTERM or SIGINT; the threads continue until their jobs end.
     """
 
     def keep_our_logging(**_: Any) -> None:
-        """Being connected is enough: Celery then leaves logging alone."""
+        """Do nothing. Celery leaves logging alone because this receiver is connected."""
 
     def ready(**_: Any) -> None:
         on_ready()
@@ -107,7 +107,7 @@ def consume(
     signals.setup_logging.connect(keep_our_logging, weak=False)
     signals.worker_ready.connect(ready, weak=False)
     signals.worker_shutting_down.connect(stop, weak=False)
-    # It warns of root because of pickled messages; ours are JSON.
+    # It warns about running as root because of pickled messages; ours are JSON.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     celery_worker = app.Worker(
         hostname=f"refinery@{name}",

@@ -1,4 +1,4 @@
-"""How busy a GPU is by NVIDIA's own account: NVML, where the package nvidia-ml-py is installed."""
+"""How busy a GPU is, as NVIDIA's library NVML reports it, if the package nvidia-ml-py is installed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class GpuMeter:
     """Reads one GPU; any number of threads may ask."""
 
     def __init__(self, uuid: str | None):
-        """uuid: of the GPU; None: there is none."""
+        """uuid: of the GPU; None without a GPU."""
         self._library: Any = None
         if uuid is None:
             return
@@ -27,7 +27,7 @@ class GpuMeter:
             log.info("NVML does not tell how busy the GPU is (%s): pip install nvidia-ml-py", error)
 
     def busy(self) -> float | None:
-        """Share of the last 1/6 to 1 second in which a kernel ran, of whichever process; None: nobody knows."""
+        """Share of the last 1/6 to 1 second in which a kernel of any process ran; None if unknown."""
         if self._library is None:
             return None
         with contextlib.suppress(self._library.NVMLError):

@@ -1,4 +1,4 @@
-"""Tells everybody that this worker is there and what it does, in one thread."""
+"""Announces this worker and its state, in one thread."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Announces a state until `leave`; READY becomes BUSY while the worker has jobs."""
+    """Announces a state until `leave`. READY becomes BUSY while the worker has jobs."""
 
     def __init__(self, client: redis.Redis, name: str, since: datetime, leases: LeaseKeeper):
         self._redis, self._leases = client, leases
@@ -34,7 +34,7 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Announce STARTING from now on."""
+        """Start announcing, with STARTING."""
         self._thread.start()
 
     def change(self, state: WorkerState, reason: str) -> None:
@@ -43,30 +43,30 @@ class Heartbeat:
         self._changed.set()
 
     def show(self, look: Callable[[], dict[str, Any]]) -> None:
-        """Announce what `look` finds too, as fields of `Presence`; it is called again each time."""
+        """Announce the result of `look` too: fields of `Presence`. It is called for each announcement."""
         self._look = look
 
     def end_with(self, state: WorkerState, reason: str) -> None:
-        """Announce a state before this returns; the process ends, and its state stays to be seen for a while."""
+        """Announce a last state before this returns. It stays visible for a while after the process ends."""
         self._stop.set()
         self.change(state, reason)
         self._thread.join(timeout=5)
         self._announce()
 
     def leave(self) -> None:
-        """The worker is gone."""
+        """Take the worker off the list."""
         if self._stop.is_set():
-            return  # its last state is to be seen
+            return  # its last state stays visible
         self._stop.set()
         self._changed.set()
         self._thread.join(timeout=10)
         try:
             leave(self._redis, self._presence.name)
         except redis.RedisError as error:
-            log.debug("could not say goodbye: %s", error)
+            log.debug("the worker is not taken off the list: %s", error)
 
     def presence(self) -> Presence:
-        """What it announces at present."""
+        """The current announcement."""
         held = self._leases.held()
         update: dict[str, Any] = {"jobs": held, **self._look()}
         if self._presence.state is WorkerState.READY and held:

@@ -1,4 +1,4 @@
-"""What one worker process counts, and the small server that shows it to Prometheus (REFINERY_METRICS_PORT)."""
+"""The counters of one worker process, and the small server that Prometheus reads (REFINERY_METRICS_PORT)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class WorkerMetrics:
         )
         self._memory = Histogram(
             "refinery_job_peak_memory_bytes",
-            "Most memory that the device process, or its GPU, held for a job.",
+            "Peak memory of the device process, or of its GPU, for a job.",
             buckets=MEMORY_BYTES,
             registry=self.registry,
         )
@@ -75,7 +75,7 @@ class WorkerMetrics:
             self._device.inc(seconds)
 
     def ended(self, before: Job, job: Job | None) -> None:
-        """An attempt has ended; before: the job as it was claimed; None: it was lost to somebody else."""
+        """An attempt has ended. before: the job as it was claimed. job: None if the attempt had lost its lease."""
         if job is None or job.losses > before.losses:
             outcome = "lost"
         else:
@@ -102,13 +102,13 @@ class WorkerMetrics:
 
 
 class StateCollector(Collector):
-    """What this worker and its processes are doing."""
+    """Gauges for the state of this worker and its processes."""
 
     def __init__(self, presence: Callable[[], Presence]):
         self._presence = presence
 
     def collect(self) -> Iterator[Metric]:
-        """Gauges, read when they are asked for."""
+        """Read the gauges."""
         present = self._presence()
         gauge = GaugeMetricFamily("refinery_worker_state", "1 for the state this worker is in.", labels=["state"])
         for state in WorkerState:
@@ -129,17 +129,17 @@ class StateCollector(Collector):
         if present.gpu_busy is not None:
             yield GaugeMetricFamily(
                 "refinery_gpu_busy_ratio",
-                "Share of the last moment in which a kernel ran on the GPU, of whichever process, as NVML tells it.",
+                "Share of the last moment in which a kernel of any process ran on the GPU, by NVML.",
                 value=present.gpu_busy,
             )
 
 
 class AddressInUse(Exception):
-    """The address of the settings is not to be had; the message says which."""
+    """The address in the settings cannot be used; the message names it."""
 
 
 class MetricsServer:
-    """Answers `GET /metrics` until `close`. With a token in the settings, to those who send it."""
+    """Answers `GET /metrics` until `close`. If the settings have a token, requests must send it."""
 
     def __init__(self, registry: CollectorRegistry, settings: Settings):
         """Listen. Raises AddressInUse."""
@@ -149,20 +149,20 @@ class MetricsServer:
             self._server = make_server(host, port, _guarded(registry, settings.metrics_token), Server, Handler)
         except OSError as error:
             raise AddressInUse(
-                f"metrics cannot be shown on {host} port {port} (REFINERY_METRICS_HOST, REFINERY_METRICS_PORT): "
-                f"{error.strerror}. Each worker of a machine needs a port of its own."
+                f"metrics cannot be served on {host} port {port} (REFINERY_METRICS_HOST, REFINERY_METRICS_PORT): "
+                f"{error.strerror}. Give each worker of a machine its own port."
             ) from error
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         self._server.shutdown()
         self._server.server_close()
 
 
 def _guarded(registry: CollectorRegistry, token: str) -> Callable[[dict[str, Any], Any], Iterable[bytes]]:
-    """prometheus_client's application, under /metrics alone and for those who may read it."""
+    """prometheus_client's application, at /metrics only, with the token checked."""
     metrics = make_wsgi_app(registry)
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -180,7 +180,7 @@ def _guarded(registry: CollectorRegistry, token: str) -> Callable[[dict[str, Any
 
 
 class Handler(WSGIRequestHandler):
-    """Says nothing, and waits for nobody for long."""
+    """Logs nothing, and gives up slow clients."""
 
     timeout = SEND_SECONDS
 
@@ -189,7 +189,7 @@ class Handler(WSGIRequestHandler):
 
 
 class Server(ThreadingWSGIServer):
-    """A thread for each request; scrapers may hang up."""
+    """One thread for each request. A scraper that hangs up is not logged."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         pass

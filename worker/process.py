@@ -1,8 +1,8 @@
-"""The worker process: its parts, put together around Celery's worker, and their way down.
+"""The worker process: it connects all parts with Celery's worker, and stops them.
 
-It takes messages, claims jobs, renews leases, keeps deadlines, and sends webhooks. It has no torch and touches no
+It takes messages, claims jobs, renews leases, keeps deadlines and sends webhooks. It imports no torch and touches no
 pixels: codec processes (`images.codec`) turn bytes into pixels in shared memory and back, and device processes
-(`worker.device`) fill the holes. Whatever happens to one of those, this process and its other jobs go on.
+(`worker.device`) fill the holes. When one of those fails, this process and its other jobs continue.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jobs.store.job_store import JobStore
 from models.planning.networks import FACTS
 from worker.attempts.attempt import Parts
 from worker.attempts.leases import LeaseKeeper
-from worker.attempts.runner import Attempts, Claims
+from worker.attempts.runner import AttemptRunner, Claims
 from worker.consumer import consume
 from worker.device.pool import DevicePool
 from worker.gpu import GpuMeter
@@ -40,11 +40,11 @@ from worker.shutdown import Shutdown
 from worker.webhooks.dispatcher import Dispatcher
 
 log = logging.getLogger(__name__)
-MOST_JOBS = 32  # that a worker holds, by itself
+MOST_JOBS = 32  # of a worker, unless a setting says how many
 
 
 def worker_name() -> str:
-    """A name that no other process has at the same time."""
+    """A name that no other running worker has."""
     return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(2).hex()}"
 
 
@@ -68,10 +68,10 @@ class Worker:
         self._networks: list[str] = []
 
     def run(self) -> int:
-        """Wait for a device, then work until SIGTERM; the exit code.
+        """Wait for a device, then work until SIGTERM. Returns the exit code.
 
         Raises DeviceUnusable when no device process comes up, redis.RedisError when the store cannot be reached,
-        AddressInUse when the metrics cannot be shown.
+        AddressInUse when the metrics cannot be served.
         """
         with ExitStack() as undo:
             undo.callback(self._client.close)
@@ -90,10 +90,10 @@ class Worker:
             return self._consume()
 
     def _meet_devices(self) -> None:
-        """What the first device process has told decides what this worker takes."""
+        """Choose the networks of this worker's jobs by what the first device process reported."""
         devices = self._devices
         devices.on_end = self._metrics.device_process_ended
-        devices.on_hopeless = self._shutdown.fail
+        devices.on_unusable = self._shutdown.fail
         assert devices.device is not None
         self._gpu = GpuMeter(devices.device.uuid)
         known = {name for facts in self._facts() for name in facts.parameter}
@@ -106,7 +106,7 @@ class Worker:
             self._store, self._blobs, self._codecs, self._devices, self._settings, stopping=self._shutdown.stopping
         )
         claims = Claims(self._name, parts, FairQueue(self._client))
-        attempts = Attempts(parts, claims, self._leases, self._janitor, self._metrics)
+        attempts = AttemptRunner(parts, claims, self._leases, self._janitor, self._metrics)
 
         def work(network: NetworkChoice) -> None:
             try:
@@ -140,15 +140,15 @@ class Worker:
         return self._shutdown.code or code
 
     def _concurrency(self) -> int:
-        """How many jobs to hold at once: two for each device process, and one for each codec process beside a GPU.
+        """How many jobs to have at once: two for each device process and, with a GPU, one for each codec process.
 
-        A GPU fills a photo of 12 megapixels in a fraction of the time that decoding and encoding it take.
+        A GPU fills a photo of 12 megapixels in a fraction of the time for decoding and encoding it.
         """
         wanted = 2 * self._devices.size + (self._codecs.processes if self._on_gpu() else 0)
         return self._settings.worker_concurrency or min(MOST_JOBS, wanted)
 
     def _facts(self) -> list[NetworkFacts]:
-        """The networks that the device processes have loaded, and those that they could load."""
+        """The networks that the device processes have loaded or could load."""
         devices = self._devices
         loaded = {facts["name"]: NetworkFacts(**facts) for facts in devices.networks()}
         there = {
@@ -163,7 +163,7 @@ class Worker:
         return self._devices.device.name.startswith("cuda")
 
     def _look(self) -> dict[str, Any]:
-        """What is announced of the processes, as fields of `Presence`."""
+        """The fields of `Presence` about the processes."""
         devices, codecs = self._devices, self._codecs
         assert devices.device is not None
         return {

@@ -62,8 +62,8 @@ def test_a_worker_whose_device_does_not_come_back_hands_its_jobs_back_and_ends(f
     beside = fleet.submit(**HEALTHY)
     assert worker.wait() == EXIT_CODE
     (left,) = heartbeat.workers(fleet.service.redis)
-    assert (left.state, left.reason) == ("DEFUNCT", "its device processes do not come up again")
-    assert "this worker ends: its device processes do not come up again" in worker.output
+    assert (left.state, left.reason) == ("DEFUNCT", "its device processes cannot be started again")
+    assert "this worker ends: its device processes cannot be started again" in worker.output
     assert (fleet.find(poison).status, fleet.find(poison).losses) == (Status.QUEUED, 1)
     assert (fleet.find(beside).status, fleet.find(beside).losses) == (Status.QUEUED, 0)
     fleet.start_worker()

@@ -31,13 +31,13 @@ from worker.device.pool import DevicePool, Refinement
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 M = TypeVar("M", bound=messages.Message)
-STORE_PATIENCE_SECONDS = 60.0  # how long a job waits for a store of images that does not answer
-LOOK_SECONDS = 0.2  # between two looks whether to go on, while the device says nothing
+STORE_PATIENCE_SECONDS = 60.0  # how long a job waits for a blob store that does not answer
+CHECK_SECONDS = 0.2  # between two checks whether to continue, while the device sends nothing
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What all attempts of a worker use. stopping: set when jobs that are not refined are to be handed back."""
+    """What all attempts of a worker share. stopping: set when jobs that are not refined must be handed back."""
 
     store: JobStore
     blobs: Blobs
@@ -48,14 +48,14 @@ class Parts:
 
 
 class Attempt:
-    """One attempt; `run` is for one thread."""
+    """One attempt. Call `run` once, in one thread."""
 
     def __init__(self, job: Job, parts: Parts, timings: Timings):
         self._job, self._parts, self._timings = job, parts, timings
         self._steps = Steps(parts.store, job, parts.settings, parts.stopping)
 
     def run(self) -> Change:
-        """Do the work; the change by which the job succeeds. Raises everything else that can become of it."""
+        """Do the work. Returns the change by which the job succeeds. Raises the reason of every other end."""
         with ExitStack() as stack:
             decoded = stack.enter_context(self._decode())
             done, result = self._refine(decoded)
@@ -74,10 +74,10 @@ class Attempt:
             image = stack.enter_context(self._opened("image"))
             try:
                 hole, mask, alpha = stack.enter_context(self._opened("hole")), None, False
-            except BlobMissing:  # submitted by the version before, which stored the mask as it was uploaded
+            except BlobMissing:  # the previous version stored the mask as it was uploaded
                 hole, alpha = None, job.input.mask_source == "alpha"
                 mask = None if alpha else stack.enter_context(self._opened("mask"))
-            # Masks that were stored as uploaded come from the version before, which read their luminance.
+            # The previous version read a mask's luminance.
             rule = dataclasses.replace(job.parameters.hole_rule, read_from="luminance")
             return self._parts.codecs.decode(image, mask, hole=hole, alpha=alpha, rule=rule, poll=steps.check)
 
@@ -86,7 +86,7 @@ class Attempt:
         return patiently(lambda: self._parts.blobs.open(self._job.id, name), self._steps)
 
     def _refine(self, decoded: Decoded) -> tuple[messages.Done, SharedArray]:
-        """Have the hole filled: in place, unless the preset shrinks the photo."""
+        """Have the hole filled, in place unless the preset shrinks the photo."""
         job, parts = self._job, self._parts
         with ExitStack() as stack:
             previews = None
@@ -115,19 +115,19 @@ class Attempt:
             network=job.parameters.network,
             opaque=job.input.mask_source == "alpha",
             preset=dataclasses.asdict(resolve_preset(job.parameters.preset, job.parameters.overrides())),
-            budget_share=0.5**job.losses,  # memory may be what the last process died of
+            budget_share=0.5**job.losses,  # the last process may have died for lack of memory
             step_seconds=self._parts.settings.progress_interval_seconds,
             preview_size=previews.size if previews else (),
         )
 
     def _follow(self, refinement: Refinement, until: type[M], previews: Previews | None = None) -> tuple[M, list[int]]:
-        """Hear what the device tells until a message of that kind has come; that, and its files."""
+        """Handle the device's messages until one of that kind arrives. Returns it and its files."""
         while True:
-            told = refinement.next(LOOK_SECONDS)
-            if told is None:
+            received = refinement.next(CHECK_SECONDS)
+            if received is None:
                 self._steps.check()
                 continue
-            message, files = told
+            message, files = received
             if isinstance(message, until):
                 return message, files
             if isinstance(message, messages.Preview):
@@ -189,9 +189,9 @@ class Attempt:
 
 
 def patiently(act: Callable[[], T], steps: Steps) -> T:
-    """Read or write blobs, also when their store is full or away for a while: the work so far is worth the wait.
+    """Read or write blobs, and wait for a store that is full or down, because the work so far is worth it.
 
-    Raises ServiceUnavailable in the end, and what `steps` raises.
+    Raises ServiceUnavailable after STORE_PATIENCE_SECONDS, and what `steps` raises.
     """
     deadline = time.monotonic() + STORE_PATIENCE_SECONDS
     while True:

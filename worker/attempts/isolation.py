@@ -1,4 +1,4 @@
-"""Which jobs are worked on side by side in one worker."""
+"""Keeps dangerous jobs apart from the other jobs of a worker."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 
 class Isolation:
-    """Jobs that took a whole worker down before are worked on alone.
+    """Runs a job alone if a whole worker was lost with it before.
 
-    Such a job takes the jobs beside it along, and these count a loss too. With isolation that happens to them once at
-    most: neither the culprit's second attempt nor theirs has another job beside it.
+    A job that kills its worker also costs the worker's other jobs an attempt. With isolation that happens to them at
+    most once: later attempts of the job, and of those others, run alone.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class Isolation:
 
     @contextmanager
     def joined(self, *, alone: bool) -> Iterator[None]:
-        """Wait for a place, and keep it during the block. A job that waits to be alone comes before newcomers."""
+        """Wait for a place and keep it during the block. A job that waits to be alone goes before later ones."""
         with self._changed:
             if alone:
                 self._waiting_to_be_alone += 1

@@ -1,4 +1,4 @@
-"""Renewing the leases of the jobs this worker has, in one thread."""
+"""Renews the leases of this worker's jobs, in one thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class LeaseKeeper:
-    """Jobs are added while they are worked on; their leases are renewed three times per lease time."""
+    """Renews the leases of the jobs in `holding`, three times per lease time."""
 
     def __init__(self, store: JobStore, settings: Settings):
         self._store, self._interval = store, settings.lease_renewal_seconds
@@ -26,11 +26,11 @@ class LeaseKeeper:
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
     def start(self) -> None:
-        """Begin renewing."""
+        """Start renewing."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End renewing; leases that are still held run out."""
+        """Stop renewing; leases that are still held run out."""
         self._stop.set()
         self._thread.join(timeout=10)
 
@@ -46,11 +46,11 @@ class LeaseKeeper:
                 self._held.pop(job_id, None)
 
     def held(self) -> list[str]:
-        """The ids of the jobs being worked on."""
+        """The ids of this worker's jobs."""
         return sorted(self.attempts())
 
     def attempts(self) -> dict[str, int]:
-        """The attempts at the jobs being worked on, by job id."""
+        """The numbers of the current attempts, by job id."""
         with self._lock:
             return dict(self._held)
 
@@ -63,4 +63,6 @@ class LeaseKeeper:
                 except redis.RedisError as error:
                     log.warning("lease of job %s not renewed: %s", job_id, error)
                 except Exception:
-                    log.exception("lease of job %s not renewed", job_id)  # and the others have to be all the same
+                    log.exception(
+                        "lease of job %s not renewed", job_id
+                    )  # the other leases must be renewed all the same

@@ -1,4 +1,4 @@
-"""What an error of an attempt means for its job."""
+"""The change of a job that an attempt's error stands for."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def change_for(error: Exception, job: Job, store: JobStore, settings: Settings, 
         case HandBack() | DevicesStopped():
             return lambda job, now: job.hand_back(now, expires_at(now))
         case DeviceLost():
-            reason, most = str(error), settings.max_losses  # not the exception: it holds its frames
+            reason, most = str(error), settings.max_losses  # not the exception, which keeps its frames alive
             return lambda job, now: job.lose(now, expires_at(now), most, reason=reason)
     problem, fault = _explained(error, job)
 
@@ -50,28 +50,28 @@ def change_for(error: Exception, job: Job, store: JobStore, settings: Settings, 
 
 
 def _explained(error: Exception, job: Job) -> tuple[Problem, str]:
-    """What the owner is told, and what the operator is told besides."""
-    told, fault = error, ""
+    """The problem for the owner, and what else the operator should know."""
+    shown, fault = error, ""
     match error:
         case DeadlineExceeded():
-            told = RunDeadlineExceeded(
+            shown = RunDeadlineExceeded(
                 f"The job was not done within the {job.parameters.run_deadline_seconds:g} seconds of "
                 "run_deadline_seconds. Retry it, or submit it with more time, a smaller hole or fewer iterations."
             )
         case BlobMissing():
-            told = InternalError("The uploaded images are no longer there. Send them again.")
+            shown = InternalError("The uploaded images are no longer there. Send them again.")
         case ServiceUnavailable():
             fault = str(error.__cause__)
         case RefineryError() | ImageError():
             pass
         case PresetError():
-            told = InvalidParameters(str(error))
-        case TaskFailed() if error.told.why == "network":
-            told = NetworkUnavailable(error.told.reason)
-        case TaskFailed():
-            log.error("job %s failed unexpectedly\n%s", job.id, error.told.details)
-            told, fault = (MemoryError() if error.told.why == "memory" else error), error.told.details
+            shown = InvalidParameters(str(error))
+        case TaskFailed(failure=failure) if failure.why == "network":
+            shown = NetworkUnavailable(failure.reason)
+        case TaskFailed(failure=failure):
+            log.error("job %s failed unexpectedly\n%s", job.id, failure.details)
+            shown, fault = (MemoryError() if failure.why == "memory" else error), failure.details
         case _:
             log.error("job %s failed unexpectedly", job.id, exc_info=error)
             fault = str(error) if isinstance(error, CodecError) else "".join(traceback.format_exception(error))
-    return problem_of(told, instance=f"/v1/jobs/{job.id}"), fault
+    return problem_of(shown, instance=f"/v1/jobs/{job.id}"), fault

@@ -1,4 +1,4 @@
-"""Previews: a small picture of the photo as far as it is filled, stored anew when a scale of a window is done."""
+"""Previews: a small picture of the partly filled photo, stored again after each scale of a window."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 class Previews:
-    """The previews of one attempt, as a context: their memory is given back at its end."""
+    """The previews of one attempt. A context manager: its end frees the memory."""
 
     def __init__(self, job: Job, decoded: Decoded, codecs: CodecPool, blobs: Blobs, steps: Steps):
         self._job, self._codecs, self._blobs, self._steps = job, codecs, blobs, steps
@@ -26,11 +26,11 @@ class Previews:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Of the picture: width and height in pixels."""
+        """Width and height of the picture in pixels."""
         return self._canvas.size
 
     def show(self, window: SharedArray, left: int, top: int) -> None:
-        """A scale of a window is done: lay it into the picture, and store that."""
+        """Draw a finished scale of a window into the picture and store the picture."""
         file = self._codecs.preview(self._canvas, window, left=left, top=top, poll=self._steps.check)
         with file:
             if self._failed:
@@ -38,7 +38,7 @@ class Previews:
             try:
                 self._blobs.put(self._job.id, self._job.preview_blob, bytes(file))
             except ServiceUnavailable as error:
-                # The result waits for a store that is away; a preview is not worth that.
+                # A preview is not worth waiting for a store that is down, as the result does.
                 self._failed = True
                 log.warning("job %s: goes on without previews: %s", self._job.id, error.__cause__)
                 return

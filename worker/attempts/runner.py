@@ -1,4 +1,4 @@
-"""What a worker does with a message from the broker: claim the job that is next, and bring it to an end."""
+"""What a worker does for each message from the broker: claim the next job and bring it to an end."""
 
 from __future__ import annotations
 
@@ -31,45 +31,45 @@ END_PATIENCE_SECONDS = 60.0  # how long the end of a job waits for a job store t
 
 
 class Claims:
-    """Claims jobs in the name of one worker."""
+    """Claims jobs for one worker."""
 
     def __init__(self, name: str, parts: Parts, queue: FairQueue):
         self._name, self._store, self._queue = name, parts.store, queue
         self._isolation = Isolation()
-        self.draining = threading.Event()  # set when no job is to be claimed any more
+        self.draining = threading.Event()  # set when the worker claims no more jobs
 
     @contextmanager
     def next(self, network: NetworkChoice) -> Iterator[Job | None]:
-        """The job that is next of those for a network, claimed; None when there is none."""
+        """Claim the next job for a network. Yields None when there is none."""
         while (job_id := self._queue.next(network)) is not None:
             seen = self._store.find(job_id)
             if seen is None:
-                log.error("job %s waits, but its record is gone; run Redis with `noeviction`", job_id)
+                log.error("job %s is queued, but its record is gone; run Redis with `noeviction`", job_id)
                 self._queue.forget(network, job_id)
                 continue
             with job_context(job_id), self._isolation.joined(alone=seen.lost_its_worker):
                 if self.draining.is_set():
-                    break  # the job gets a new message when this worker takes none any more
+                    break  # Shutdown sends the job a new message
                 job = self._store.claim(job_id, self._name)
                 if job is not None:
                     yield job
                     return
-            log.debug("job %s: another worker was faster, or it was too late to begin", job_id)
+            log.debug("job %s: another worker has it, or its start deadline has passed", job_id)
         yield None
 
 
-class Attempts:
-    """Works on claimed jobs, in any number of threads."""
+class AttemptRunner:
+    """Runs the attempts at claimed jobs, in any number of threads."""
 
     def __init__(self, parts: Parts, claims: Claims, leases: LeaseKeeper, janitor: Janitor, metrics: WorkerMetrics):
         self._parts, self._claims, self._leases = parts, claims, leases
         self._janitor, self._metrics = janitor, metrics
 
     def work(self, network: NetworkChoice) -> None:
-        """Claim the job that is next of those for a network and bring it to an end; nothing when there is none."""
+        """Claim the next job for a network, if there is one, and bring it to an end."""
         with self._claims.next(network) as job:
             if job is None:
-                log.debug("nothing to do: no job for the network %s waits", network)
+                log.debug("nothing to do: no job for the network %s is queued", network)
                 return
             request_id.set(job.request_id or "")
             with tracing.span("queued", parent=job.traceparent, started=job.queued_at):
@@ -86,7 +86,7 @@ class Attempts:
         except LeaseLost:
             self._metrics.ended(job, None)
             span.fail("lost")
-            log.warning("job %s: this worker no longer has it; its work is dropped", job.id)
+            log.warning("job %s: this worker no longer has it and drops its work", job.id)
             self._drop(job, [job.result_blob, *([job.preview_blob] if job.parameters.preview else [])])
             return
         self._metrics.ended(job, ended)
@@ -96,11 +96,13 @@ class Attempts:
         if ended.status is Status.QUEUED:
             self._janitor.ask_for_message(job.id)
         elif ended.status is not Status.SUCCEEDED:
-            self._drop(job, job.result_blobs)  # one may have been stored before a cancel won, or a worker died
+            self._drop(
+                job, job.result_blobs
+            )  # a result may have been stored before the cancel, or before a worker died
         log.info("job %s: %s%s", job.id, ended.status, f" ({ended.error.code})" if ended.error else "")
 
     def outcome(self, job: Job) -> Change:
-        """Do the work; the change of the job that says how it ended. Raises LeaseLost."""
+        """Do the work. Returns the change of the job for the way it ended. Raises LeaseLost."""
         timings = Timings(job, self._metrics)
         try:
             return Attempt(job, self._parts, timings).run()
@@ -108,19 +110,21 @@ class Attempts:
             raise
         except Exception as error:
             if isinstance(error, BlobMissing):
-                self._parts.store.cancel_wanted(job.id, job.attempt)  # LeaseLost when the job was deleted meanwhile
+                self._parts.store.cancel_wanted(
+                    job.id, job.attempt
+                )  # raises LeaseLost if the job was deleted meanwhile
             return change_for(error, job, self._parts.store, self._parts.settings, timings.seconds())
 
     def _drop(self, job: Job, results: list[str]) -> None:
-        """Delete results that nobody wants: of attempts that were lost, of jobs that did not succeed or are gone."""
+        """Delete the results of lost attempts, and of jobs that did not succeed or are gone."""
         try:
             for name in results:
                 self._parts.blobs.delete_one(job.id, name)
         except RefineryError as error:
-            log.warning("job %s: a result that nobody wants stays for a while: %s", job.id, error)
+            log.warning("job %s: an unused result is not deleted yet: %s", job.id, error)
 
     def _finish(self, job: Job, change: Change) -> Job:
-        """Make the change, also when the store is away for a while. Raises LeaseLost."""
+        """Make the change, and wait for a store that is down for a while. Raises LeaseLost."""
         deadline = time.monotonic() + END_PATIENCE_SECONDS
         while True:
             try:

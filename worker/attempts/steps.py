@@ -1,4 +1,4 @@
-"""What happens while an attempt goes on: progress out; cancel, deadline, lost lease and shutdown in."""
+"""What happens during an attempt: it writes progress, and sees a cancel, a deadline, a lost lease, a shutdown."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from models.errors import Cancelled, DeadlineExceeded
 from worker.device.messages import Step
 
 log = logging.getLogger(__name__)
-LEAST_PAUSE_SECONDS = 2.0  # before the store is asked again after it did not answer
+LEAST_PAUSE_SECONDS = 2.0  # before the store is asked again after a failure
 
 
 class HandBack(Exception):
-    """The worker stops and its grace is over: the job goes back to the queue."""
+    """The worker stops and its grace is over: the job must go back to the queue."""
 
 
 class Steps:
-    """Follows one attempt. Its methods raise what ends that: Cancelled, HandBack, DeadlineExceeded, LeaseLost."""
+    """The progress of one attempt. Methods raise Cancelled, HandBack, DeadlineExceeded or LeaseLost to end it."""
 
     def __init__(self, store: JobStore, job: Job, settings: Settings, stopping: threading.Event):
-        """stopping: set when the worker has no more time for jobs that are not refined."""
+        """stopping: set when the worker must hand back the jobs that are not refined."""
         self._store, self._job, self._stopping = store, job, stopping
         self._interval = settings.progress_interval_seconds
         self._written = -1e9
@@ -38,13 +38,13 @@ class Steps:
         self._deadline = None if seconds is None else time.monotonic() + seconds
 
     def made(self, step: Step) -> None:
-        """The device made a step: write the progress, if the last writing is long enough ago."""
+        """Note a step of the device. Writes the progress if the interval has passed."""
         now = time.monotonic()
         if step.fraction < 1 and now - self._written < self._interval:
-            self._look(None)
+            self._check(None)
             return
         self._written = now
-        self._look(
+        self._check(
             Progress(
                 stage="refine",
                 fraction=min(1.0, max(0.0, step.fraction)),
@@ -59,28 +59,28 @@ class Steps:
         )
 
     def previewed(self) -> None:
-        """There is a newer preview: the next step tells of it."""
+        """Note a newer preview. The next step writes it."""
         self._previews += 1
         self._written = -1e9
 
     def stage(self, stage: Literal["decode", "refine", "encode"], fraction: float) -> None:
-        """A stage begins.
+        """Note the beginning of a stage.
 
-        From `encode` on, a worker that stops does not hand the job back: the work is done, and there are some seconds
-        left to store it (`worker.shutdown`).
+        From `encode` on, a stopping worker does not hand the job back: the work is done, and some seconds are left to
+        store it (`worker.shutdown`).
         """
         self._refined = stage == "encode"
-        self._look(Progress(stage=stage, fraction=fraction, preview=self._previews or None))
+        self._check(Progress(stage=stage, fraction=fraction, preview=self._previews or None))
 
     def check(self) -> None:
-        """Look whether to go on, without telling anything."""
-        self._look(None)
+        """Check whether to continue, without writing."""
+        self._check(None)
 
-    def _look(self, progress: Progress | None) -> None:
+    def _check(self, progress: Progress | None) -> None:
         if self._stopping.is_set() and not self._refined:
             raise HandBack
         if self._deadline is not None and time.monotonic() > self._deadline:
-            raise DeadlineExceeded("its run_deadline_seconds are over")
+            raise DeadlineExceeded("its run_deadline_seconds have passed")
         began = time.monotonic()
         if began < self._quiet_until:
             return
@@ -90,8 +90,8 @@ class Steps:
             else:
                 wanted = self._store.progress(self._job.id, self._job.attempt, progress)
         except redis.RedisError as error:
-            # The work goes on: the server may be back before the job is done, and the lease decides whose it is. The
-            # client may take half a minute to give up, so it is asked no more often than half of the time.
+            # The work continues: the server may be back before the job is done, and the lease decides who owns it. A
+            # failing command may take seconds, so that it is tried for half of the time at most.
             now = time.monotonic()
             self._quiet_until = now + max(LEAST_PAUSE_SECONDS, now - began)
             log.warning("job %s: progress not written: %s", self._job.id, error)

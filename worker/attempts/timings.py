@@ -1,4 +1,4 @@
-"""How long the stages of an attempt take: for the job's record, for the metrics, and as spans of its trace."""
+"""Times the stages of an attempt, for the job's record, the metrics and its trace."""
 
 from __future__ import annotations
 

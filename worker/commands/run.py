@@ -1,4 +1,4 @@
-"""Running a worker: its processes are started first, and everything else while they load."""
+"""Runs a worker. Its processes start first, because loading them takes longest."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _work(settings: Settings) -> int:
-    """Start the processes that decode and compute, and while they start, everything else."""
+    """Start the codec and device processes, then everything else while they load."""
     from jobs.codecs import codec_pool
     from models.memory.host import free_host_memory
     from worker.device.messages import Start

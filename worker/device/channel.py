@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from images.codec import wire
 from worker.device.messages import Message, decoded, encoded
 
-STALL_SECONDS = 5.0  # of a device process: messages are a few hundred bytes
+STALL_SECONDS = 5.0  # for a device process; messages have a few hundred bytes
 
 
 class Closed(Exception):
-    """The other end is gone, or takes nothing any more."""
+    """The other end has closed, or has stopped reading."""
 
 
 class Channel:
@@ -23,7 +23,7 @@ class Channel:
     def __init__(self, end: socket.socket, *, stall_seconds: float | None = None):
         """end: a connected Unix stream socket, which belongs to the channel from now on.
 
-        stall_seconds: the other end is given up that takes nothing, or sends no end of a message, for so long.
+        stall_seconds: the other end counts as closed when it neither reads nor completes a message for this long.
         """
         end.settimeout(stall_seconds)
         self._socket, self._sending = end, threading.Lock()
@@ -41,8 +41,8 @@ class Channel:
     def receive(self, timeout: float | None = None) -> tuple[Message, list[int]] | None:
         """The next message and the files that came with it, which are the caller's to close.
 
-        None when there is none within `timeout` seconds. Raises Closed when the other end is gone and all that it sent
-        has been read, ValueError for what is no message.
+        None when none arrives within `timeout` seconds. Raises Closed when the other end has closed and everything it
+        sent has been read, ValueError for data that is no message.
         """
         if not self._poll.poll(None if timeout is None else 1000 * timeout):
             return None
@@ -58,6 +58,6 @@ class Channel:
 
 
 def pair() -> tuple[Channel, socket.socket]:
-    """A channel, and the socket of its other end: for a child, which inherits it."""
+    """A channel, and the socket of its other end, which a child inherits."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     return Channel(ours, stall_seconds=STALL_SECONDS), theirs

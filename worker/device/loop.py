@@ -1,4 +1,4 @@
-"""What a device process does: takes tasks, fills photos, tells how far it is."""
+"""The main loop of a device process: it receives tasks, fills photos and reports progress."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from worker.device.channel import Channel, Closed
 from worker.device.networks import Networks, NotInstalled
 
 log = logging.getLogger(__name__)
-NEARLY_SECONDS = 0.25  # before the end of a task the next one is sent, to be made ready: more than that takes
+NEARLY_SECONDS = 0.25  # before the end of a task the next one is asked for; preparing it takes less
 EXIT_CODE = 70  # EX_SOFTWARE: the device failed
 
 
@@ -56,10 +56,10 @@ def serve(channel: Channel, start: messages.Start) -> int:
 
 
 class Prepared:
-    """A task whose photo and hole are at hand.
+    """A task with its photo and hole.
 
-    photo: as in the task, shared. hole: HxW bool, True = hole. Of one that cannot be made ready, `error` says why.
-    ahead: what was done for it while another one was filled.
+    photo: as in the task, in shared memory. hole: HxW bool, True = hole. error: why they cannot be read, or None.
+    ahead: what was prepared while another task was running.
     """
 
     def __init__(self, task: messages.Task, files: Sequence[int]):
@@ -93,7 +93,7 @@ class Loop:
         self._budget, self._processes = start.memory_budget_bytes, 1
         self._asked_threads, self._all_threads = start.threads, torch.get_num_threads()
         self._tasks: queue.SimpleQueue[Prepared] = queue.SimpleQueue()
-        self._unwanted: set[int] = set()
+        self._cancelled: set[int] = set()  # task numbers
         self._busy = False
 
     def run(self) -> None:
@@ -110,32 +110,32 @@ class Loop:
             try:
                 received = self._channel.receive()
             except Closed:
-                os._exit(0)  # the worker is gone, or wants no more
+                os._exit(0)  # the worker has closed its end
             assert received is not None
             message, files = received
             if isinstance(message, messages.Task):
                 self._tasks.put(self._prepared(message, files))
             elif isinstance(message, messages.Cancel):
-                self._unwanted.add(message.number)
+                self._cancelled.add(message.number)
             elif isinstance(message, messages.Processes):
                 self._processes = message.count
 
     def _prepared(self, task: messages.Task, files: Sequence[int]) -> Prepared:
-        """The task; if another one is under way, its plan as well, and on CUDA its windows are sent."""
+        """The task. While another one runs, this also plans it and, on CUDA, copies its windows to the device."""
         prepared = Prepared(task, files)
         if self._busy and prepared.error is None and (inpainter := self._networks.held(task.network)):
             try:
                 preset = models.Preset(**task.preset)
                 prepared.ahead = inpainter.prepare(prepared.photo, prepared.hole, preset=preset, opaque=task.opaque)
             except Exception as error:
-                log.warning("a task could not be prepared, which is done later then: %s", error)
+                log.warning("a task could not be prepared in advance and is prepared when it begins: %s", error)
         return prepared
 
     def work(self, prepared: Prepared) -> None:
-        """Do one task and tell how it ended."""
+        """Do one task and report its end."""
         number = prepared.task.number
         self._channel.send(messages.Begun(number))
-        torch.set_num_threads(self._asked_threads or self._own_threads())
+        torch.set_num_threads(self._asked_threads or self._default_threads())
         files: list[int] = []
         try:
             answer: messages.Message = self._fill(prepared, files)
@@ -145,8 +145,8 @@ class Loop:
             answer = messages.Failed(number, "network", str(error), "")
         except Exception as error:
             answer = _failure(number, error)
-        self._unwanted.discard(number)
-        prepared.release()  # the memory goes before the worker is told
+        self._cancelled.discard(number)
+        prepared.release()  # before the worker may reuse the memory
         self._channel.send(answer, files)
         for file in files:
             os.close(file)
@@ -154,8 +154,8 @@ class Loop:
             os._exit(EXIT_CODE)
 
     def _fill(self, prepared: Prepared, files: list[int]) -> messages.Message:
-        """Fill the photo; the message that says so, whose files are put into `files`."""
-        task, reports = prepared.task, _Reports(self._channel, prepared.task, self._unwanted)
+        """Fill the photo. Returns the message for the worker; its files are appended to `files`."""
+        task, reports = prepared.task, _Reports(self._channel, prepared.task, self._cancelled)
         reports.check()
         if prepared.error is not None:
             raise prepared.error
@@ -189,14 +189,14 @@ class Loop:
             width=width,
         )
 
-    def _own_threads(self) -> int:
-        """Threads of torch for this process, where no setting says how many."""
+    def _default_threads(self) -> int:
+        """Torch's threads in this process, if no setting says how many."""
         if self._device.type == "cuda":
-            return 1  # what a GPU leaves to the processor is copying, and threads that wait would take cores
+            return 1  # with a GPU the processor only copies, and waiting threads would occupy cores
         return max(1, self._all_threads // self._processes)
 
     def _memory(self, share: float) -> int | None:
-        """Bytes that refining may take: this process's part of what all of them may have together."""
+        """Bytes that refining may take: this process's share of the budget of all device processes."""
         if self._budget:
             return int(self._budget / self._processes * share)
         if self._processes == 1 and share == 1:
@@ -206,34 +206,34 @@ class Loop:
 
 
 class _Reports:
-    """What the engine calls while a task runs."""
+    """The engine's callbacks while a task runs."""
 
-    def __init__(self, channel: Channel, task: messages.Task, unwanted: set[int]):
-        self._channel, self._task, self._unwanted = channel, task, unwanted
+    def __init__(self, channel: Channel, task: messages.Task, cancelled: set[int]):
+        self._channel, self._task, self._cancelled = channel, task, cancelled
         self._begun = time.monotonic()
         self._sent, self._scale = -1e9, (0, 0)
         self._nearly = False
 
     def check(self) -> None:
-        """Raises models.Cancelled when nobody wants the task any more."""
-        if self._task.number in self._unwanted:
-            raise models.Cancelled("nobody wants it any more")
+        """Raises models.Cancelled when the worker has cancelled the task."""
+        if self._task.number in self._cancelled:
+            raise models.Cancelled("the worker cancelled the task")
 
     def step(self, step: models.Step) -> None:
-        """One forward pass was made. Sends it at each new scale, at the end, and otherwise now and then."""
+        """Report a forward pass: at each new scale, at the end, and otherwise every `step_seconds`."""
         self.check()
         now, scale = time.monotonic(), (step.window, step.scale)
         if scale != self._scale or step.fraction >= 1 or now - self._sent >= self._task.step_seconds:
             self._sent, self._scale = now, scale
-            told = {name: value for name, value in vars(step).items() if name != "loss"}
-            self._channel.send(messages.Step(self._task.number, **told))
+            fields = {name: value for name, value in vars(step).items() if name != "loss"}
+            self._channel.send(messages.Step(self._task.number, **fields))
         left = (now - self._begun) * (1 / max(step.fraction, 1e-3) - 1)
         if left < NEARLY_SECONDS and not self._nearly:
             self._nearly = True
             self._channel.send(messages.Nearly(self._task.number))
 
     def preview(self, preview: models.Preview) -> None:
-        """A scale of a window is done: send it at the size of the picture that it is for."""
+        """Send a finished scale of a window, scaled to its place in the preview picture."""
         width, height = self._task.preview_size
         across, down = width / preview.width, height / preview.height
         box = preview.box
@@ -242,14 +242,14 @@ class _Reports:
         bottom = max(top + 1, round((box.top + box.height) * down))
         file = _shared(preview.pixels(bottom - top, right - left))
         try:
-            told = messages.Preview(self._task.number, left, top, right - left, bottom - top)
-            self._channel.send(told, [file])
+            message = messages.Preview(self._task.number, left, top, right - left, bottom - top)
+            self._channel.send(message, [file])
         finally:
             os.close(file)
 
 
-class _Forwarded(logging.Handler):
-    """Lines of the log become messages: the worker knows whom they are about, and writes them."""
+class _LogForwarder(logging.Handler):
+    """Sends log lines to the worker, which adds the job's id and writes them."""
 
     def __init__(self, channel: Channel):
         super().__init__()
@@ -264,7 +264,7 @@ class _Forwarded(logging.Handler):
 
 
 def _log_to(channel: Channel, level: str) -> None:
-    logging.basicConfig(level=logging.WARNING, handlers=[_Forwarded(channel)])
+    logging.basicConfig(level=logging.WARNING, handlers=[_LogForwarder(channel)])
     logging.captureWarnings(True)
     for ours in ("models", "worker"):
         logging.getLogger(ours).setLevel(level.upper())
@@ -283,7 +283,7 @@ def _shared(pixels: NDArray[Any]) -> int:
 
 
 def _failure(number: int, error: Exception) -> messages.Failed:
-    """What an exception means for the task and for the device."""
+    """The message for an exception: its effect on the task and on the device."""
     details = traceback.format_exc()
     if is_poisoned(error):
         return messages.Failed(number, "device", str(error), details)
@@ -293,7 +293,7 @@ def _failure(number: int, error: Exception) -> messages.Failed:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """All memory of the device: the GPU's own, what Apple's may take of the machine's, otherwise the machine's."""
+    """All memory of the device: a GPU's own, the part of the machine's that Apple's GPU may use, or the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device.type == "mps":
@@ -302,12 +302,12 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def _indexed(device: torch.device) -> torch.device:
-    """The same with its number: cuda is the current one."""
+    """The device with its index. `cuda` without one is the current device."""
     return torch.device("cuda", torch.cuda.current_device()) if device.type == "cuda" else device
 
 
 def _uuid(device: torch.device) -> str | None:
-    """What NVML calls a GPU; None for everything else."""
+    """A GPU's id as NVML writes it; None for other devices."""
     if device.type != "cuda":
         return None
     known: Any = getattr(torch.cuda.get_device_properties(device), "uuid", None)

@@ -1,7 +1,7 @@
-"""What the worker and its device processes tell each other. Plain values only: see `worker.device.channel`.
+"""The messages between the worker and its device processes. They have plain values only: see `worker.device.channel`.
 
-To a device process: Start, Processes, Task, Cancel. From it: Device, Ready and NotReady while it starts; Begun, Step,
-Preview, Nearly and one of Done, Cancelled, Failed for a task; Log.
+To a device process: Start, Processes, Task, Cancel. From it, at its start: Device, then Ready or NotReady. From it, for
+each task: Begun, Step, Preview, Nearly, and at the end Done, Cancelled or Failed. Log comes at any time.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class Message:
 
 @dataclass(frozen=True)
 class Start(Message):
-    """How to start. network, device: as in the settings of these names. threads: torch's; 0 leaves it to torch.
+    """How to start. network, device: as in the settings of these names. threads: torch's; 0: torch's default.
 
-    memory_budget_bytes: that all device processes together may take for refining; 0: a share of what is free.
-    log_level: the least that is sent as Log.
+    memory_budget_bytes: for refining in all device processes; 0: a share of what is free. log_level: lines below it
+    are not sent as Log.
     """
 
     network: str
@@ -34,7 +34,7 @@ class Start(Message):
 
 @dataclass(frozen=True)
 class Device(Message):
-    """What it computes on: known before its network is loaded.
+    """The device that it computes on, sent before the network is loaded.
 
     name: torch's, such as cuda:0. memory_bytes: all of the device's memory. uuid: of a GPU, as NVML knows it.
     """
@@ -53,7 +53,7 @@ class Processes(Message):
 
 @dataclass(frozen=True)
 class Ready(Message):
-    """Its network is loaded, or another one now.
+    """A network is loaded: the resident one at first, later another one.
 
     networks: what is loaded, as the fields of `jobs.store.heartbeat.NetworkFacts`. installed: the values of a task's
     `network` whose weights are here.
@@ -66,7 +66,7 @@ class Ready(Message):
 
 @dataclass(frozen=True)
 class NotReady(Message):
-    """It cannot start and ends. reason: what was wrong and what to do."""
+    """It cannot start and ends. reason: what was wrong, and what to do."""
 
     reason: str
 
@@ -75,11 +75,11 @@ class NotReady(Message):
 class Task(Message):
     """A photo to fill. Two files come with it: the pixels, which are filled in place, and the hole.
 
-    number: the task's, of its own in this worker. shape, dtype: of the pixels, HxWx3 or HxWx4, uint8 or uint16, in C
+    number: unique in this worker. shape, dtype: of the pixels, HxWx3 or HxWx4, uint8 or uint16, in C
     order. The hole is HxW bool, True = hole. network: a value of the parameter `network`. preset: the fields of
-    `models.Preset`. opaque: see `models.inpaint`. budget_share: part of the memory that it may have. step_seconds: the
-    least time between two Steps. preview_size: width and height of the picture that Previews are for; empty: none are
-    wanted.
+    `models.Preset`. opaque: see `models.inpaint`. budget_share: part of the memory budget that it may use.
+    step_seconds: the least time between two Steps. preview_size: width and height of the preview picture; empty:
+    without previews.
     """
 
     number: int
@@ -96,21 +96,21 @@ class Task(Message):
 
 @dataclass(frozen=True)
 class Cancel(Message):
-    """Nobody wants the task any more: end it at its next step."""
+    """End the task at its next step."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Begun(Message):
-    """The device works on the task from now on."""
+    """The device has begun the task."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Step(Message):
-    """How far a task is: the fields of `models.Step` but the loss."""
+    """Progress of a task: the fields of `models.Step` except the loss."""
 
     number: int
     fraction: float
@@ -138,7 +138,7 @@ class Preview(Message):
 
 @dataclass(frozen=True)
 class Nearly(Message):
-    """The task is done in a moment: another one may be sent, which is made ready meanwhile."""
+    """The task is nearly done: another one may be sent in advance, to be prepared."""
 
     number: int
 
@@ -163,15 +163,15 @@ class Done(Message):
 
 @dataclass(frozen=True)
 class Cancelled(Message):
-    """The task ended because nobody wants it."""
+    """The task ended because it was cancelled."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Failed(Message):
-    """The task cannot be done. why: `memory`: not even the leanest plan fits; `network`: there is no such network here;
-    `device`: the device cannot be used by this process any more, which ends; `error`: anything else.
+    """The task cannot be done. why: `memory`: not even the leanest plan fits; `network`: its network is not installed;
+    `device`: this process can no longer use its device, and ends; `error`: anything else.
 
     reason: one line. details: the traceback.
     """
@@ -214,12 +214,12 @@ KINDS: dict[str, type[Message]] = {
 
 
 def encoded(message: Message) -> dict[str, Any]:
-    """The message as JSON has it."""
+    """The message as a JSON object."""
     return {"kind": type(message).__name__, **vars(message)}
 
 
 def decoded(values: dict[str, Any]) -> Message:
-    """The message out of what `encoded` made. Raises ValueError for anything else."""
+    """The message that `encoded` turned into these values. Raises ValueError for anything else."""
     kind = KINDS.get(values.pop("kind", ""))
     if kind is None or set(values) != {field.name for field in dataclasses.fields(kind)}:
         raise ValueError(f"no message of the device protocol: {sorted(values)}")

@@ -1,4 +1,4 @@
-"""The networks that a device process holds: one from its start, others of the registry when a task asks for them."""
+"""The networks of a device process: one from its start, others when a task asks for them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ WHY = {
 
 
 class NotInstalled(Exception):
-    """A task asks for a network whose weights are not here. The message is safe to show."""
+    """The weights of the network that a task asks for are not installed. Clients may see the message."""
 
 
 class Networks:
-    """Networks by the name they are asked for. The resident one answers to `auto` and to its own name.
+    """Networks by the value of a task's `network`. The resident one has the names `auto` and its own.
 
-    installed: the values of a task's `network` whose weights were here at the start; those that come later are for the
-    next one. facts: of what is loaded, by name: the fields of `jobs.store.heartbeat.NetworkFacts`.
+    installed: the values of a task's `network` whose weights were installed when the process started. facts: of the
+    loaded networks, by name, the fields of `jobs.store.heartbeat.NetworkFacts`.
     """
 
     def __init__(self, name: str, device: str):

@@ -1,12 +1,11 @@
 """The device processes of a worker, and which of them gets which task.
 
-Tasks are begun in the order of their coming, each by the first process that is free. A process that is nearly done gets
-the next task in advance, so that it begins that without waiting for the worker; while a long task runs, nothing waits
-behind it.
+Tasks begin in the order of their submission, each on the first free process. A process that is nearly done gets the
+next task in advance, so that it begins it without waiting for the worker. Behind a longer task nothing waits.
 
-A process that dies costs the task that it was doing: its attempt gets DeviceLost. A task that had only been sent there
-goes to another process. A task that may be dangerous has its process to itself: one whose job was lost before, and
-one that was beside a task whose process died.
+When a process dies, the attempt of the task that it was computing gets DeviceLost. A task that it had got in advance
+goes to another process. A task that may be dangerous runs without another one in advance: one whose job was lost
+before, and one that a process had got in advance when it died.
 """
 
 from __future__ import annotations
@@ -29,12 +28,12 @@ if TYPE_CHECKING:
     from jobs.store.heartbeat import DeviceState
 
 log = logging.getLogger(__name__)
-MEASURED_TASKS = 9  # the last ones of a network, whose median tells how fast it is here
-# What auto means on a GPU. Four processes that refined alone kept a kernel running for 100 % of the time on an H200
+MEASURED_TASKS = 9  # the last ones of a network; their median is its speed here
+# The automatic number on a GPU. Four processes that only refined kept a kernel running all the time on an H200
 # (docs/service-performance.md). A process takes 1 GB for its context and weights, and what torch reserves for tiles of
 # 1024 x 1024 pixels: 2.5 GB (docs/performance.md). Beside each, the codecs need cores.
 MOST_PROCESSES, PROCESS_BYTES, PROCESS_CORES = 4, 6 * 2**30, 4
-HOPELESS_STARTS = 5  # that fail in a row, of every process, before the worker gives up
+FAILED_STARTS = 5  # in a row, of every process, after which the worker gives up
 
 
 class DeviceUnusable(Exception):
@@ -42,24 +41,24 @@ class DeviceUnusable(Exception):
 
 
 class DeviceLost(Exception):
-    """The process that did the task died, hung, or lost its device. The message says which."""
+    """The process of the task died, hung, or lost its device. The message says which."""
 
 
 class DevicesStopped(Exception):
-    """The device processes have been stopped, with all that they had to do."""
+    """The device processes were stopped before the task was done."""
 
 
 class TaskFailed(Exception):
-    """The task cannot be done; `told` says why."""
+    """The task cannot be done; `failure` says why."""
 
-    def __init__(self, told: messages.Failed):
-        super().__init__(told.reason)
-        self.told = told
+    def __init__(self, failure: messages.Failed):
+        super().__init__(failure.reason)
+        self.failure = failure
 
 
 @dataclass(frozen=True)
 class ProcessStatus:
-    """What a device process is doing. job_id: of its task. restarts: how often it was started again."""
+    """The state of a device process. job_id: of its task. restarts: number of restarts."""
 
     number: int
     state: DeviceState
@@ -68,40 +67,40 @@ class ProcessStatus:
 
 
 class Refinement:
-    """A task on its way, as its attempt sees it: call `next` until Done has come, and `close` in any case."""
+    """A submitted task, for its attempt: call `next` until it returns Done, and `close` in any case."""
 
     def __init__(self, pool: DevicePool, task: messages.Task, files: Sequence[int], *, alone: bool):
         self.task, self.files, self.alone = task, tuple(files), alone
-        self.begun, self.returned, self.wanted = False, False, True
+        self.begun, self.returned, self.open = False, False, True
         self._pool = pool
-        self._told: queue.SimpleQueue[tuple[messages.Message, list[int]] | Exception] = queue.SimpleQueue()
+        self._received: queue.SimpleQueue[tuple[messages.Message, list[int]] | Exception] = queue.SimpleQueue()
 
     def next(self, timeout: float) -> tuple[messages.Message, list[int]] | None:
-        """What there is to tell next: Begun, Step, Preview, or Done; and its files, which are the caller's to close.
+        """The next message, Begun, Step, Preview or Done, and its files, which the caller closes.
 
-        None when there is nothing within `timeout` seconds. Raises DeviceLost, DevicesStopped or TaskFailed.
+        None when none arrives within `timeout` seconds. Raises DeviceLost, DevicesStopped or TaskFailed.
         """
         try:
-            found = self._told.get(timeout=timeout)
+            found = self._received.get(timeout=timeout)
         except queue.Empty:
             return None
         if isinstance(found, Exception):
             raise found
         return found
 
-    def tell(self, what: messages.Message | Exception, files: Sequence[int] = ()) -> None:
-        """For the pool: this is next."""
-        if not self.wanted:
+    def put(self, what: messages.Message | Exception, files: Sequence[int] = ()) -> None:
+        """Hand the attempt a message, or the error that ends the task. Only the pool calls this."""
+        if not self.open:
             _close(files)
         else:
-            self._told.put(what if isinstance(what, Exception) else (what, list(files)))
+            self._received.put(what if isinstance(what, Exception) else (what, list(files)))
 
     def close(self) -> None:
-        """Nobody wants more of it: a task that is not done is cancelled."""
-        self._pool.forget(self)
+        """Give the task up. If it is not done, it is cancelled."""
+        self._pool.cancel(self)
         while True:
             try:
-                found = self._told.get_nowait()
+                found = self._received.get_nowait()
             except queue.Empty:
                 return
             if not isinstance(found, Exception):
@@ -112,13 +111,13 @@ class DevicePool:
     """Any thread may submit. `start`, `wait_until_ready`, and `stop` are for one."""
 
     def __init__(self, start: messages.Start, *, count: int, step_timeout_seconds: float):
-        """count: of processes; 0: as many as suit the device."""
+        """count: number of processes; 0: chosen for the device."""
         self._start, self._count, self._timeout = start, count, step_timeout_seconds
         self._lock = threading.RLock()
         self._processes: list[DeviceProcess] = []
         self._waiting: deque[Refinement] = deque()
         self._numbers = itertools.count(1)
-        self._settled = threading.Event()  # the first process is ready, or will not be
+        self._settled = threading.Event()  # the first process is ready, or has failed to start
         self._unusable = ""
         self._stopped = False
         self._networks: dict[str, dict[str, Any]] = {}
@@ -126,7 +125,7 @@ class DevicePool:
         self.device: messages.Device | None = None
         self.resident, self.installed = "", list[str]()
         self.on_end: Callable[[], None] = lambda: None  # called when a process has died
-        self.on_hopeless: Callable[[str], None] = lambda reason: None  # called when no process comes up again
+        self.on_unusable: Callable[[str], None] = lambda reason: None  # called when no process can start any more
 
     # ---- life
 
@@ -135,13 +134,13 @@ class DevicePool:
         self._add()
 
     def wait_until_ready(self) -> None:
-        """Until a task would be begun at once. Raises DeviceUnusable."""
+        """Wait until a process is ready. Raises DeviceUnusable."""
         self._settled.wait()
         if self._unusable:
             raise DeviceUnusable(self._unusable)
 
     def stop(self) -> None:
-        """End the processes; tasks that are left get DevicesStopped."""
+        """End the processes. Tasks that are not done get DevicesStopped."""
         with self._lock:
             self._stopped = True
             left = [*self._waiting]
@@ -151,7 +150,7 @@ class DevicePool:
                 process.current = process.following = None
                 process.stop()
         for refinement in left:
-            refinement.tell(DevicesStopped())
+            refinement.put(DevicesStopped())
         self._settled.set()
         for process in self._processes:
             process.join()
@@ -164,24 +163,24 @@ class DevicePool:
     # ---- what attempts do
 
     def submit(self, *, files: Sequence[int], alone: bool = False, **fields: Any) -> Refinement:
-        """Have a photo filled. files: pixels and hole, which stay open until the refinement is closed.
+        """Submit a photo. files: pixels and hole, which must stay open until the refinement is closed.
 
-        fields: of `messages.Task`, but the number. alone: it may kill its process, and gets one for itself.
+        fields: of `messages.Task` except the number. alone: it may kill its process; no other task is sent there.
         """
         task = messages.Task(number=next(self._numbers), **fields)
         refinement = Refinement(self, task, files, alone=alone)
         with self._lock:
             if self._stopped:
-                refinement.tell(DevicesStopped())
+                refinement.put(DevicesStopped())
             else:
                 self._waiting.append(refinement)
                 self._assign()
         return refinement
 
-    def forget(self, refinement: Refinement) -> None:
-        """Its attempt wants no more of it."""
+    def cancel(self, refinement: Refinement) -> None:
+        """End a task without a result. Its attempt gets no more messages."""
         with self._lock:
-            refinement.wanted = False
+            refinement.open = False
             if refinement in self._waiting:
                 self._waiting.remove(refinement)
                 self._assign()
@@ -190,15 +189,15 @@ class DevicePool:
                 if refinement in (process.current, process.following):
                     process.send(messages.Cancel(refinement.task.number))
 
-    # ---- what is told of it
+    # ---- state
 
     @property
     def size(self) -> int:
-        """How many processes there are, or will be in a moment."""
+        """The number of processes, including those that are about to start."""
         return self._count or 1
 
     def status(self) -> list[ProcessStatus]:
-        """What each process is doing."""
+        """The state of each process."""
         with self._lock:
             return [
                 ProcessStatus(p.number, p.state, p.current.task.job_id if p.current else None, p.restarts)
@@ -206,19 +205,19 @@ class DevicePool:
             ]
 
     def waiting(self) -> int:
-        """How many tasks no process has begun."""
+        """The number of tasks that no process has begun."""
         with self._lock:
             return len(self._waiting) + sum(process.following is not None for process in self._processes)
 
     def networks(self) -> list[dict[str, Any]]:
-        """What is loaded: the fields of `jobs.store.heartbeat.NetworkFacts`, by name."""
+        """The loaded networks, sorted by name, each as the fields of `jobs.store.heartbeat.NetworkFacts`."""
         with self._lock:
             speeds = {name: statistics.median(last) for name, last in self._measured.items()}
             return [
                 {**facts, "seconds_per_work_pixel": speeds.get(name)} for name, facts in sorted(self._networks.items())
             ]
 
-    # ---- what processes tell, each in its own thread
+    # ---- handle.Listener: each process calls these in its own thread
 
     def received(self, process: DeviceProcess, message: messages.Message, files: list[int]) -> None:
         """See `handle.Listener`."""
@@ -232,7 +231,7 @@ class DevicePool:
             elif isinstance(message, messages.Ready):
                 self._learn_networks(message)
             else:
-                self._hear(process, message, files)
+                self._handle(process, message, files)
             self._assign()
 
     def ended(self, process: DeviceProcess, reason: str) -> None:
@@ -242,16 +241,16 @@ class DevicePool:
             current, following = process.current, process.following
             process.current, process.following, process.nearly = None, None, False
             for refinement in (following, current):
-                if refinement is None or not refinement.wanted:
+                if refinement is None or not refinement.open:
                     continue
                 if refinement.begun or refinement.returned:
-                    refinement.tell(DeviceLost(reason))
+                    refinement.put(DeviceLost(reason))
                 else:
                     refinement.returned = refinement.alone = True
                     self._waiting.appendleft(refinement)
             self._assign()
 
-    def hopeless(self, process: DeviceProcess, reason: str) -> None:
+    def start_failed(self, process: DeviceProcess, reason: str) -> None:
         """See `handle.Listener`."""
         with self._lock:
             first = not self._settled.is_set()
@@ -260,27 +259,27 @@ class DevicePool:
                 process.stop()
                 self._settled.set()
                 return
-            log.error("device process %d does not come up again: %s", process.number, reason)
-            lost = all(p.failures + 1 >= HOPELESS_STARTS for p in self._processes)
+            log.error("device process %d cannot be started again: %s", process.number, reason)
+            lost = all(p.failures + 1 >= FAILED_STARTS for p in self._processes)
         if lost:
-            self.on_hopeless(f"its device processes do not come up again: {reason}")
+            self.on_unusable(f"its device processes cannot be started again: {reason}")
 
     def _learn_device(self, device: messages.Device) -> None:
         self.device = device
         self._count = self._count or processes_for(device, cores())
 
-    def _learn_networks(self, told: messages.Ready) -> None:
-        self.resident = told.resident
-        self.installed = told.installed
-        for facts in told.networks:
+    def _learn_networks(self, ready: messages.Ready) -> None:
+        self.resident = ready.resident
+        self.installed = ready.installed
+        for facts in ready.networks:
             self._networks[facts["name"]] = facts
         if not self._settled.is_set():
             self._settled.set()
             while len(self._processes) < self.size:
                 self._add()
 
-    def _hear(self, process: DeviceProcess, message: Any, files: list[int]) -> None:
-        """Something about the task that the process is doing."""
+    def _handle(self, process: DeviceProcess, message: Any, files: list[int]) -> None:
+        """Handle a message about the current task of a process."""
         refinement = process.current
         if refinement is None or refinement.task.number != message.number:
             _close(files)
@@ -298,10 +297,10 @@ class DevicePool:
             if isinstance(message, messages.Done) and message.work:
                 speeds = self._measured.setdefault(message.network, deque(maxlen=MEASURED_TASKS))
                 speeds.append(message.seconds / message.work)
-        refinement.tell(TaskFailed(message) if isinstance(message, messages.Failed) else message, files)
+        refinement.put(TaskFailed(message) if isinstance(message, messages.Failed) else message, files)
 
     def _assign(self) -> None:
-        """Give processes what waits, as far as they may have it. Called with the lock held."""
+        """Send waiting tasks to the processes that may have them. The caller holds the lock."""
         while self._waiting:
             first = self._waiting[0]
             process = next((p for p in self._processes if p.state == "idle"), None)
@@ -318,14 +317,14 @@ class DevicePool:
 
 
 def _may_follow(process: DeviceProcess, refinement: Refinement) -> bool:
-    """Whether a process may have it in advance."""
+    """Whether a process may get this task in advance."""
     current = process.current
     free = process.ready and process.nearly and process.following is None
     return free and current is not None and not current.alone and not refinement.alone
 
 
 def processes_for(device: messages.Device, cores: int) -> int:
-    """How many device processes suit a device and a number of processor cores."""
+    """The automatic number of device processes for a device and a number of processor cores."""
     if not device.name.startswith("cuda"):
         return 1
     return max(1, min(MOST_PROCESSES, device.memory_bytes // PROCESS_BYTES, cores // PROCESS_CORES))

@@ -20,7 +20,7 @@ from models.errors import PresetError
 from tests import support
 from tests.images import picture_files as files
 from worker.attempts.attempt import Parts
-from worker.attempts.runner import Attempts
+from worker.attempts.runner import AttemptRunner
 from worker.device.messages import Begun, Done, Failed
 from worker.device.pool import DeviceLost, DevicesStopped, TaskFailed
 from worker.metrics import WorkerMetrics
@@ -54,7 +54,7 @@ def attempt(service, store, settings, codecs):
             raise error
 
         parts = Parts(store, service.blobs, codecs, SimpleNamespace(submit=submit), settings, threading.Event())
-        attempts = Attempts(parts, None, None, None, WorkerMetrics())
+        attempts = AttemptRunner(parts, None, None, None, WorkerMetrics())
         before = len(os.listdir("/proc/self/fd"))
         change = attempts.outcome(job)
         return store.finish(job.id, job.attempt, change), len(os.listdir("/proc/self/fd")) - before
@@ -124,7 +124,7 @@ def succeed(service, store, settings, codecs):
         refinement = SimpleNamespace(next=lambda seconds: next(told), close=lambda: None)
         devices = SimpleNamespace(submit=lambda **_: refinement)
         parts = Parts(store, service.blobs, codecs, devices, settings, threading.Event())
-        change = Attempts(parts, None, None, None, WorkerMetrics()).outcome(job)
+        change = AttemptRunner(parts, None, None, None, WorkerMetrics()).outcome(job)
         ended = store.finish(job.id, job.attempt, change)
         with service.blobs.open(job.id, ended.result_blob) as result:
             return ended, result.read()

@@ -144,9 +144,9 @@ def test_what_cannot_be_done_is_told_and_the_process_stays(pool, network, fields
     )
     with pytest.raises(TaskFailed) as failed:
         all_of(refinement)
-    assert failed.value.told.why == why
-    assert failed.value.told.reason.startswith(reason)
-    assert ("Traceback" in failed.value.told.details) == (why == "error")
+    assert failed.value.failure.why == why
+    assert failed.value.failure.reason.startswith(reason)
+    assert ("Traceback" in failed.value.failure.details) == (why == "error")
     assert pool.status()[0].restarts == 0
 
 

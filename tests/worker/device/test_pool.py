@@ -72,12 +72,12 @@ def start(tmp_path, monkeypatch):
     monkeypatch.setattr(handle, "CHILD", "tests.worker.device.scripted_child")
     running = []
 
-    def make(count=1, network="auto", on_hopeless=None, **options):
+    def make(count=1, network="auto", on_unusable=None, **options):
         told = messages.Start(**{**vars(START), "network": network})
         pool = DevicePool(told, count=count, **{"step_timeout_seconds": 60, **options})
         running.append(Service(tmp_path, pool))
-        if on_hopeless:
-            pool.on_hopeless = on_hopeless
+        if on_unusable:
+            pool.on_unusable = on_unusable
         pool.start()
         pool.wait_until_ready()
         support.wait_until(lambda: [p.state for p in pool.status()] == ["idle"] * count)
@@ -149,7 +149,7 @@ def test_the_next_task_is_sent_when_the_present_one_is_nearly_done(start):
         ("hang", "a step took longer than 1 seconds"),
         ("stop", "a step took longer than 1 seconds"),
         ("device", "the device failed: CUDA error"),
-        ("nonsense", "it says what nobody understands"),
+        ("nonsense", "it sent an invalid message"),
     ],
 )
 def test_a_process_that_cannot_go_on_is_replaced_and_the_others_notice_nothing(start, way, says):
@@ -228,7 +228,7 @@ def test_a_task_that_fails_leaves_its_process_whole(start):
     hear(failing, messages.Begun)
     with pytest.raises(TaskFailed, match="too little") as failed:
         hear(failing, messages.Done)
-    assert failed.value.told.why == "memory"
+    assert failed.value.failure.why == "memory"
     hear(service.submit(*QUICK), messages.Begun)
     assert service.pids() == pids
 
@@ -253,7 +253,7 @@ def test_a_process_that_cannot_start_is_explained(start):
 def test_processes_that_do_not_come_up_again_end_the_worker(start, tmp_path, monkeypatch):
     monkeypatch.setattr(handle, "FIRST_PAUSE_SECONDS", 0.01)
     told = []
-    service = start(network=f"once {tmp_path / 'started'}", on_hopeless=told.append)
+    service = start(network=f"once {tmp_path / 'started'}", on_unusable=told.append)
     os.kill(service.pids()[0], signal.SIGKILL)
     support.wait_until(lambda: told)
     assert "it does not want to" in told[0]
