@@ -13,7 +13,9 @@ from models.networks.registry import fast_variant
 from models.planning.plan import plan
 from models.refine import WindowRefiner
 
-MOST, MEAN = 2e-3, 1e-5
+# Adam's first steps have the length of the learning rate, whatever the gradient: where a gradient is nearly 0, rounding
+# decides its sign. One such sign shifts some pixels by 2e-3; rounding of 4e-6 in the photo suffices for it.
+MOST, MEAN = 1e-2, 1e-5
 CUDA = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA"))
 
 
