@@ -1,7 +1,7 @@
 // Runs scenarios in a real browser. By hand: node drive.mjs SCENARIO URL FOLDER. The folder has the files that the
-// scenario sends, and gets those that it downloads; screenshots go to shots/. Ends with 1 and says why when something
-// is wrong. Without arguments, it runs what it is told on its input, one JSON object per line, and answers each with one:
-// so all tests share a browser, each with a context of its own.
+// scenario sends, and gets those that it downloads; screenshots go to shots/. FIREFOX=PATH runs it in Firefox. Ends with 1
+// and says why when something is wrong. Without arguments, it runs what it is told on its input, one JSON object per line,
+// and answers each with one: so all tests share a browser, each with a context of its own.
 
 import { join } from "node:path";
 import { createInterface } from "node:readline";
@@ -21,6 +21,8 @@ const ARGUMENTS = [
 ];
 const SHOTS = fileURLToPath(new URL("shots/", import.meta.url));
 
+const [scenario, url, folder] = process.argv.slice(2);
+const byHand = scenario !== undefined;
 const { CHROMIUM, FIREFOX } = process.env;
 const browser = FIREFOX
   ? await launchFirefox(FIREFOX)
@@ -53,22 +55,22 @@ async function play({ scenario, url, folder, variables }) {
       complaints.push(`another host was asked: ${asked}`);
     }
   });
-  const shoot = (label) => page.screenshot({ path: join(SHOTS, `${scenario}-${label}.png`) });
+  const shot = (label) => page.screenshot({ path: join(SHOTS, `${scenario}-${label}.png`) });
+  const shoot = async (label) => byHand && shot(label); // nobody looks at those of a test that passes
   try {
     await page.goto(url);
     await page.locator("body[data-ready]").waitFor();
     await run({ page, context, folder, shoot, variables });
     return complaints.join("\n");
   } catch (error) {
-    await shoot("failed").catch(() => {});
+    await shot("failed").catch(() => {});
     return [error.stack, ...complaints].join("\n");
   } finally {
     await context.close();
   }
 }
 
-const [scenario, url, folder] = process.argv.slice(2);
-if (scenario) {
+if (byHand) {
   const wrong = await play({ scenario, url, folder, variables: process.env });
   if (wrong) console.error(wrong);
   await browser.close();

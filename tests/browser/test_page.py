@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -42,9 +43,10 @@ def disc_on_grass():
     return (colours + noise).clip(0, 255).astype(np.uint8)
 
 
-@pytest.fixture
-def folder(tmp_path):
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
     """The files that the scenarios send."""
+    tmp_path = tmp_path_factory.mktemp("files")
     picture = support.pixels(WIDTH, HEIGHT)
     (tmp_path / "photo.png").write_bytes(support.as_file(picture))
     (tmp_path / "hole.png").write_bytes(support.as_file(support.hole(WIDTH, HEIGHT, (150, 120, 200, 160))))
@@ -63,6 +65,12 @@ def folder(tmp_path):
     Image.fromarray(picture).save(lying, "JPEG", exif=exif)
     (tmp_path / "upright.jpg").write_bytes(lying.getvalue())
     return tmp_path
+
+
+@pytest.fixture
+def folder(files, tmp_path):
+    """A copy of the files, where a scenario also puts what it downloads."""
+    return shutil.copytree(files, tmp_path / "files")
 
 
 @pytest.fixture(scope="module")

@@ -227,6 +227,7 @@ export const en = {
   fromProgram: "The same from a program",
   programLanguage: "Language of the program",
   theCall: "The call",
+  callTakesLong: "A job of more than a minute answers 202 with its id:",
   callNeedsMask: "Save the mask beside the photo to run it as it is.",
 
   // The service

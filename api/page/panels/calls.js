@@ -1,5 +1,7 @@
 // The calls that do what the page has just done, for programs.
 
+import { t } from "../i18n/index.js";
+
 /**
  * @typedef {{origin: string, photo: string, fields: Record<string, string>, keyed: boolean, out: string}} Done
  * origin: of the service. photo: the file's name. fields: as they were sent. keyed: with an API key. out: the result's.
@@ -19,7 +21,7 @@ export function curl({ origin, photo, fields, keyed, out }) {
     `curl -sS -f -H 'Prefer: wait=60' -H 'Accept: image/*'${key} \\`,
     `  ${form.join(" ")} \\`,
     `  -o ${shell(out)} ${origin}/v1/jobs`,
-    "# A job of more than a minute answers 202 with its id:",
+    `# ${t().callTakesLong}`,
     `# curl -sS -o ${shell(out)}${key} ${origin}/v1/jobs/ID/result`,
   ].join("\n");
 }

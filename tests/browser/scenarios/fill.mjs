@@ -24,7 +24,7 @@ export const fill = {
     await help.stroke(page, [250, 60], [300, 60], [275, 110], [250, 60]);
     await page.click("[data-tool=eraser]");
     await help.stroke(page, [180, 135], [182, 136]);
-    await help.parameters(page, help.QUICK);
+    await help.parameters(page, help.REFINED);
     await page.locator("#plan", { hasText: /Will take|Ready to fill/ }).waitFor();
     await help.accessible(page, "painted");
     await shoot("painted");

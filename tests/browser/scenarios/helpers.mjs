@@ -7,8 +7,9 @@ import { join } from "node:path";
 import { savedByFirefox } from "../firefox.mjs";
 
 const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
-export const QUICK = "iterations=2\nmax_scales=2\nmin_side=64\nreach=0";
-export const LONG = "iterations=200\nmin_side=64\nreach=0";
+export const QUICK = "preset=single-pass";
+export const REFINED = "iterations=2\nmax_scales=2\nmin_side=64\nlargest_bridged_ratio=0";
+export const LONG = "iterations=200\nmin_side=64\nlargest_bridged_ratio=0";
 export const PHONE = { viewport: { width: 390, height: 844 }, isMobile: true, hasTouch: true, deviceScaleFactor: 2 };
 
 export const isFirefox = (page) => page.context().browser().browserType().name() === "firefox";

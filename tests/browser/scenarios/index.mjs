@@ -7,5 +7,6 @@ import * as look from "./look.mjs";
 import * as masks from "./masks.mjs";
 import * as photos from "./photos.mjs";
 import * as service from "./service.mjs";
+import * as tour from "./tour.mjs";
 
-export const scenarios = { ...fill, ...keep, ...keys, ...look, ...masks, ...photos, ...service };
+export const scenarios = { ...fill, ...keep, ...keys, ...look, ...masks, ...photos, ...service, ...tour };

@@ -15,6 +15,14 @@ export const welcome = {
     await page.locator("#fill:enabled").waitFor();
     await help.accessible(page, "sample");
     await shoot("sample");
+    // Beside the side panel the dock keeps all that it has in sight.
+    for (const width of [900, 1100, 1280, 1440]) {
+      await page.setViewportSize({ width, height: 800 });
+      const [dock, stage] = await page.evaluate(() =>
+        ["#fill", "#stage"].map((one) => document.querySelector(one).getBoundingClientRect().right),
+      );
+      assert.ok(dock <= stage, `in a window of ${width}, Fill ends at ${dock}, the stage at ${stage}`);
+    }
   },
 };
 
@@ -153,7 +161,7 @@ export const chinese = {
     await help.parameters(page, "iterations=9000");
     await page.click("#fill");
     await help.notice(page, "iterations").getByRole("button", { name: "再试一次" }).waitFor();
-    await help.parameters(page, help.QUICK);
+    await help.parameters(page, help.REFINED);
     await page.click("#fill");
     await page.locator("#progress-text", { hasText: /第一遍|正在细化/ }).waitFor();
     await help.filled(page);
