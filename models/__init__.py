@@ -1,4 +1,4 @@
-"""Big-LaMa and multiscale feature refinement, as a library: arrays in, arrays out.
+"""Big-LaMa and multiscale feature refinement, as a library: arrays, Pillow's images or paths in, the same out.
 
 Names are looked up when they are first used, because most of them bring torch along and planning does not need it.
 """
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
         NotEnoughMemory,
         PresetError,
     )
-    from models.inpainter import Inpainter, inpaint
+    from models.filling import inpaint
+    from models.inpainter import Inpainter
     from models.networks.base import Network
     from models.networks.registry import load_network
     from models.planning.plan import Plan, plan
@@ -36,7 +37,8 @@ _HOMES = {
         "NotEnoughMemory",
         "PresetError",
     ),
-    "inpainter": ("Inpainter", "inpaint"),
+    "filling": ("inpaint",),
+    "inpainter": ("Inpainter",),
     "networks.base": ("Network",),
     "networks.registry": ("load_network",),
     "planning.plan": ("Plan", "plan"),

@@ -1,4 +1,4 @@
-"""`Inpainter`: a network and all that is kept for it between photos. `inpaint`: one photo, arrays in, arrays out."""
+"""`Inpainter`: a network and all that is kept for it between photos, arrays in, arrays out."""
 
 from __future__ import annotations
 
@@ -314,44 +314,6 @@ class Inpainter:
             "out of memory; going on with tiles of %s pixels, checkpointed=%s", plan.preset.tile_side, plan.checkpointed
         )
         self._drop_graphs()
-
-
-def inpaint(
-    image: NDArray[Any],
-    mask: NDArray[np.bool_],
-    *,
-    network: Network,
-    preset: Preset | str = "default",
-    on_step: Callable[[Step], None] | None = None,
-    on_preview: Callable[[Preview], None] | None = None,
-    opaque: bool = False,
-    memory_budget_bytes: int | None = None,
-    device_section: contextlib.AbstractContextManager[object] | None = None,
-) -> Result:
-    """Fill the hole of a photo. For many photos on CUDA keep an `Inpainter`, which keeps CUDA graphs between them.
-
-    image: HxWx3 or HxWx4, uint8 or uint16 (full range) or float32 in [0, 1]. A fourth channel, alpha, stays as it is.
-    Where it is 0 the image has no colour: what stands there changes nothing, and nothing changes it. mask: HxW bool,
-    True = hole. An empty hole returns the image as it is. opaque: for a hole that is the alpha's own: the filled pixels
-    become opaque.
-    on_step is called once per forward pass and may raise (`Cancelled`, `DeadlineExceeded`): the work ends there, the
-    exception passes through and no tensor is kept.
-    on_preview is called once per window and scale, between steps; it may raise as well.
-    memory_budget_bytes: see `Inpainter`. If memory runs out all the same, the window is done again with the next leaner
-    plan. Raises NotEnoughMemory when it runs out for the leanest too, and ValueError for arrays of other shapes or
-    types.
-    device_section is entered before the device is worked with and left after it: a lock, where several threads share a
-    device. What it raises passes through; `Result.seconds` do not count how long entering it took.
-    """
-    return Inpainter(network, memory_budget_bytes=memory_budget_bytes).inpaint(
-        image,
-        mask,
-        preset=preset,
-        on_step=on_step,
-        on_preview=on_preview,
-        opaque=opaque,
-        device_section=device_section,
-    )
 
 
 def _upload(part: NDArray[Any], device: torch.device) -> Tensor:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Generic
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import TypeVar  # with defaults, which typing's has from Python 3.13 on
 
 from models.pixels import to_float
 from models.planning.boxes import Box
 from models.planning.presets import Preset
 from models.refine import ScaleRun
+
+ImageT = TypeVar("ImageT", default=NDArray[Any])
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class WindowRun:
 
 
 @dataclass(frozen=True)
-class Result:
-    """What `Inpainter.inpaint` and `Inpainter.fill` return.
+class Result(Generic[ImageT]):
+    """What `Inpainter.inpaint`, `Inpainter.fill` and `models.inpaint` return.
 
     image: as the input (size, channels, dtype), pixels outside the hole bit-identical; smaller than the input only when
     the preset's px_budget asks for it. source: what was filled: the input, or that shrunk to float32. preset: as it
@@ -75,7 +78,7 @@ class Result:
     was planned, in forward-pass pixels (`models.planning.plan.Plan.work`).
     """
 
-    image: NDArray[Any]
+    image: ImageT
     source: NDArray[Any]
     network: str
     device: str
@@ -96,8 +99,8 @@ class Result:
     def report(self) -> dict[str, Any]:
         """All of it but the pixels, ready for JSON."""
         return {
-            "width": self.image.shape[1],
-            "height": self.image.shape[0],
+            "width": self.source.shape[1],
+            "height": self.source.shape[0],
             "network": self.network,
             "device": self.device,
             "preset": self.preset.record(),
