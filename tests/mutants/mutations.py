@@ -23,6 +23,8 @@ OPERATORS = [
     *("ReplaceBreakWithContinue", "ReplaceContinueWithBreak", "ExceptionReplacer", "NumberReplacer"),
     *("RemoveDecorator", "ZeroIterationForLoop"),
 ]
+# A constant of a module made of these is a tuned number, as a time or a size; that another one does as well is no bug.
+_ARITHMETIC = (ast.Constant, ast.Tuple, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.expr_context)
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def places(root: Path, path: str) -> Iterator[tuple[str, str, int]]:
 
 
 def mutant_at(root: Path, path: str, name: str, occurrence: int) -> Mutant | None:
-    """The mutant of one of the `places`; None when it differs in annotations alone, or is no Python."""
+    """The mutant of one of the `places`; None when only annotations or tuned numbers differ, or it is no Python."""
     code = (root / path).read_text()
     try:
         mutated = mutate_code(code, cosmic_ray.plugins.get_operator(f"core/{name}")(), occurrence)
@@ -73,11 +75,14 @@ def _difference(code: str, mutated: str) -> tuple[int, str, str]:
 
 
 def _meaning(code: str) -> str | None:
-    """What a module does, without annotations and docstrings. None: it is no Python."""
+    """What a module does, without annotations and tuned numbers. None: it is no Python."""
     try:
         tree = ast.parse(code)
     except SyntaxError:
         return None
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and all(isinstance(part, _ARITHMETIC) for part in ast.walk(node.value)):
+            node.value = ast.Constant(0)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             node.returns = None
