@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from images.metadata import NO_METADATA, Metadata
 from images.warnings import ImageWarning
 
 if TYPE_CHECKING:
@@ -36,15 +37,14 @@ class Photo:
     """A decoded photo, upright, and what its file said besides.
 
     pixels: uint8 or uint16, HxWx3 or HxWx4 (straight alpha last), C-contiguous and writable, in the encoding
-    of `icc`, or sRGB where that is None. grey: the file had one channel of colour; its value stands in all
-    three. exif: a TIFF block (no `Exif` prefix), orientation reset to 1, thumbnail blanked. warnings: what of the
-    file is not in the photo.
+    of the metadata's profile or colours, or else sRGB. grey: the file had one channel of colour; its value stands in
+    all three. metadata: the orientation in it is 1, thumbnails are blanked. warnings: what of the file is not in the
+    photo.
     """
 
     pixels: NDArray[Any]
     format: Format
-    icc: bytes | None = None
-    exif: bytes | None = None
+    metadata: Metadata = NO_METADATA
     grey: bool = False
     warnings: tuple[ImageWarning, ...] = ()
 

@@ -47,7 +47,7 @@ def read_image(
     with decode.decoded(source, facts, name) as stored:
         if allocate is None and stored.whole is not None and stored.orientation == 1 and not stored.grey:
             pixels: NDArray[Any] = np.ascontiguousarray(stored.whole)
-            return Photo(pixels, facts.format, stored.icc, facts.exif, warnings=stored.warnings)
+            return Photo(pixels, facts.format, stored.metadata, warnings=stored.warnings)
         alpha = stored.channels in (2, 4)
         width, height = stored.upright_size
         pixels = (allocate or np.empty)((height, width, 4 if alpha else 3), stored.dtype)
@@ -55,4 +55,4 @@ def read_image(
             target[..., :3] = band[..., :1] if stored.grey else band[..., :3]
             if alpha:
                 target[..., 3] = band[..., -1]
-        return Photo(pixels, facts.format, stored.icc, facts.exif, stored.grey, stored.warnings)
+        return Photo(pixels, facts.format, stored.metadata, stored.grey, stored.warnings)

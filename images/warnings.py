@@ -33,6 +33,13 @@ def further_pictures(what: str) -> ImageWarning:
     )
 
 
+def lost_texts(format: str) -> ImageWarning:
+    """format: a name for people."""
+    return ImageWarning(
+        "texts-left-out", f"The image has texts beside its EXIF and XMP data, and {format} has no room."
+    )
+
+
 def to_8_bits(format: str) -> ImageWarning:
     """format: a name for people."""
     return ImageWarning(
@@ -65,9 +72,19 @@ UNREADABLE_EXIF = ImageWarning("exif-left-out", "The image's EXIF data is damage
 LONG_EXIF = ImageWarning(
     "exif-left-out", "The image's EXIF data is longer than the 64 kB that JPEG holds. It was left out."
 )
+UNREADABLE_XMP = ImageWarning("xmp-left-out", "The image's XMP data is damaged. It was left out.")
+LONG_XMP = ImageWarning(
+    "xmp-left-out", "The image's XMP data is longer than the 64 kB that JPEG holds. It was left out."
+)
+LONG_TEXTS = ImageWarning("texts-left-out", "The image has more than a megabyte of texts. Those beyond were left out.")
 FLATTENED = ImageWarning(
     "transparency-flattened",
     "JPEG has no transparency. Transparent parts were laid on white. PNG, WebP and TIFF keep them.",
+)
+UNNAMED_COLOURS = ImageWarning(
+    "colours-left-out",
+    "The image says how its colours are to be shown in a way that only PNG has (cICP, gAMA, cHRM). The result says "
+    "nothing of it, so colours may look different. Ask for PNG to keep them.",
 )
 GREY_PROFILE = ImageWarning(
     "profile-left-out",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any, cast
 
 import imagecodecs
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from images.errors import FormatCannotHold
-from images.formats import exif, png, tiff
+from images.formats import exif, jpeg_metadata, png, png_metadata, tiff
 from images.formats.source import NAMES, Format
+from images.metadata import Metadata
 from images.photo import MEDIA_TYPES, Photo, luminance
-from images.warnings import FLATTENED, GREY_PROFILE, LONG_EXIF, Warn, ignore, to_8_bits
+from images.warnings import FLATTENED, GREY_PROFILE, UNNAMED_COLOURS, Warn, ignore, lost_texts, to_8_bits
 
 MAX_SIDE = {"jpeg": 65500, "webp": 16383}
 
@@ -23,21 +25,20 @@ _PNG = {"level": 1, "strategy": 3, "filter": 128}
 # and WebP's least effort.
 _WEBP_METHOD, _WEBP_EFFORT = 0, 0
 _QUALITY, _FULL_CHROMA_QUALITY = 95, 90  # of a JPEG
-_MAX_JPEG_EXIF_BYTES = 65533 - len(exif.PREFIX)
 _ROWS = 64
 
 
 def encode(
     photo: Photo, pixels: NDArray[Any], format: str, *, quality: int | None = None, warn: Warn = ignore
 ) -> bytes:
-    """`pixels` as a file of `format`, a key of MEDIA_TYPES, with the profile and EXIF of `photo`.
+    """`pixels` as a file of `format`, a key of MEDIA_TYPES, with what the metadata of `photo` says.
 
-    pixels: uint8 or uint16, HxWx3 or HxWx4, of any size; in the encoding of `photo.icc`. A grey photo gives a
+    pixels: uint8 or uint16, HxWx3 or HxWx4, of any size; in the encoding that the metadata names. A grey photo gives a
     grey file (the luminance, where a result has colour), except as WebP, which knows no grey.
 
     png, tiff: lossless, 8 or 16 bits as in `pixels`, alpha kept. webp: lossless, 8 bits, alpha kept (unless
     it is opaque everywhere, which WebP leaves away). jpeg: `quality` 1..100 (None: 95), chroma in full resolution from
-    90 up; 8 bits; JPEG has no alpha, so transparency is laid on white; EXIF of more than 64 kB is left away.
+    90 up; 8 bits; JPEG has no alpha, so transparency is laid on white; EXIF or XMP of more than 64 kB is left away.
     16-bit values are rounded to 8 bits where the format has no more. `warn` is told of everything of the photo that
     the file does not keep.
 
@@ -62,16 +63,32 @@ def encode(
         pixels = _to_8_bits(pixels)
     if photo.grey and format != "webp":
         pixels = _to_grey(pixels)
-    icc = photo.icc
-    if format == "webp" and icc and icc[16:20] == b"GRAY":
-        warn(GREY_PROFILE)
-        icc = None  # it would not describe RGB
+    metadata = _holdable(photo.metadata, format, warn)
     if format == "tiff":
-        return tiff.encode(pixels, icc, photo.exif)
+        return tiff.encode(pixels, metadata)
     if format == "png":
         rows = np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-        return png.with_metadata(bytes(imagecodecs.png_encode(rows, **_PNG)), icc, photo.exif)
-    return _by_pillow(pixels, cast(Format, format), quality, icc, photo.exif, warn)
+        return png.with_metadata(bytes(imagecodecs.png_encode(rows, **_PNG)), metadata)
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    return _jpeg(image, metadata, quality, warn) if format == "jpeg" else _webp(image, metadata)
+
+
+def _holdable(metadata: Metadata, format: str, warn: Warn) -> Metadata:
+    """The metadata without what a file of `format` has no room for, and what stands for it where something can."""
+    if format == "png":
+        return metadata
+    if metadata.colours and not metadata.icc and not png_metadata.is_srgb(metadata.colours):
+        warn(UNNAMED_COLOURS)
+    if any(format != "jpeg" or keyword != jpeg_metadata.COMMENT_KEYWORD for keyword, _ in metadata.texts):
+        warn(lost_texts(NAMES[cast(Format, format)]))
+    if format != "webp":
+        return metadata
+    if metadata.icc and metadata.icc[16:20] == b"GRAY":  # it would not describe RGB
+        warn(GREY_PROFILE)
+        metadata = replace(metadata, icc=None)
+    if metadata.density and not metadata.exif:
+        metadata = replace(metadata, exif=exif.of_density(metadata.density))
+    return metadata
 
 
 def check_side(width: int, height: int, format: str) -> None:
@@ -84,23 +101,26 @@ def check_side(width: int, height: int, format: str) -> None:
         )
 
 
-def _by_pillow(
-    pixels: NDArray[Any], format: Format, quality: int, icc: bytes | None, block: bytes | None, warn: Warn
-) -> bytes:
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    options: dict[str, Any] = {"icc_profile": icc} if icc else {}
-    if format == "jpeg":
-        options |= {"quality": quality, "subsampling": 0 if quality >= _FULL_CHROMA_QUALITY else 2}
-        if block and len(block) <= _MAX_JPEG_EXIF_BYTES:
-            options["exif"] = exif.PREFIX + block
-        elif block:
-            warn(LONG_EXIF)
-    else:  # exact: colour under full transparency is kept too
-        options |= {"lossless": True, "exact": True, "method": _WEBP_METHOD, "quality": _WEBP_EFFORT}
-        if block:
-            options["exif"] = block
+def _jpeg(image: Image.Image, metadata: Metadata, quality: int, warn: Warn) -> bytes:
     out = io.BytesIO()
-    image.save(out, format.upper(), **options)
+    subsampling = 0 if quality >= _FULL_CHROMA_QUALITY else 2
+    described = jpeg_metadata.options(metadata, warn)
+    image.save(out, "JPEG", quality=quality, subsampling=subsampling, **described)
+    return jpeg_metadata.with_density(out.getvalue(), metadata.density)
+
+
+def _webp(image: Image.Image, metadata: Metadata) -> bytes:
+    described = {"icc_profile": metadata.icc, "exif": metadata.exif, "xmp": metadata.xmp}
+    out = io.BytesIO()
+    image.save(
+        out,
+        "WEBP",
+        lossless=True,
+        exact=True,  # colour under full transparency is kept too
+        method=_WEBP_METHOD,
+        quality=_WEBP_EFFORT,
+        **{name: data for name, data in described.items() if data},
+    )
     return out.getvalue()
 
 

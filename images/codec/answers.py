@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from images.codec.shared import SharedArray, SharedBytes
+from images.metadata import Metadata
 from images.photo import Header
 from images.warnings import ImageWarning
 
@@ -29,8 +30,7 @@ class PhotoFacts:
     has_alpha: bool
     bits: int
     grey: bool
-    icc: bytes | None
-    exif: bytes | None
+    metadata: Metadata
     warnings: tuple[ImageWarning, ...] = ()
 
 

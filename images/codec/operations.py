@@ -22,6 +22,7 @@ from images.errors import NotTransplanted
 from images.formats.transplant import transplant
 from images.hole import check_mask_size, find_hole, hole_fraction, pack_hole, unpack_hole
 from images.hole_rule import HoleRule
+from images.metadata import Metadata
 from images.photo import MEDIA_TYPES, Header, Photo
 from images.read import probe, read_image
 from images.warnings import ImageWarning
@@ -81,7 +82,7 @@ def decode(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: 
                 raise ValueError("the stored hole has not the size of its photo")
             _allocator(parent)(hole.shape, np.bool_)[...] = hole
             fields["hole"] = True
-    return Reply(fields, [photo.icc or b"", photo.exif or b""])
+    return Reply(fields, photo.metadata.packed())
 
 
 def unpack(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: list[bytes]) -> Reply:
@@ -197,8 +198,7 @@ def _described(header: Header) -> dict[str, Any]:
 
 
 def _photo(request: dict[str, Any], pixels: NDArray[Any], blobs: list[bytes]) -> Photo:
-    icc, exif = blobs
-    return Photo(pixels, request["photo_format"], icc or None, exif or None, request["grey"])
+    return Photo(pixels, request["photo_format"], Metadata.unpacked(blobs), request["grey"])
 
 
 def _allocator(parent: Parent) -> Callable[[tuple[int, ...], Any], NDArray[Any]]:

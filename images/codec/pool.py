@@ -15,7 +15,7 @@ import io
 import logging
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
@@ -30,6 +30,7 @@ from images.codec.process import Answer, CodecDied, CodecError, CodecProcess, Fo
 from images.codec.shared import SharedArray, SharedBytes, SharedMemory
 from images.errors import ImageError, ImageTooCostly, NotTransplanted
 from images.hole_rule import HoleRule
+from images.metadata import Metadata
 from images.photo import Header
 from images.warnings import ImageWarning, compressed_anew
 
@@ -114,7 +115,7 @@ class CodecPool:
         """
         request = {"rule": asdict(rule), "alpha": alpha, "max_pixels": self._max_pixels}
         answer = self._ask(owner, poll, "decode", request, {"image": image, "mask": mask, "hole": hole})
-        told, (icc, exif) = answer.fields["photo"], answer.blobs
+        told = answer.fields["photo"]
         height, width, channels = told["shape"]
         pixels = _array(answer.memory[0], (height, width, channels), np.uint16 if told["bits"] == 16 else np.uint8)
         found = _array(answer.memory[1], (height, width), np.bool_) if answer.fields["hole"] else None
@@ -125,8 +126,7 @@ class CodecPool:
             has_alpha=channels == 4,
             bits=told["bits"],
             grey=told["grey"],
-            icc=icc or None,
-            exif=exif or None,
+            metadata=Metadata.unpacked(answer.blobs),
             warnings=_warnings(told),
         )
         return Decoded(facts, pixels, found)
@@ -168,8 +168,7 @@ class CodecPool:
             "quality": quality,
             "pixels": _described(pixels),
         }
-        blobs = facts.icc or b"", facts.exif or b""
-        answer = self._ask(owner, poll, "encode", request, {"pixels": pixels}, blobs)
+        answer = self._ask(owner, poll, "encode", request, {"pixels": pixels}, facts.metadata.packed())
         told = answer.fields
         warnings = _warnings(told) if reason is None else (compressed_anew(reason), *_warnings(told))
         return Encoded(_bytes(answer.memory[0]), told["media_type"], told["sha256"], warnings)
@@ -199,7 +198,7 @@ class CodecPool:
         width, height = answer.fields["width"], answer.fields["height"]
         picture = _array(answer.memory[0], (height, width, 3), np.uint8)
         hole = _array(answer.memory[1], (height, width), np.uint8)
-        return Canvas(picture, hole, None if decoded.facts.grey else decoded.facts.icc)
+        return Canvas(picture, hole, None if decoded.facts.grey else decoded.facts.metadata.icc)
 
     def preview(
         self, canvas: Canvas, window: SharedArray, left: int, top: int, *, owner: Hashable = None, poll: Poll = None
@@ -264,7 +263,7 @@ class CodecPool:
         operation: str,
         request: dict[str, Any],
         files: Mapping[str, File | SharedMemory | None],
-        blobs: tuple[bytes, ...] = (),
+        blobs: Sequence[bytes] = (),
     ) -> Answer:
         with ExitStack() as stack:
             fds = {name: _descriptor(file, self._directory, stack) for name, file in files.items() if file is not None}
@@ -283,7 +282,7 @@ class CodecPool:
             for last in (False, True):
                 process = self._process()
                 try:
-                    return process.ask(operation, request, fds, blobs, poll=poll, room=room)
+                    return process.ask(operation, request, fds, tuple(blobs), poll=poll, room=room)
                 except CodecDied as error:
                     if last:
                         raise ImageTooCostly(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
@@ -20,6 +20,7 @@ from PIL import Image, ImageCms
 from images.errors import ImageError, TooManyPixels
 from images.formats import exif, jpeg, png, tiff, webp
 from images.formats.source import Facts, Source, damaged, opened, sniff, upright_size
+from images.metadata import Metadata
 from images.warnings import CONVERTED_COLOURS, UNUSABLE_PROFILE, ImageWarning
 
 # Pillow would warn above 89 and refuse above 179 megapixels, by a global of its own. Ours is the limit that
@@ -44,7 +45,8 @@ class Stored:
 
     bands yields arrays of rows x width x channels, top to bottom; channels: 1 grey, 2 grey and alpha, 3 RGB,
     4 RGB and alpha; dtype uint8 or uint16. whole: all of it, where the codec gave it at once. orientation is
-    what is still to be applied. warnings: what the survey found, and what decoding had to leave out.
+    what is still to be applied. metadata: without a profile that does not fit the pixels. warnings: what the survey
+    found, and what decoding had to leave out.
     """
 
     width: int
@@ -52,7 +54,7 @@ class Stored:
     channels: int
     dtype: np.dtype[Any]
     orientation: int
-    icc: bytes | None
+    metadata: Metadata
     bands: Iterator[Array]
     whole: Array | None = None
     warnings: tuple[ImageWarning, ...] = ()
@@ -126,15 +128,9 @@ def _by_imagecodecs(file: BinaryIO, facts: Facts, name: str) -> Stored:
     channels = (1 if grey else 3) + facts.has_alpha
     if 8 * pixels.itemsize != facts.bits or pixels.shape != (facts.height, facts.width, channels):
         raise ValueError("the pixels are not what the header says")
-    icc = _fitting(facts.icc, grey)
-    warnings = _warnings(facts, icc)
+    metadata, warnings = _fitting(facts, grey)
     size, bands = (facts.width, facts.height), _slices(pixels)
-    return Stored(*size, channels, pixels.dtype, facts.orientation, icc, bands, pixels, warnings)
-
-
-def _warnings(facts: Facts, icc: bytes | None) -> tuple[ImageWarning, ...]:
-    """What is told of a picture whose profile, once checked, is `icc`."""
-    return (*facts.warnings, UNUSABLE_PROFILE) if facts.icc is not None and icc is None else facts.warnings
+    return Stored(*size, channels, pixels.dtype, facts.orientation, metadata, bands, pixels, warnings)
 
 
 def _slices(pixels: Array) -> Iterator[Array]:
@@ -158,9 +154,9 @@ def _by_pillow(file: BinaryIO, facts: Facts) -> Stored:
         raise ValueError("the picture has not the size its header says")
     channels, convert = _conversion(image, facts)
     grey = channels < 3
-    converted = image.mode in ("CMYK", "LAB")
-    icc = None if converted else _fitting(facts.icc, grey)
-    warnings = (*facts.warnings, CONVERTED_COLOURS) if converted else _warnings(facts, icc)
+    metadata, warnings = _fitting(facts, grey)
+    if image.mode in ("CMYK", "LAB"):
+        metadata, warnings = replace(metadata, icc=None), (*facts.warnings, CONVERTED_COLOURS)
     dtype = np.dtype(np.uint16 if facts.bits == 16 else np.uint8)
 
     def bands() -> Iterator[Array]:
@@ -170,7 +166,7 @@ def _by_pillow(file: BinaryIO, facts: Facts) -> Stored:
             band = convert(image.crop((0, y, width, min(y + rows, height))))
             yield band[..., np.newaxis] if band.ndim == 2 else band
 
-    return Stored(*image.size, channels, dtype, orientation, icc, bands(), warnings=warnings)
+    return Stored(*image.size, channels, dtype, orientation, metadata, bands(), warnings=warnings)
 
 
 def _conversion(image: Image.Image, facts: Facts) -> tuple[int, _Convert]:
@@ -178,7 +174,7 @@ def _conversion(image: Image.Image, facts: Facts) -> tuple[int, _Convert]:
     mode = image.mode
     if mode.startswith("I;16"):
         return 1, _twelve_bits(facts)
-    if mode in ("CMYK", "LAB") and (colours := _managed(image, facts.icc)):
+    if mode in ("CMYK", "LAB") and (colours := _managed(image, facts.metadata.icc)):
         return 3, colours
     # By the header: Pillow gives some WebP files without alpha an opaque one.
     if mode in ("1", "L", "LA", "La"):
@@ -222,8 +218,9 @@ def _managed(image: Image.Image, icc: bytes | None) -> _Convert | None:
     return convert
 
 
-def _fitting(icc: bytes | None, grey: bool) -> bytes | None:
-    """`icc` if it is a profile and describes the pixels as they are now: a CMYK one does so no more."""
-    if icc is None or len(icc) < 128 or icc[36:40] != b"acsp":
-        return None
-    return icc if icc[16:20] in ((b"GRAY", b"RGB ") if grey else (b"RGB ",)) else None
+def _fitting(facts: Facts, grey: bool) -> tuple[Metadata, tuple[ImageWarning, ...]]:
+    """Metadata and warnings, once the pixels are known: a profile that does not describe them is left out."""
+    icc, spaces = facts.metadata.icc, (b"GRAY", b"RGB ") if grey else (b"RGB ",)
+    if icc is None or (len(icc) >= 128 and icc[36:40] == b"acsp" and icc[16:20] in spaces):
+        return facts.metadata, facts.warnings
+    return replace(facts.metadata, icc=None), (*facts.warnings, UNUSABLE_PROFILE)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from images.metadata import Density
 from images.warnings import UNREADABLE_EXIF, Warn, ignore
 
 PREFIX = b"Exif\0\0"
@@ -21,6 +22,7 @@ EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 # directory these describe the photo, all others describe where and how this one file stores it.
 DESCRIPTIVE = (0x010E, 0x010F, 0x0110, 0x011A, 0x011B, 0x0128, 0x0131, 0x0132, 0x013B, 0x8298)
 _INTEROPERABILITY = 0xA005
+_X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x011A, 0x011B, 0x0128
 
 
 def normalised(block: bytes | None, warn: Warn = ignore, *, reset: bool = True) -> tuple[int, bytes | None]:
@@ -126,6 +128,16 @@ def tiff_tags(block: bytes) -> dict[int, Any]:
     except Exception:  # as above
         return {}
     return tags
+
+
+def of_density(density: Density) -> bytes | None:
+    """A block that says nothing but this; None for a proportion, which EXIF has no room for."""
+    values = density.per("inch")
+    if values is None:
+        return None
+    made = Image.Exif()
+    made[_X_RESOLUTION], made[_Y_RESOLUTION], made[_RESOLUTION_UNIT] = *values, 2  # per inch
+    return made.tobytes().removeprefix(PREFIX)
 
 
 def _plain(directory: dict[int, Any]) -> dict[int, Any]:

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import simplejpeg  # type: ignore[import-untyped]
 
 from images.errors import ImageTooCostly
-from images.formats import exif
+from images.formats import jpeg_metadata
 from images.formats.source import Facts, damaged, size_of, truncated, variant
-from images.warnings import GAIN_MAP, UNUSABLE_PROFILE, ImageWarning, further_pictures
 
 _CHUNK = 1 << 16
 # In entropy-coded data 0xFF is followed by 0 (a stuffed byte), by D0..D7 (restart) or by FF (fill). Anything
 # else is a marker.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
-_SOI, EOI, _SOS, _TEM, _APP1, _APP2 = 0xD8, 0xD9, 0xDA, 0x01, 0xE1, 0xE2
-ALONE = {_SOI, _TEM}  # markers without content, beside EOI
+_SOI, _EOI, _SOS, _TEM = 0xD8, 0xD9, 0xDA, 0x01
+_DESCRIBING = {jpeg_metadata.APP0, jpeg_metadata.APP1, jpeg_metadata.APP2, jpeg_metadata.COMMENT}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # Baseline, extended and progressive, Huffman or arithmetic: not lossless, not hierarchical.
 _READABLE = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-_ICC = b"ICC_PROFILE\0"
-_XMP, _MPF = b"http://ns.adobe.com/xap/1.0/\0", b"MPF\0"
-_ISO_GAIN_MAP = b"urn:iso:std:iso:ts:21496:-1\0"
-_GAIN_MAP_IN_XMP = b"http://ns.adobe.com/hdr-gain-map/1.0/"
-_FILM_IN_XMP = re.compile(rb"(MotionPhoto|MicroVideo)(=[\"']|>)1")
-_MP_ENTRIES, _MP_ENTRY_BYTES, _MP_PREVIEW = 0xB002, 16, 1  # of a multi-picture index, CIPA DC-007
 MAX_SCANS = 100  # encoders make 10 to 20
 
 
@@ -38,19 +32,47 @@ def survey(file: BinaryIO, name: str) -> Facts:
     follows the end (the further pictures or the film of a phone) is not looked at. Raises BrokenImage,
     UnsupportedFormat.
     """
+    frame: tuple[int, int] | None = None
+    scans, described = 0, jpeg_metadata.Reader()
+    for marker, length in segments(file, name):
+        if marker in _FRAMES and frame is None:
+            frame = _frame(marker, file.read(length), name)
+        elif marker == _SOS:
+            scans += 1
+        elif marker in _DESCRIBING:
+            described.add(marker, file.read(length))
+    if frame is None or not scans:
+        raise damaged(name, "jpeg", "there is no picture in it")
+    if scans > MAX_SCANS:
+        raise ImageTooCostly(
+            f"The {name} declares {frame[0]} x {frame[1]} pixels in {scans} scans, and each takes another pass over "
+            f"all pixels. At most {MAX_SCANS} scans are read: open it in an image editor and save it again."
+        )
+    orientation, metadata = described.read()
+    width, height = frame
+    return Facts(
+        format="jpeg",
+        width=width,
+        height=height,
+        orientation=orientation,
+        has_alpha=False,
+        depth=8,
+        bits=8,
+        deep=False,
+        metadata=metadata,
+        warnings=tuple(described.warnings),
+    )
+
+
+def segments(file: BinaryIO, name: str = "image") -> Iterator[tuple[int, int]]:
+    """Marker and length of each segment up to the end of the picture; the file stands at its content.
+
+    Markers without content and the data of scans are passed over. Raises BrokenImage.
+    """
     size = size_of(file)
     file.seek(2)
-    frame: tuple[int, int] | None = None
-    block = b""
-    parts: dict[int, bytes] = {}
-    total, scans = 0, 0
-    pieces: list[bytes] = []
-    warnings: list[ImageWarning] = []
-    while True:
-        marker = next_marker(file, name)
-        if marker == EOI:
-            break
-        if marker in ALONE:
+    while (marker := _next_marker(file, name)) != _EOI:
+        if marker in (_SOI, _TEM):
             continue
         start = file.tell()
         head = file.read(2)
@@ -59,71 +81,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
             raise truncated(name, "jpeg")
         if length < 2:
             raise damaged(name, "jpeg", "a segment of it is corrupt")
-        if marker in _FRAMES:
-            if frame is None:
-                frame = _frame(marker, file.read(length - 2), name)
-        elif marker == _SOS:
-            scans += 1
-        elif marker == _APP1:
-            data = file.read(length - 2)
-            if data.startswith(exif.PREFIX):  # a long block goes on in the next segment
-                block += data.removeprefix(exif.PREFIX)
-            elif data.startswith(_XMP):
-                pieces.append(data)
-        elif marker == _APP2:
-            data = file.read(length - 2)
-            if data.startswith(_ICC) and len(data) > 14:
-                total = data[13]
-                parts[data[12]] = data[14:]
-            elif data.startswith((_MPF, _ISO_GAIN_MAP)):
-                pieces.append(data)
+        yield marker, length - 2
         file.seek(start + length)
-    if frame is None or not scans:
-        raise damaged(name, "jpeg", "there is no picture in it")
-    if scans > MAX_SCANS:
-        raise ImageTooCostly(
-            f"The {name} declares {frame[0]} x {frame[1]} pixels in {scans} scans, and each takes another pass over "
-            f"all pixels. At most {MAX_SCANS} scans are read: open it in an image editor and save it again."
-        )
-    icc = b"".join(parts[number] for number in sorted(parts)) if parts and len(parts) == total else None
-    if parts and icc is None:
-        warnings.append(UNUSABLE_PROFILE)
-    orientation, carried = exif.normalised(block, warnings.append)
-    warnings += _further(pieces)
-    width, height = frame
-    return Facts("jpeg", width, height, orientation, False, 8, 8, False, icc, carried, tuple(warnings))
-
-
-def _further(pieces: list[bytes]) -> list[ImageWarning]:
-    """What lies behind the end of the picture, as its XMP and multi-picture segments say."""
-    if any(piece.startswith(_ISO_GAIN_MAP) or _GAIN_MAP_IN_XMP in piece for piece in pieces):
-        return [GAIN_MAP]
-    if any(_FILM_IN_XMP.search(piece) for piece in pieces):
-        return [further_pictures("a short film")]
-    count = max((_pictures(piece) for piece in pieces if piece.startswith(_MPF)), default=1)
-    return (
-        [further_pictures(f"{count - 1} further pictures" if count > 2 else "a further picture")] if count > 1 else []
-    )
-
-
-def _pictures(segment: bytes) -> int:
-    """How many pictures a multi-picture segment lists, previews left out; 1 if it cannot be read."""
-    data = segment.removeprefix(_MPF)
-    order = {b"II": "<", b"MM": ">"}.get(data[:2], "<")
-    try:
-        (start,) = struct.unpack_from(order + "I", data, 4)
-        (count,) = struct.unpack_from(order + "H", data, start)
-        for at in range(start + 2, start + 2 + 12 * count, 12):
-            tag, _, length, offset = struct.unpack_from(order + "HHII", data, at)
-            if tag == _MP_ENTRIES:
-                kinds = [
-                    struct.unpack_from(order + "I", data, offset + entry)[0] >> 16 & 0xFF
-                    for entry in range(0, min(length, len(data)), _MP_ENTRY_BYTES)
-                ]
-                return sum(kind != _MP_PREVIEW for kind in kinds)
-    except struct.error:
-        pass
-    return 1
 
 
 def check(file: BinaryIO) -> None:
@@ -134,7 +93,7 @@ def check(file: BinaryIO) -> None:
     """
     file.seek(0)
     try:
-        data = file.read().replace(_ICC, b"_" * len(_ICC))
+        data = file.read().replace(jpeg_metadata.ICC, b"_" * len(jpeg_metadata.ICC))
         simplejpeg.decode_jpeg(data, "GRAY", min_height=1, min_width=1, strict=True)
     except ValueError as error:
         if "extraneous bytes" not in str(error):
@@ -143,7 +102,7 @@ def check(file: BinaryIO) -> None:
         file.seek(0)
 
 
-def next_marker(file: BinaryIO, name: str) -> int:
+def _next_marker(file: BinaryIO, name: str) -> int:
     """The next marker's second byte, the file left behind it; BrokenImage at the end of the file."""
     position = file.tell()
     while True:

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import BinaryIO
 
-from images.formats import exif, jpeg
+from images.formats import exif, jpeg, xmp
+from images.formats.jpeg_metadata import APP0, APP1, APP2, COMMENT, ICC, JFIF, MOST_BYTES, XMP
 
-_APP0, _APP1, _APP2, _APP13, _APP14, _COMMENT = 0xE0, 0xE1, 0xE2, 0xED, 0xEE, 0xFE
-_MOST_BYTES = 65533  # in one segment
-_JFIF, _JFIF_BYTES = b"JFIF\0", 12  # what follows those bytes is a thumbnail, and its width and height
-_XMP, _ICC, _ADOBE = b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"Adobe"
+_APP13, _APP14, _ADOBE = 0xED, 0xEE, b"Adobe"
+_JFIF_BYTES = 12  # what follows those bytes is a thumbnail, and its width and height
 _PHOTOSHOP, _RESOURCE = b"Photoshop 3.0\0", b"8BIM"
 _THUMBNAILS = (1033, 1036)  # among Photoshop's resources
-# XMP that holds pictures of the photo as it was, or says what lies behind its end or in a longer XMP that is left out.
-_UNTRUE_XMP = re.compile(
-    rb"xmp:Thumbnails|GImage:|GDepth:|GCamera:|Container:|hdrgm:|HDRGainMap:|MicroVideo|MotionPhoto|HasExtendedXMP"
-)
 
 
 def kept(file: BinaryIO) -> bytes:
@@ -25,34 +18,29 @@ def kept(file: BinaryIO) -> bytes:
 
     These are JFIF with its density, EXIF with its orientation, XMP, the colour profile, Photoshop's and IPTC's fields,
     Adobe's colour transform, comments. Thumbnails in them are left out or blanked: they show the photo before filling.
-    So is XMP that describes further pictures, depth or film. All others are left out: nobody knows what they show. The
+    So are XMP fields about further pictures, depth or film. All others are left out: nobody knows what they show. The
     file has been surveyed before.
     """
     first, rest, block, resources = b"", b"", b"", b""
-    for marker, data in _segments(file):
-        if marker == _APP0 and data.startswith(_JFIF) and len(data) >= _JFIF_BYTES:
+    for marker, length in jpeg.segments(file):
+        data = file.read(length)
+        if marker == APP0 and data.startswith(JFIF) and len(data) >= _JFIF_BYTES:
             first = _segment(marker, data[:_JFIF_BYTES] + bytes(2))
-        elif marker == _APP1 and data.startswith(exif.PREFIX):
+        elif marker == APP1 and data.startswith(exif.PREFIX):
             block += data.removeprefix(exif.PREFIX)
+        elif marker == APP1 and data.startswith(XMP):
+            if packet := xmp.kept(data.removeprefix(XMP), reset=False):
+                rest += _segment(marker, XMP + packet)
         elif marker == _APP13 and data.startswith(_PHOTOSHOP):
             resources += data.removeprefix(_PHOTOSHOP)
         elif (
-            (marker == _APP1 and data.startswith(_XMP) and not _UNTRUE_XMP.search(data))
-            or (marker == _APP2 and data.startswith(_ICC))
+            (marker == APP2 and data.startswith(ICC))
             or (marker == _APP14 and data.startswith(_ADOBE))
-            or marker == _COMMENT
+            or marker == COMMENT
         ):
             rest += _segment(marker, data)
-    described = _split(_APP1, exif.PREFIX, exif.normalised(block, reset=False)[1] or b"")
+    described = _split(APP1, exif.PREFIX, exif.normalised(block, reset=False)[1] or b"")
     return first + described + rest + _split(_APP13, _PHOTOSHOP, _without_thumbnails(resources))
-
-
-def _segments(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """(marker, content) of every segment up to the end of the picture; the data of scans is passed over."""
-    file.seek(2)
-    while (marker := jpeg.next_marker(file, "image")) != jpeg.EOI:
-        if marker not in jpeg.ALONE:
-            yield marker, file.read(int.from_bytes(file.read(2), "big") - 2)
 
 
 def _segment(marker: int, data: bytes) -> bytes:
@@ -61,7 +49,7 @@ def _segment(marker: int, data: bytes) -> bytes:
 
 def _split(marker: int, prefix: bytes, data: bytes) -> bytes:
     """As many segments as `data` needs, each with the prefix."""
-    room = _MOST_BYTES - len(prefix)
+    room = MOST_BYTES - len(prefix)
     return b"".join(_segment(marker, prefix + data[at : at + room]) for at in range(0, len(data), room))
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 import imagecodecs
 from numpy.typing import NDArray
 
-from images.formats import exif
+from images.formats import png_metadata
 from images.formats.source import Facts, damaged, size_of, truncated, variant
-from images.warnings import UNUSABLE_PROFILE, ImageWarning, further_pictures
+from images.metadata import Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEADER_END = 33  # signature and IHDR
 _DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _KEY_BYTES = {0: (2,), 2: (6,)}  # of a tRNS chunk that names one transparent colour; libpng ignores other lengths
-_MAX_ICC_BYTES = 16 << 20
 _MAX_SIDE = 1_000_000  # libpng's own limit
 _CHUNK = 1 << 20
 # Adam7: first column, first row, steps across and down of each pass.
@@ -32,6 +32,37 @@ def survey(file: BinaryIO, name: str) -> Facts:
     What follows IEND is nobody's business. Raises BrokenImage, UnsupportedFormat.
     """
     size = size_of(file)
+    width, height, depth, colour = _header(file, name)
+    has_alpha, data_seen, described = colour in (4, 6), False, png_metadata.Reader()
+    colours = 0  # in the palette
+    for kind, length in _chunks(file, size, name):
+        if kind == b"IDAT":
+            data_seen = True
+        elif kind == b"PLTE":
+            colours = length // 3
+        elif kind == b"tRNS" and not data_seen:
+            has_alpha |= length in _KEY_BYTES.get(colour, range(1, colours + 1) if colour == 3 else ())
+        elif kind in png_metadata.CARRIED and length <= png_metadata.MOST_CHUNK_BYTES:
+            described.add(kind, file.read(length), before_data=not data_seen)
+    if not data_seen:
+        raise damaged(name, "png", "there is no picture in it")
+    orientation, metadata = described.read()
+    return Facts(
+        format="png",
+        width=width,
+        height=height,
+        orientation=orientation,
+        has_alpha=has_alpha,
+        depth=depth,
+        bits=16 if depth == 16 else 8,
+        deep=depth == 16,
+        metadata=metadata,
+        warnings=tuple(described.warnings),
+    )
+
+
+def _header(file: BinaryIO, name: str) -> tuple[int, int, int, int]:
+    """Width, height, depth and colour type. Raises BrokenImage, UnsupportedFormat."""
     file.seek(len(SIGNATURE))
     header = file.read(HEADER_END - len(SIGNATURE))
     if len(header) < 25:
@@ -46,10 +77,11 @@ def survey(file: BinaryIO, name: str) -> Facts:
         raise variant(name, "a PNG of an unknown compression")
     if max(width, height) > _MAX_SIDE:
         raise variant(name, f"a PNG of more than {_MAX_SIDE} pixels along a side")
+    return width, height, depth, colour
 
-    has_alpha, icc, block, data_seen, profile_seen = colour in (4, 6), None, None, False, False
-    colours = 0  # in the palette
-    warnings: list[ImageWarning] = []
+
+def _chunks(file: BinaryIO, size: int, name: str) -> Iterator[tuple[bytes, int]]:
+    """Kind and length of each chunk between header and IEND; the file stands at its content. Raises BrokenImage."""
     position = HEADER_END
     while True:
         file.seek(position)
@@ -63,26 +95,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
         if position > size:
             raise truncated(name, "png")
         if kind == b"IEND":
-            break
-        if kind == b"IDAT":
-            data_seen = True
-        elif kind == b"PLTE":
-            colours = length // 3
-        elif kind == b"tRNS" and not data_seen:
-            has_alpha |= length in _KEY_BYTES.get(colour, range(1, colours + 1) if colour == 3 else ())
-        elif kind == b"iCCP" and not data_seen and not profile_seen:  # the format allows one
-            profile_seen, icc = True, _profile(file.read(length))
-            if icc is None:
-                warnings.append(UNUSABLE_PROFILE)
-        elif kind == b"acTL" and not data_seen:
-            warnings.append(further_pictures("an animation"))
-        elif kind == b"eXIf":
-            block = file.read(length)
-    if not data_seen:
-        raise damaged(name, "png", "there is no picture in it")
-    orientation, block = exif.normalised(block, warnings.append)
-    bits = 16 if depth == 16 else 8
-    return Facts("png", width, height, orientation, has_alpha, depth, bits, depth == 16, icc, block, tuple(warnings))
+            return
+        yield kind, length
 
 
 def decode(file: BinaryIO) -> NDArray[Any]:
@@ -102,31 +116,38 @@ def _essence(file: BinaryIO) -> bytes:
     parts = [file.read(HEADER_END)]
     width, height, depth, colour, _, _, interlaced = struct.unpack_from(">IIBBBBB", parts[0], 16)
     inflating = _Inflating(_row_lengths(width, height, depth * _CHANNELS[colour], bool(interlaced)))
-    palette_seen, data_seen = False, False
-    while True:
-        length, kind = struct.unpack(">I4s", file.read(8))
-        if kind == b"IEND" or (data_seen and kind != b"IDAT"):
-            break
-        if kind == b"IDAT" or (kind == b"PLTE" and colour == 3) or kind == b"tRNS":
-            file.seek(-8, io.SEEK_CUR)
-            data = file.read(length + 12)
-            part = memoryview(data)
-            if zlib.crc32(part[4:-4]) != int.from_bytes(part[-4:], "big"):
-                raise ValueError("a checksum is wrong")
-            if kind == b"IDAT":
-                data_seen = True
-                inflating.feed(part[8:-4])
-            elif kind == b"PLTE":
-                if palette_seen or length % 3 or not 3 <= length <= 3 << depth:
-                    raise ValueError("there are two palettes, or one of a wrong length")
-                palette_seen = True
-            parts.append(data)
-        else:
-            file.seek(length + 4, io.SEEK_CUR)
-    if colour == 3 and not palette_seen:
+    palettes = 0
+    for kind, whole in _picture_chunks(file, colour):
+        content = memoryview(whole)[8:-4]
+        if kind == b"IDAT":
+            inflating.feed(content)
+        elif kind == b"PLTE":
+            palettes += 1
+            if palettes > 1 or len(content) % 3 or not 3 <= len(content) <= 3 << depth:
+                raise ValueError("there are two palettes, or one of a wrong length")
+        parts.append(whole)
+    if colour == 3 and not palettes:
         raise ValueError("the palette is missing")
     inflating.finish()
     return b"".join((*parts, chunk(b"IEND", b"")))
+
+
+def _picture_chunks(file: BinaryIO, colour: int) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and bytes of the chunks of the picture: palette, transparent colours, data. Raises ValueError."""
+    data_seen = False
+    while True:
+        head = file.read(8)
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND" or (data_seen and kind != b"IDAT"):
+            return
+        if kind in (b"IDAT", b"tRNS") or (kind == b"PLTE" and colour == 3):
+            whole = head + file.read(length + 4)
+            if zlib.crc32(memoryview(whole)[4:-4]) != int.from_bytes(whole[-4:], "big"):
+                raise ValueError("a checksum is wrong")
+            data_seen |= kind == b"IDAT"
+            yield kind, whole
+        else:
+            file.seek(length + 4, io.SEEK_CUR)
 
 
 def _row_lengths(width: int, height: int, bits: int, interlaced: bool) -> list[tuple[int, int]]:
@@ -175,29 +196,12 @@ class _Inflating:
                 raise ValueError("a row has an unknown filter")
 
 
-def with_metadata(png: bytes, icc: bytes | None, block: bytes | None) -> bytes:
-    """`png`, a file without metadata, with a colour profile and an EXIF block put in after its header."""
-    chunks = []
-    if icc:
-        chunks.append(chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(icc)))
-    if block:
-        chunks.append(chunk(b"eXIf", block))
+def with_metadata(png: bytes, metadata: Metadata) -> bytes:
+    """`png`, a file without metadata, with all of this put in after its header."""
+    chunks = [chunk(kind, data) for kind, data in png_metadata.written(metadata)]
     return b"".join((png[:HEADER_END], *chunks, memoryview(png)[HEADER_END:])) if chunks else png
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
     """A chunk of a PNG file: length, kind, data, checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def _profile(data: bytes) -> bytes | None:
-    """The profile in an iCCP chunk; None if it is damaged or absurdly large."""
-    _, zero, rest = data.partition(b"\0")
-    if not zero or rest[:1] != b"\0":
-        return None
-    decompressor = zlib.decompressobj()
-    try:
-        icc = decompressor.decompress(rest[1:], _MAX_ICC_BYTES)
-    except zlib.error:
-        return None
-    return icc if decompressor.eof else None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Literal, TypeAlias
 
 from images.errors import ACCEPTED, BrokenImage, NotAnImage, UnsupportedFormat
+from images.metadata import Metadata
 from images.warnings import ImageWarning
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
@@ -25,7 +26,7 @@ class Facts:
 
     width, height: as stored, orientation not applied. orientation: EXIF 1..8. depth: bits per sample in the
     file. bits: bits per sample once read, 8 or 16. deep: 16-bit grey or RGB, which Pillow would cut to 8.
-    icc: as found. exif: a TIFF block without the `Exif` prefix, as `exif.normalised` leaves it. warnings: what the
+    metadata: profile as found, EXIF and XMP as `exif.normalised` and `xmp.kept` leave them. warnings: what the
     container has that its first picture will not have.
     """
 
@@ -37,8 +38,7 @@ class Facts:
     depth: int
     bits: int
     deep: bool
-    icc: bytes | None
-    exif: bytes | None
+    metadata: Metadata
     warnings: tuple[ImageWarning, ...] = ()
 
     @property

@@ -15,19 +15,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from images.formats import exif
+from images.formats import exif, xmp
 from images.formats.samples import to_uint16
 from images.formats.source import Facts, damaged, size_of, truncated, variant
+from images.metadata import Density, Metadata, Unit
 from images.warnings import further_pictures
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC = 254, 256, 257, 258, 259, 262
 _STRIPS, _SAMPLES, _ROWS, _STRIP_BYTES, _PLANAR, _PREDICTOR, _COLOURS = 273, 277, 278, 279, 284, 317, 320
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT = 322, 323, 324, 325, 338, 339
+_RESOLUTIONS, _UNIT, _INCH = (282, 283), 296, 2
+_UNITS: dict[int, Unit] = {1: "none", _INCH: "inch", 3: "centimetre"}
+_XMP, _BYTE, _LONG, _RATIONAL = 700, 1, 4, 5
+_DESCRIBING = {*_RESOLUTIONS, _UNIT, _XMP}  # the photo, not how it is stored: damage in them is passed over
 _LEAST, _MOST, _ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG = 340, 341, 34675, 32997, 32998, 50706
 _WANTED = {
     *(_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, exif.ORIENTATION, _STRIPS, _SAMPLES),
     *(_STRIP_BYTES, _PLANAR, _COLOURS, _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _EXTRA, _SAMPLE_FORMAT),
-    *(_LEAST, _MOST, _ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG),
+    *(_LEAST, _MOST, _ICC, _IMAGE_LAYERS, _TILE_LAYERS, _DNG, *_DESCRIBING),
 }
 _KINDS = {
     1: "u1",
@@ -98,10 +103,25 @@ def survey(file: BinaryIO, name: str) -> Facts:
         mode = _pillow_mode(file, name)
         has_alpha = mode in ("LA", "La", "PA", "RGBA", "RGBa")
         bits = 16 if mode.startswith("I;16") else 8
-    icc = tags[_ICC].tobytes() if _ICC in tags else None
-    warnings = (further_pictures("several pages"),) if _has_further_pages(file) else ()
-    block = exif.from_tiff(file)
-    return Facts("tiff", width, height, orientation, has_alpha, depth, bits, deep, icc, block, warnings)
+    warnings = [further_pictures("several pages")] if _has_further_pages(file) else []
+    metadata = Metadata(
+        tags[_ICC].tobytes() if _ICC in tags else None,
+        exif.from_tiff(file),
+        xmp.kept(tags[_XMP].tobytes() if _XMP in tags else None, warnings.append),
+        _density(tags),
+    )
+    return Facts("tiff", width, height, orientation, has_alpha, depth, bits, deep, metadata, tuple(warnings))
+
+
+def _density(tags: _Tags) -> Density | None:
+    """Pixels per unit of length, from two ratios of integers."""
+    across, down = (_ratio(tags.get(tag)) for tag in _RESOLUTIONS)
+    unit = int(tags[_UNIT][0]) if _UNIT in tags else _INCH
+    return Density.of(across, down, _UNITS[unit]) if unit in _UNITS else None
+
+
+def _ratio(pair: NDArray[Any] | None) -> float:
+    return float(pair[0]) / float(pair[1]) if pair is not None and len(pair) == 2 and pair[1] else 0.0
 
 
 def decode_deep(file: BinaryIO, facts: Facts, name: str) -> tuple[NDArray[np.uint16], bool]:
@@ -142,11 +162,12 @@ def _declared(tags: _Tags) -> tuple[float, float] | None:
     return (low, high) if np.isfinite([low, high]).all() and low < high else None
 
 
-def encode(pixels: NDArray[Any], icc: bytes | None, block: bytes | None) -> bytes:
+def encode(pixels: NDArray[Any], metadata: Metadata) -> bytes:
     """A TIFF file (deflate, horizontal differences) of `pixels`, uint8 or uint16 HxWxC.
 
     C: 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. The descriptive tags of the EXIF block go along.
     """
+    block = metadata.exif
     height, width, channels = pixels.shape
     rows = max(1, min(height, _STRIP_TARGET_BYTES // (width * channels * pixels.itemsize)))
     strips = [_strip(pixels[y : y + rows]) for y in range(0, height, rows)]
@@ -167,8 +188,7 @@ def encode(pixels: NDArray[Any], icc: bytes | None, block: bytes | None) -> byte
         directory[_STRIPS], directory[_STRIP_BYTES] = tuple(offsets), tuple(lengths)
         if channels in (2, 4):
             directory[_EXTRA] = (2,)
-        if icc:
-            directory[_ICC] = icc
+        _describe(directory, metadata)
         out = io.BytesIO()
         directory.save(out)
         return out.getvalue()
@@ -178,6 +198,20 @@ def encode(pixels: NDArray[Any], icc: bytes | None, block: bytes | None) -> byte
     except Exception:  # a tag that Pillow read but cannot write; the picture matters more
         head = described({})
     return b"".join((head, *strips))
+
+
+def _describe(directory: ImageFileDirectory_v2, metadata: Metadata) -> None:
+    """Put profile, XMP and density into a directory."""
+    if metadata.icc:
+        directory[_ICC] = metadata.icc
+    if metadata.xmp:
+        directory.tagtype[_XMP] = _BYTE
+        directory[_XMP] = metadata.xmp
+    if density := metadata.density:
+        unit: Unit = "inch" if density.unit == "metre" else density.unit
+        for tag, value in zip(_RESOLUTIONS, density.per(unit) or (), strict=True):
+            directory[tag] = value
+        directory[_UNIT] = next(number for number, name in _UNITS.items() if name == unit)
 
 
 def _strip(rows: NDArray[Any]) -> bytes:
@@ -240,10 +274,12 @@ def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
         tag, kind, length = struct.unpack_from(order + "HH" + offset, raw, at)
         if tag not in _WANTED:
             continue
-        if tag in seen:  # libtiff takes the first, Pillow the last
+        if tag in seen and tag not in _DESCRIBING:  # libtiff takes the first, Pillow the last
             raise damaged(name, "tiff", "a value stands in it twice")
         seen.add(tag)
         kinds = _KINDS | _FLOAT_KINDS if tag in (_LEAST, _MOST) else _KINDS
+        if tag in _RESOLUTIONS and kind == _RATIONAL:
+            kind, length = _LONG, 2 * length
         if kind not in kinds or not length:
             continue
         dtype = np.dtype(kinds[kind]).newbyteorder(order)  # type: ignore[arg-type]
@@ -252,6 +288,8 @@ def _directory(file: BinaryIO, size: int, name: str) -> _Tags:
         if total > len(inline):
             (where,) = struct.unpack(order + offset, inline)
             if where + total > size:
+                if tag in _DESCRIBING:
+                    continue
                 raise truncated(name, "tiff")
             file.seek(where)
             inline = file.read(total)

@@ -42,7 +42,7 @@ def transplant(source: Source, pixels: NDArray[np.uint8], hole: NDArray[np.bool_
         facts = jpeg.survey(file, "image")
         if facts.upright_size != hole.shape[::-1] or hole.shape != pixels.shape[:2]:
             raise NotTransplanted("the result has another size than the image")
-        if facts.exif is None and facts.orientation != 1:
+        if facts.metadata.exif is None and facts.orientation != 1:
             raise NotTransplanted("the image is turned by EXIF data that is damaged")
         metadata = jpeg_segments.kept(file)
         file.seek(0)

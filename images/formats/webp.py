@@ -6,8 +6,9 @@ import io
 import struct
 from typing import BinaryIO
 
-from images.formats import exif
+from images.formats import exif, xmp
 from images.formats.source import Facts, damaged, size_of, truncated
+from images.metadata import Metadata
 from images.warnings import ImageWarning, further_pictures
 
 _ALPHA = 0x10  # in the flags of the extended header
@@ -28,6 +29,7 @@ def survey(file: BinaryIO, name: str) -> Facts:
     picture: tuple[int, int, bool] | None = None
     icc: bytes | None = None
     block: bytes | None = None
+    packet: bytes | None = None
     data_seen, frames = False, 0
     warnings: list[ImageWarning] = []
     position = 12
@@ -51,6 +53,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
             icc = file.read(length)
         elif kind == b"EXIF":
             block = file.read(length)
+        elif kind == b"XMP ":
+            packet = file.read(min(length, xmp.MOST_BYTES + 1))
         position += 8 + length + length % 2
     facts = canvas or picture
     if facts is None or not data_seen:
@@ -61,7 +65,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
     orientation, block = exif.normalised(block, warnings.append)
     if frames > 1:
         warnings.append(further_pictures(f"an animation of {frames} frames"))
-    return Facts("webp", width, height, orientation, has_alpha, 8, 8, False, icc, block, tuple(warnings))
+    metadata = Metadata(icc, block, xmp.kept(packet, warnings.append))
+    return Facts("webp", width, height, orientation, has_alpha, 8, 8, False, metadata, tuple(warnings))
 
 
 def for_decoding(file: BinaryIO, has_alpha: bool) -> BinaryIO:

@@ -177,7 +177,7 @@ def test_a_profile_that_is_not_of_cmyk_is_not_used_for_it():
     image = Image.fromarray(files.smooth()).convert("CMYK")
     plain = read_image(files.saved(image, "TIFF"))
     photo = read_image(files.saved(image, "TIFF", icc_profile=files.profile_of(b"RGB ")))
-    assert photo.icc is None
+    assert photo.metadata.icc is None
     assert (photo.pixels == plain.pixels).all()
 
 
@@ -214,7 +214,7 @@ def test_cmyk_goes_through_its_profile_and_loses_it(format):
     assert np.ptp(inked, axis=-1).max() <= 2
     assert inked.max() < 150
     assert bare.min() >= 253
-    assert photo.icc is None
+    assert photo.metadata.icc is None
     assert photo.pixels.shape == (8, 16, 3)
 
 
@@ -229,7 +229,7 @@ def test_a_profile_is_carried_if_it_fits(kind):
     icc = files.srgb_profile()
     for profile, expected in ((icc, icc), (files.profile_of(b"CMYK"), None), (b"junk", None)):
         file = files.saved(image, kind.split("-")[0].upper(), icc_profile=profile)
-        assert read_image(file).icc == expected
+        assert read_image(file).metadata.icc == expected
 
 
 @pytest.mark.parametrize("kind", ["png-rgb", "png-rgb16", "jpeg-rgb", "webp-lossless"])
@@ -249,8 +249,8 @@ def test_orientation_is_applied_and_reset(kind, order, orientation):
     order_of_pixels = np.asarray(ImageOps.exif_transpose(which))
     assert (photo.pixels == plain.pixels.reshape(-1, 3)[order_of_pixels]).all()
     assert (header.width, header.height) == (photo.width, photo.height)
-    assert exif.normalised(photo.exif)[0] == 1
-    assert b"Lamacam" in photo.exif
+    assert exif.normalised(photo.metadata.exif)[0] == 1
+    assert b"Lamacam" in photo.metadata.exif
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "deep"])
@@ -275,8 +275,8 @@ def test_the_thumbnail_of_the_old_photo_is_blanked():
     block = files.exif_block(1, thumbnail=thumbnail)
     photo = read_image(files.with_chunk(KINDS["png-rgb"], b"eXIf", block))
     assert thumbnail[-20:] in block
-    assert thumbnail[-20:] not in photo.exif
-    assert len(photo.exif) == len(block)
+    assert thumbnail[-20:] not in photo.metadata.exif
+    assert len(photo.metadata.exif) == len(block)
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns about the damage and goes on
@@ -286,7 +286,7 @@ def test_broken_exif_is_dropped(format, block):
     image = Image.fromarray(files.smooth())
     prefix = exif.PREFIX if format == "JPEG" else b""
     photo = read_image(files.saved(image, format, exif=prefix + block))
-    assert photo.exif is None
+    assert photo.metadata.exif is None
     assert (photo.height, photo.width) == (files.HEIGHT, files.WIDTH)
 
 

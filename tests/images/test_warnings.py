@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from images.metadata import Metadata
 from images.photo import Photo
 from images.read import read_image
 from images.write import encode
@@ -48,7 +49,10 @@ def test_every_kind_has_the_warnings_it_deserves(kind):
         (pictures("PNG"), "further-pictures"),
         (pictures("TIFF"), "further-pictures"),
         (pictures("MPO"), "further-pictures"),
-        (jpeg_with(0xE1, b'http://ns.adobe.com/xap/1.0/\0<x a:MotionPhoto="1"/>'), "further-pictures"),
+        (
+            jpeg_with(0xE1, b'http://ns.adobe.com/xap/1.0/\0<x xmlns:GCamera="g" GCamera:MotionPhoto="1"/>'),
+            "further-pictures",
+        ),
         (jpeg_with(0xE2, b"urn:iso:std:iso:ts:21496:-1\0\0\0\0\0"), "gain-map"),
         (jpeg_with(0xE2, b"ICC_PROFILE\0\1\2" + files.srgb_profile()), "profile-left-out"),
         (files.with_chunk(files.saved(PLAIN, "PNG"), b"iCCP", b"p\0\0no zlib"), "profile-left-out"),
@@ -87,9 +91,9 @@ def test_what_a_format_cannot_hold_is_told(format):
     assert told(Photo(deep, "png"), format) == expected
     opaque = np.full((8, 9, 4), 255, np.uint8)
     assert told(Photo(opaque, "png"), format) == []
-    grey = Photo(opaque, "png", files.profile_of(b"GRAY"), grey=True)
+    grey = Photo(opaque, "png", Metadata(files.profile_of(b"GRAY")), grey=True)
     assert told(grey, format) == (["profile-left-out"] if format == "webp" else [])
-    long = Photo(opaque, "png", exif=b"II*\0" + bytes(66_000))
+    long = Photo(opaque, "png", Metadata(exif=b"II*\0" + bytes(66_000)))
     assert told(long, format) == (["exif-left-out"] if format == "jpeg" else [])
 
 

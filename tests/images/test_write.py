@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from images.errors import FormatCannotHold
+from images.metadata import Metadata
 from images.photo import MEDIA_TYPES, Photo
 from images.read import probe, read_image
 from images.write import check_side, encode
@@ -27,7 +28,7 @@ def photos(draw):
         pixels[..., :3] = pixels[..., :1]
     icc = draw(st.sampled_from([None, ICC[b"GRAY" if grey else b"RGB "]]))
     exif = draw(st.sampled_from([None, files.exif_block(1)]))
-    return Photo(pixels, "png", icc, exif, grey)
+    return Photo(pixels, "png", Metadata(icc, exif), grey)
 
 
 @settings(max_examples=150, deadline=None)
@@ -38,8 +39,8 @@ def test_png_and_tiff_give_everything_back(photo, format):
     assert back.pixels.dtype == photo.pixels.dtype
     assert back.pixels.shape == photo.pixels.shape
     assert (back.pixels == photo.pixels).all()
-    assert (back.format, back.icc, back.grey) == (format, photo.icc, photo.grey)
-    assert (back.exif is None) == (photo.exif is None)
+    assert (back.format, back.metadata.icc, back.grey) == (format, photo.metadata.icc, photo.grey)
+    assert (back.metadata.exif is None) == (photo.metadata.exif is None)
     assert probe(data).bits == photo.bits
     assert encode(back, back.pixels, format) == data
 
@@ -52,8 +53,8 @@ def test_webp_is_lossless_in_8_bits(photo):
     back = read_image(encode(photo, photo.pixels, "webp"))
     expected = np.rint(photo.pixels / 257) if photo.bits == 16 else photo.pixels
     assert (back.pixels == expected).all()
-    assert back.icc == (None if photo.grey else photo.icc)
-    assert back.exif == photo.exif
+    assert back.metadata.icc == (None if photo.grey else photo.metadata.icc)
+    assert back.metadata.exif == photo.metadata.exif
 
 
 @settings(max_examples=80, deadline=None)
@@ -61,7 +62,7 @@ def test_webp_is_lossless_in_8_bits(photo):
 def test_jpeg_keeps_what_it_can(photo, quality):
     back = read_image(encode(photo, photo.pixels, "jpeg", quality=quality))
     assert back.pixels.shape == (photo.height, photo.width, 3)
-    assert (back.icc, back.grey, back.exif) == (photo.icc, photo.grey, photo.exif)
+    assert (back.metadata.icc, back.grey, back.metadata.exif) == (photo.metadata.icc, photo.grey, photo.metadata.exif)
 
 
 @pytest.mark.parametrize("kind", files.every_kind())
@@ -69,8 +70,8 @@ def test_every_kind_survives_png(kind):
     photo = read_image(files.every_kind()[kind])
     back = read_image(encode(photo, photo.pixels, "png"))
     assert (back.pixels == photo.pixels).all()
-    assert (back.icc, back.grey, back.has_alpha, back.bits) == (
-        photo.icc,
+    assert (back.metadata.icc, back.grey, back.has_alpha, back.bits) == (
+        photo.metadata.icc,
         photo.grey,
         photo.has_alpha,
         photo.bits,
@@ -83,7 +84,7 @@ def test_every_kind_survives_png(kind):
 def test_other_readers_understand_our_files(dtype, channels, grey):
     pixels = files.noise(37, 53, channels, dtype=dtype)
     pixels[..., :3] = pixels[..., :1] if grey else pixels[..., :3]
-    photo = Photo(pixels, "png", ICC[b"GRAY" if grey else b"RGB "], files.exif_block(1), grey)
+    photo = Photo(pixels, "png", Metadata(ICC[b"GRAY" if grey else b"RGB "], files.exif_block(1)), grey)
     expected = pixels[..., [0, 3] if channels == 4 else 0] if grey else pixels
     png, tiff = encode(photo, pixels, "png"), encode(photo, pixels, "tiff")
     assert (imagecodecs.png_decode(png) == expected).all()
@@ -93,7 +94,7 @@ def test_other_readers_understand_our_files(dtype, channels, grey):
             continue  # Pillow has no 16-bit grey with alpha
         image = Image.open(io.BytesIO(data))
         image.load()
-        assert image.info["icc_profile"] == photo.icc
+        assert image.info["icc_profile"] == photo.metadata.icc
         assert image.getexif()[0x010F] == "Lamacam"
         if dtype == np.uint8:
             assert (np.asarray(image) == expected).all()
@@ -145,9 +146,9 @@ def test_jpeg_keeps_full_chroma_from_quality_90(quality, sampling):
 
 def test_long_exif_does_not_fail_a_jpeg():
     pixels = files.smooth()
-    photo = Photo(pixels, "png", exif=files.exif_block(1) + bytes(70000))
-    assert read_image(encode(photo, pixels, "jpeg")).exif is None
-    assert read_image(encode(photo, pixels, "png")).exif == photo.exif
+    photo = Photo(pixels, "png", Metadata(exif=files.exif_block(1) + bytes(70000)))
+    assert read_image(encode(photo, pixels, "jpeg")).metadata.exif is None
+    assert read_image(encode(photo, pixels, "png")).metadata.exif == photo.metadata.exif
 
 
 @pytest.mark.parametrize(("format", "side"), [("webp", 16384), ("jpeg", 65501)])
