@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from jobs.open_files import raise_open_files
@@ -54,9 +55,10 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def make_server(app: FastAPI) -> uvicorn.Server:
+def make_server(app: FastAPI, before_stop: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """uvicorn without its own logging; `run(sockets=[...])` serves until SIGINT or SIGTERM.
 
+    before_stop: called in the event loop when the server is told to stop, to end event streams and waiting requests.
     It raises this process's limit on open files, and logs a limit that is too low for thousands of clients.
     """
     import uvicorn  # not needed before the embedded service has started its worker
@@ -74,7 +76,15 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         lifespan="on",
-        timeout_graceful_shutdown=5,  # seconds for running requests; event streams do not end by themselves
+        timeout_graceful_shutdown=5,  # seconds for running requests
         timeout_keep_alive=30,  # seconds, more than the pause between two looks of a client that polls
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    shutdown = server.shutdown
+
+    async def end_streams_and_shut_down(sockets: list[socket.socket] | None = None) -> None:
+        before_stop()
+        await shutdown(sockets)
+
+    server.shutdown = end_streams_and_shut_down  # type: ignore[method-assign]
+    return server

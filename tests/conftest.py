@@ -135,7 +135,8 @@ def judge():
 def served(settings, judge):
     """A client of an api on a real socket, served from a thread."""
     listener = listen("127.0.0.1", 0)
-    server = make_server(create_app(settings))
+    app = create_app(settings)
+    server = make_server(app, app.state.events.close)
     thread = threading.Thread(target=server.run, args=([listener],))
     thread.start()
     support.wait_until(lambda: server.started)

@@ -102,7 +102,7 @@ def _api_only(settings: Settings, host: str, port: int) -> int:
             app.state.service.close()
             return _fail(error)
         print(f"lama-refinery's api is at {url_of(listener)}. {access}", flush=True)
-        server = make_server(app)
+        server = make_server(app, app.state.events.close)
         with contextlib.suppress(KeyboardInterrupt):  # uvicorn passes it on after it has stopped
             server.run(sockets=[listener])
         return 0 if server.started else 1

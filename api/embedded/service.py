@@ -102,7 +102,7 @@ class Embedded:
 
             app = create_app(settings)
             access = access_for(app.state.service, self._host)
-            self._server = make_server(app)
+            self._server = make_server(app, app.state.events.close)
             print(_greeting(url_of(listener), self._directory, access), flush=True)
             undo.callback(_ignore_signals)  # runs before anything is taken down
             self._server.run(sockets=[listener])

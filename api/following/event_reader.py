@@ -35,6 +35,7 @@ class EventReader:
         self._client = connect_async(settings, max_connections=CONNECTIONS)
         self._most = settings.max_followers
         self._jobs: dict[str, _FollowedJob] = {}
+        self._closed = False
         self._senders: Counter[str] = Counter()
 
     async def run(self) -> None:
@@ -52,6 +53,12 @@ class EventReader:
                 await asyncio.sleep(RECONNECT_SECONDS)
         finally:
             await self._client.aclose()
+
+    def close(self) -> None:
+        """End every `follow`, those that are open and those that begin later: the process stops."""
+        self._closed = True
+        for followed in self._jobs.values():
+            followed.wake()
 
     async def _listen(self) -> None:
         async with events.listening(self._client) as changed:
@@ -85,10 +92,10 @@ class EventReader:
     async def follow(self, job_id: str, after: str = events.START) -> AsyncGenerator[list[Event]]:
         """The events after the id `after`, as they happen; [] whenever there was none for IDLE_SECONDS.
 
-        Close it with `contextlib.aclosing`. Raises redis.RedisError.
+        It ends with `close`. Close it with `contextlib.aclosing`. Raises redis.RedisError.
         """
         with self._followed(job_id) as job:
-            while True:
+            while not self._closed:
                 woken = job.next_change()
                 found = await job.read(self._client, after)
                 if not found:
