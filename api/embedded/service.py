@@ -122,6 +122,8 @@ class Embedded:
             changes["blobs_url"] = (self._directory / "blobs").as_uri()
         if f"{PREFIX}SHUTDOWN_GRACE_SECONDS" not in os.environ:
             changes["shutdown_grace_seconds"] = "0"  # Ctrl-C should not wait; the job goes on at the next start
+        if f"{PREFIX}MAX_WAIT_SECONDS" not in os.environ:
+            changes["max_wait_seconds"] = "600"  # no proxy gives up before, and a processor may take minutes
         settings = Settings.model_validate({**Settings().model_dump(), **changes})
         if private:
             # Nobody else uses this store, and no worker runs before this or after its stop.
