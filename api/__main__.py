@@ -9,9 +9,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `keys`, `openapi`, or serve; the exit code. Only what the command needs is imported."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["keys"]:
-        from api.commands import keys
+        from api.commands.cli import keys
+        from jobs.command_line import run
 
-        return keys.main(given[1:])
+        return run(keys, given[1:], "python -m api keys")
     if given[:1] == ["openapi"]:
         from api.commands import openapi
 

@@ -321,7 +321,8 @@ class Settings(BaseSettings):
     max_wait_seconds: float = Field(
         default=60.0,
         ge=0,
-        description="Longest time that `Prefer: wait` keeps a request waiting. The embedded service takes 600 unless it is set.",
+        description="Longest time that `Prefer: wait` keeps a request waiting. The embedded service takes 600 unless "
+        "it is set.",
     )
     max_followers: int = Field(
         default=500,

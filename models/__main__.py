@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, get_args
 
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Also: `python -m models download big-lama [--url URL]` fetches the published weights, "
         "`python -m models info FILE` says what a checkpoint is.",
     )
+    parser.add_argument("--version", action="version", version=f"lama-refinery {version('lama-refinery')}")
     parser.add_argument("photo", type=Path, help="PNG, JPEG, WebP or TIFF; EXIF rotation is applied")
     parser.add_argument(
         "mask",

@@ -9,16 +9,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Run `dead-letters`, `status`, or a worker; the exit code. Only what the command needs is imported."""
     given = sys.argv[1:] if arguments is None else arguments
     if given[:1] == ["dead-letters"]:
-        from worker.commands import dead_letters
+        from jobs.command_line import run
+        from worker.commands.cli import dead_letters
 
-        return dead_letters.main(given[1:])
+        return run(dead_letters, given[1:], "python -m worker dead-letters")
     if given[:1] == ["status"]:
-        from worker.commands import status
+        from jobs.command_line import run
+        from worker.commands.cli import status
 
-        return status.main(given[1:])
-    from worker.commands import run
+        return run(status, given[1:], "python -m worker status")
+    from worker.commands.run import main as work
 
-    return run.main(given)
+    return work(given)
 
 
 if __name__ == "__main__":

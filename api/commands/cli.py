@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from jobs.command_line import WHICH_STORE, LazyGroup
 from jobs.settings import PREFIX
 
 
@@ -34,10 +35,12 @@ def serve(host: str, port: int, data: Path | None, redis: str | None) -> int:
     return main(["--embedded", *address, *(["--data", str(data)] if data else [])])
 
 
-@click.command("keys", context_settings={"ignore_unknown_options": True}, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def keys(arguments: tuple[str, ...]) -> int:
-    """Make, list and revoke API keys: create NAME, list, revoke ID."""
-    from api.commands.keys import main
+@click.group("keys", cls=LazyGroup, module="api.commands.keys", epilog=WHICH_STORE)
+def keys() -> None:
+    """Make, list and revoke API keys. Once there is a key, every request needs one. See docs/keys.md.
 
-    return main(list(arguments))
+    \b
+    Examples:
+      lama-refinery keys create "a phone" --queued-jobs 10
+      lama-refinery keys list
+    """

@@ -1,45 +1,117 @@
-"""`python -m api keys`: make, list and revoke API keys, beside a running service or before its first start."""
+"""`lama-refinery keys`: make, list and revoke API keys, beside a running service or before its first start."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import redis
+import click
 from pydantic import ValidationError
 
-from jobs.settings import explained
-from jobs.store.connection import StoreError, open_store, running_url
+from jobs.command_line import data_option, json_option, store_of_command
+from jobs.parameters import Priority
+from jobs.store.connection import StoreError, running_url
 from jobs.store.owners.api_keys import ApiKey, Keys, Limits, NoSuchKey
 
-DESCRIPTION = "API keys of lama-refinery. Once there is a key, every request needs one. See docs/keys.md."
-STORE = """The service's own store is used: that of REFINERY_REDIS_URL if it is set, else the one of the embedded
-service in --data, whether it runs or not."""
 LIMITS = {
-    "requests_per_minute": "requests per minute",
-    "running_jobs": "jobs that are worked on at a time; more of them wait",
-    "queued_jobs": "jobs that wait",
-    "megapixels_per_hour": "megapixels of photos per hour",
+    "requests_per_minute": "Requests per minute.",
+    "running_jobs": "Jobs that are worked on at a time; more of them wait.",
+    "queued_jobs": "Jobs that wait.",
+    "megapixels_per_hour": "Megapixels of photos per hour.",
 }
 
 
-def main(arguments: list[str]) -> int:
-    """Run one command; the exit code: 0, 1 when it could not be done, 2 for usage."""
-    options = _parser().parse_args(arguments)
-    try:
-        with open_store(options.data, embedded=_embedded_store) as (client, _):
-            return int(options.run(Keys(client), options))
-    except (redis.RedisError, OSError) as error:
-        return _fail(f"the job store cannot be reached: {error}")
-    except ValidationError as error:
-        return _fail(explained(error))  # without the values, which may hold a password
-    except (StoreError, NoSuchKey, ValueError) as error:
-        return _fail(str(error))
+class _Limit(click.ParamType[int | None]):
+    """A number within the bounds of a field of `Limits`, or `none`."""
+
+    name = "N|none"
+
+    def __init__(self, field: str):
+        self._field = field
+
+    def convert(self, value: Any, param: click.Parameter | None, context: click.Context | None) -> int | None:
+        if value in ("none", None):
+            return None
+        try:
+            found: int | None = getattr(Limits.model_validate({self._field: value}), self._field)
+        except ValidationError as error:
+            self.fail(f"{value!r} {error.errors(include_url=False)[0]['msg'].removeprefix('Input ')}", param, context)
+        return found
+
+
+def _limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for name, text in reversed(LIMITS.items()):
+        default = Limits.model_fields[name].default
+        function = click.option(
+            f"--{name.replace('_', '-')}",
+            type=_Limit(name),
+            default="none" if default is None else default,
+            show_default=True,
+            help=text,
+        )(function)
+    return function
+
+
+@click.command("create")
+@click.argument("name")
+@_limit_options
+@click.option(
+    "--max-priority",
+    type=click.Choice(["high", "normal", "low"]),
+    default="high",
+    help="Priority ceiling.",
+    show_default=True,
+)
+@data_option
+def create(name: str, data: Path | None, max_priority: Priority, **limits: int | None) -> None:
+    """Make a key and print it. NAME says whose it is or what for, and is shown in the list."""
+    with _keys(data) as keys:
+        made, key = keys.create(name, Limits(max_priority=max_priority, **limits))
+    click.echo(f"Key {made.id} for {made.name!r}: {_words(made.limits)}. It cannot be shown again:", err=True)
+    click.echo(key)
+
+
+@click.command("list")
+@json_option
+@data_option
+def list_keys(data: Path | None, as_json: bool) -> None:
+    """List all keys, without their secrets."""
+    with _keys(data) as keys:
+        found = keys.list()
+    if as_json:
+        click.echo(json.dumps([key.model_dump(mode="json") for key in found], indent=2))
+        return
+    for key in found:
+        state = f"revoked {_day(key)}" if key.revoked_at else _words(key.limits)
+        click.echo(f"{key.id}  {key.created_at:%Y-%m-%d}  {key.name}  ({state})")
+    if not found:
+        click.echo("There are no keys: the service answers on this machine's loopback address only.", err=True)
+
+
+@click.command("revoke")
+@click.argument("id")
+@data_option
+def revoke(id: str, data: Path | None) -> None:
+    """Refuse a key from now on; its jobs go on. ID is what the list shows."""
+    with _keys(data) as keys:
+        key = keys.revoke(id)
+    click.echo(f"Key {key.id} for {key.name!r} is revoked.", err=True)
+
+
+COMMANDS = {"create": create, "list": list_keys, "revoke": revoke}
+
+
+@contextmanager
+def _keys(data: Path | None) -> Iterator[Keys]:
+    """The keys of the service. Raises ClickException."""
+    with store_of_command(data, _embedded_store) as (client, _):
+        try:
+            yield Keys(client)
+        except (NoSuchKey, ValueError) as error:
+            raise click.ClickException(str(error)) from error
 
 
 @contextmanager
@@ -67,88 +139,14 @@ def _embedded_store(directory: Path) -> Iterator[str]:
             valkey.stop()
 
 
-def _create(keys: Keys, options: argparse.Namespace) -> int:
-    limits = Limits(**{name: getattr(options, name) for name in Limits.model_fields})
-    made, key = keys.create(options.name, limits)
-    print(f"Key {made.id} for {made.name!r}: {_words(limits)}. It cannot be shown again:", file=sys.stderr)
-    print(key)
-    return 0
-
-
-def _list(keys: Keys, options: argparse.Namespace) -> int:
-    found = keys.list()
-    if options.json:
-        print(json.dumps([key.model_dump(mode="json") for key in found], indent=2))
-        return 0
-    for key in found:
-        state = f"revoked {_day(key)}" if key.revoked_at else _words(key.limits)
-        print(f"{key.id}  {key.created_at:%Y-%m-%d}  {key.name}  ({state})")
-    if not found:
-        print("There are no keys: the service answers on this machine's loopback address only.", file=sys.stderr)
-    return 0
-
-
-def _revoke(keys: Keys, options: argparse.Namespace) -> int:
-    key = keys.revoke(options.id)
-    print(f"Key {key.id} for {key.name!r} is revoked.", file=sys.stderr)
-    return 0
-
-
 def _day(key: ApiKey) -> str:
     return f"{key.revoked_at:%Y-%m-%d}"
 
 
 def _words(limits: Limits) -> str:
-    said = [f"{value} {text.partition(';')[0]}" for name, text in LIMITS.items() if (value := getattr(limits, name))]
+    said = [
+        f"{value} {text.partition(';')[0].rstrip('.').lower()}"
+        for name, text in LIMITS.items()
+        if (value := getattr(limits, name))
+    ]
     return ", ".join([*said, f"priority up to {limits.max_priority}"])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m api keys", description=DESCRIPTION, epilog=STORE)
-    commands = parser.add_subparsers(required=True, metavar="create | list | revoke")
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--data", type=Path, metavar="DIR", help="data directory of the embedded service")
-
-    create = commands.add_parser("create", parents=[shared], help="make a key and print it")
-    create.add_argument("name", help="whose or what for; shown in the list")
-    for name, text in LIMITS.items():
-        default = Limits.model_fields[name].default
-        create.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=_number_for(name),
-            default=default,
-            metavar="N|none",
-            help=f"{text} (default: {'none' if default is None else default})",
-        )
-    create.add_argument("--max-priority", choices=("high", "normal", "low"), default="high", help="priority ceiling")
-    create.set_defaults(run=_create)
-
-    listing = commands.add_parser("list", parents=[shared], help="list all keys, without their secrets")
-    listing.add_argument("--json", action="store_true", help="as JSON")
-    listing.set_defaults(run=_list)
-
-    revoke = commands.add_parser("revoke", parents=[shared], help="refuse a key from now on; its jobs go on")
-    revoke.add_argument("id", help="the id that list shows")
-    revoke.set_defaults(run=_revoke)
-    return parser
-
-
-def _number_for(name: str) -> Any:
-    """A reader of one limit off the command line, with the bounds of the model."""
-
-    def number(text: str) -> int | Literal["none"] | None:
-        if text == "none":
-            return None
-        try:
-            limits = Limits.model_validate({name: text})
-        except ValidationError as error:
-            message = error.errors(include_url=False)[0]["msg"].removeprefix("Input ")
-            raise argparse.ArgumentTypeError(f"{text!r} {message}") from None
-        return int(getattr(limits, name))
-
-    return number
-
-
-def _fail(message: str) -> int:
-    print(f"api: {message}", file=sys.stderr)
-    return 1

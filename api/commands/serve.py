@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -48,6 +49,7 @@ def main(arguments: list[str]) -> int:
 
 def _options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m api", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"lama-refinery {version('lama-refinery')}")
     parser.add_argument("--embedded", action="store_true", help="start Valkey and a worker too")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8000, help="port, 0 for a free one (default: %(default)s)")

@@ -23,8 +23,6 @@ from redis.retry import Retry
 from jobs.settings import PREFIX, Settings, default_data_dir
 
 T = TypeVar("T")
-WHICH_STORE = """The service's own store is used: that of REFINERY_REDIS_URL if it is set, else the one of the embedded
-service that runs on --data."""
 
 
 class StoreError(Exception):

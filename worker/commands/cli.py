@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 import click
 
+from jobs.command_line import WHICH_STORE, LazyGroup, data_option, json_option
 from jobs.settings import PREFIX
-
-PASS_ON = {"ignore_unknown_options": True}
 
 
 @click.command("worker")
@@ -23,26 +23,53 @@ def worker(redis: str | None) -> int:
     return main([])
 
 
-@click.command("status", context_settings=PASS_ON, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def status(arguments: tuple[str, ...]) -> int:
-    """Show workers, what each is doing, the queue and the dead letters."""
-    from worker.commands.status import main
+@click.command("status", epilog=WHICH_STORE)
+@click.option("--self", "own", is_flag=True, help="Only the workers of this machine or container.")
+@click.option("--ready", is_flag=True, help="With --self: 0 only when they work or wait for jobs.")
+@json_option
+@data_option
+def status(data: Path | None, own: bool, ready: bool, as_json: bool) -> int:
+    """Show the workers, what each of them is doing, the queue and the dead letters.
 
-    return main(list(arguments))
+    The exit code is 0 when jobs are worked on, and 1 when they are not. With --self it is about the workers of this
+    machine or container alone: 0 when one is there and none is broken; with --ready as well, 0 when one is there and
+    all of them work on jobs or wait for some, and 1 while they load their networks or stop.
+    """
+    from worker.commands.status import show
+
+    if ready and not own:
+        raise click.UsageError("--ready goes with --self; without them, the exit code is about readiness already")
+    if own and as_json:
+        raise click.UsageError("--json does not go with --self, which prints a line for each worker")
+    return show(data, own=own, ready=ready, as_json=as_json)
 
 
-@click.command("dead-letters", context_settings=PASS_ON, add_help_option=False)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def dead_letters(arguments: tuple[str, ...]) -> int:
-    """Look at jobs that killed their workers or met an internal error, retry or drop them."""
-    from worker.commands.dead_letters import main
+@click.group(
+    "dead-letters",
+    cls=LazyGroup,
+    module="worker.commands.dead_letters",
+    invoke_without_command=True,
+    epilog=WHICH_STORE,
+)
+@click.pass_context
+def dead_letters(context: click.Context) -> None:
+    """Look at jobs that killed their workers, met an internal error, or could not be read or stored.
 
-    return main(list(arguments))
+    They stay here until they are retried, dropped, or expire with their images. Without a command: list.
+
+    \b
+    Examples:
+      lama-refinery dead-letters
+      lama-refinery dead-letters retry 019ac0ffee0012ab34cd56ef7890ab12
+    """
+    if context.invoked_subcommand is None:
+        from worker.commands.dead_letters import list_letters
+
+        context.invoke(list_letters)
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@json_option
 def doctor(as_json: bool) -> int:
     """Say what this machine can do, what is missing, and what to run next.
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from importlib.metadata import version
 from types import FrameType
 
 import redis
@@ -30,7 +31,9 @@ dead-letters --help."""
 
 def main(arguments: list[str]) -> int:
     """Run a worker; the exit code: 0 after SIGTERM or Ctrl-C, 1 for a failure, 2 for wrong usage."""
-    argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION, epilog=EPILOG).parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION, epilog=EPILOG)
+    parser.add_argument("--version", action="version", version=f"lama-refinery {version('lama-refinery')}")
+    parser.parse_args(arguments)
     try:
         settings = Settings()
     except ValidationError as error:

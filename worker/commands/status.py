@@ -1,8 +1,7 @@
-"""`python -m worker status`: what the service is doing, for a person, a script, or a container's healthcheck."""
+"""`lama-refinery status`: what the service is doing, for a person, a script, or a container's healthcheck."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import socket
 import sys
@@ -10,44 +9,29 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import click
 import redis
-from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 
 from jobs.blobs import Blobs
+from jobs.command_line import store_of_command
 from jobs.job import Job
-from jobs.settings import Settings, explained
-from jobs.store.connection import WHICH_STORE, StoreError, open_store
+from jobs.settings import Settings
 from jobs.store.heartbeat import Presence, WorkerState, workers
 from jobs.store.job_store import JobStore
 from jobs.telemetry.health import Health, health
 from jobs.telemetry.overview import Overview, overview_of
 
 FILE_COLUMNS = 240
-DESCRIPTION = """Shows the workers, what each of them is doing, the queue and the dead letters. The exit code is 0 when
-jobs are worked on, and 1 when they are not. With --self it is about the workers of this machine or container alone: 0
-when one is there and none is broken; with --ready as well, 0 when one is there and all of them work on jobs or wait for
-some, and 1 while they load their networks or stop."""
 
 
-def main(arguments: list[str]) -> int:
-    """Show it; the exit code: 0, 1 when the service does not work or cannot be seen, 2 for usage."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.ready and not options.self:
-        parser.error("--ready goes with --self; without them, the exit code is about readiness already")
-    try:
-        with open_store(options.data) as (client, settings):
-            if options.self:
-                return _own(workers(client), options.ready)
-            return _everything(client, _with_blobs(settings, options.data), options)
-    except redis.RedisError as error:
-        return _complain(f"the job store cannot be reached: {error}")
-    except ValidationError as error:
-        return _complain(explained(error))
-    except StoreError as error:
-        return _complain(str(error))
+def show(data: Path | None, *, own: bool, ready: bool, as_json: bool) -> int:
+    """Show it; the exit code. own: only the workers of this machine. Raises ClickException."""
+    with store_of_command(data) as (client, settings):
+        if own:
+            return _own(workers(client), ready)
+        return _everything(client, _with_blobs(settings, data), as_json)
 
 
 def _own(present: list[Presence], ready: bool) -> int:
@@ -57,7 +41,7 @@ def _own(present: list[Presence], ready: bool) -> int:
     for worker in ours:
         print(f"{worker.name}: {worker.state}, {worker.reason}")
     if not ours:
-        return _complain(f"no worker of {here} is there")
+        raise click.ClickException(f"no worker of {here} is there")
     if ready:
         return int(any(not worker.state.serving for worker in ours))
     return int(any(worker.state is WorkerState.DEFUNCT for worker in ours))
@@ -70,11 +54,11 @@ def _with_blobs(settings: Settings, data: Path | None) -> Settings:
     return settings.model_copy(update={"blobs_url": (data.resolve() / "blobs").as_uri()})
 
 
-def _everything(client: redis.Redis, settings: Settings, options: argparse.Namespace) -> int:
+def _everything(client: redis.Redis, settings: Settings, as_json: bool) -> int:
     store = JobStore(client, settings)
     seen, found = overview_of(client), health(client, Blobs.of(settings), settings)
     jobs = {job_id: store.find(job_id) for worker in found.workers for job_id in worker.jobs}
-    if options.json:
+    if as_json:
         print(json.dumps(_record(found, seen, jobs), indent=2))
     else:
         # Off a terminal, lines stay whole for whoever searches them.
@@ -127,7 +111,7 @@ def _show(console: Console, found: Health, seen: Overview, jobs: dict[str, Job |
         console.print(f"{seen.stale_leases} running without a live worker, about to be taken back", highlight=False)
     if seen.webhooks_overdue_seconds >= 1:
         console.print(f"webhooks: {_age(seen.webhooks_overdue_seconds)} late", highlight=False)
-    hint = " (python -m worker dead-letters)" if seen.dead_letters else ""
+    hint = " (lama-refinery dead-letters)" if seen.dead_letters else ""
     console.print(f"dead letters: {seen.dead_letters}{hint}", highlight=False)
 
 
@@ -160,18 +144,3 @@ def _age(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m worker status", description=DESCRIPTION, epilog=WHICH_STORE)
-    parser.add_argument("--data", type=Path, metavar="DIR", help="data directory of the embedded service")
-    how = parser.add_mutually_exclusive_group()
-    how.add_argument("--json", action="store_true", help="as JSON")
-    how.add_argument("--self", action="store_true", help="only the workers of this machine or container")
-    parser.add_argument("--ready", action="store_true", help="with --self: 0 only when they work or wait for jobs")
-    return parser
-
-
-def _complain(message: str) -> int:
-    print(f"worker: {message}", file=sys.stderr)
-    return 1

@@ -1,7 +1,11 @@
 """What a start refuses or warns about, as processes: in words, and before anything says that the service is ready."""
 
+import importlib
 import subprocess
 import sys
+from importlib.metadata import version
+
+import pytest
 
 from tests import support
 
@@ -15,6 +19,14 @@ def run(*arguments, **settings):
         text=True,
         timeout=120,
     )
+
+
+@pytest.mark.parametrize("module", ["api", "worker", "models"])
+def test_every_command_tells_its_version(module, capsys):
+    main = importlib.import_module(f"{module}.__main__").main
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"lama-refinery {version('lama-refinery')}\n")
 
 
 def test_a_named_network_without_weights_stops_the_start_and_a_misspelt_setting_is_warned_about(tmp_path):

@@ -61,7 +61,8 @@ def test_the_operators_commands_have_one_name(valkey_url):
     shown = run("--help").stdout
     for name in ("fill", "jobs", "plan", "weights", "serve", "worker", "keys", "status", "dead-letters", "doctor"):
         assert f"  {name} " in shown
-    assert "usage: python -m worker status" in run("status", "--help").stdout
+    assert "Usage: lama-refinery status" in run("status", "--help").stdout
+    assert "--queued-jobs" in run("keys", "create", "--help").stdout
     assert run("dead-letters", "list", "--json", redis_url=valkey_url).returncode == 0
     assert run("keys", "list", "--json", redis_url=valkey_url).returncode == 0
     refused = run("serve", "--redis", valkey_url, "--data", "somewhere")
