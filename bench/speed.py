@@ -16,9 +16,9 @@ import torch
 
 from bench.support import scenes
 from models import Inpainter, Network, resolve_preset
-from models.memory.plan import MemoryPlan
 from models.networks.base import device_of, flops_per_pixel
 from models.networks.registry import fast_variant
+from models.planning.memory import MemoryPlan
 from models.planning.tiles import plan_levels
 from models.refine import WindowRefiner
 

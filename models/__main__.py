@@ -152,7 +152,7 @@ def _inpaint(arguments: Sequence[str]) -> None:
     with _bars(console) as progress:
         bars = Bars(progress)
         opaque = args.mask is None  # the hole is the alpha's own
-        result = inpainter.inpaint(photo.pixels, mask, preset=preset, on_step=bars.step, opaque=opaque)
+        result = inpainter.fill(photo.pixels, mask, preset=preset, on_step=bars.step, out=photo.pixels, opaque=opaque)
     clock["inpaint"] = time.perf_counter()
     warnings = list(photo.warnings)
     if form == "npy":

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.memory.plan import PlanSearch
 from models.pixels import seen
 from models.planning.boxes import Box
+from models.planning.memory import PlanSearch
 
 MOST_BYTES = 64 * 2**20  # of windows that lie on the GPU in advance: no budget counts them
 

@@ -18,11 +18,12 @@ from models import finishing, pixels
 from models.ahead import Ahead, send_windows
 from models.errors import NotEnoughMemory
 from models.memory import allocator
+from models.memory.device import BUDGET_SHARES, engine_facts, forget_peak, free_memory, give_back, peak_memory
 from models.memory.device_errors import is_out_of_memory
-from models.memory.plan import MemoryPlan, PlanSearch, forget_peak, free_memory, give_back, peak_memory
 from models.networks.base import Network, device_of, flops_per_pixel
 from models.networks.registry import fast_variant
 from models.optimize.cuda_graphs import CudaGraphCache
+from models.planning.memory import MemoryPlan, PlanSearch
 from models.planning.plan import Plan, WindowPlan
 from models.planning.presets import Preset, resolve_preset
 from models.planning.shrink import shrunk_hole, shrunk_size
@@ -110,7 +111,7 @@ class Inpainter:
         if not there or shrunk_size(hole.shape, preset.px_budget) != hole.shape:
             return None
         hole = pixels.fillable(image, hole, opaque=opaque)
-        search = PlanSearch(hole, preset, self.variant(preset), self.device)
+        search = self._search(hole, preset)
         return Ahead(search, *send_windows(search, image, hole, self.device))
 
     def fill(
@@ -144,12 +145,12 @@ class Inpainter:
             (source, out), hole = pixels.shrunk(image, size), shrunk_hole(hole, size)
         hole = pixels.fillable(source, hole, opaque=opaque)
         target = image.copy() if out is None else out
-        search = ahead.search if ahead else PlanSearch(hole, preset, self.variant(preset), self.device)
+        search = ahead.search if ahead else self._search(hole, preset)
         prepared = time.perf_counter() - started
         with device_section or contextlib.nullcontext(), _current(self.device):
             started = time.perf_counter() - prepared
             forget_peak(self.device)
-            search.fit(self._budget())
+            self._fit(search, target.nbytes if out is None else 0)
             self._make_room(search.bytes_needed)
             try:
                 runs = self._run(source, hole, target, opaque, search, ahead, on_step, on_preview)
@@ -174,7 +175,7 @@ class Inpainter:
         estimated_peak_bytes is above the network's weights.
         """
         hole = shrunk_hole(hole, shrunk_size(hole.shape, preset.px_budget))
-        search = PlanSearch(hole, preset, self.variant(preset), self.device)
+        search = self._search(hole, preset)
         budget = self._budget()
         search.fit(budget)
         return {
@@ -273,8 +274,23 @@ class Inpainter:
         pixels.write(filling, target[part], its_hole, opaque=opaque)
         return WindowRun(window.box, its_hole, filling, scales, time.perf_counter() - started)
 
+    def _search(self, hole: NDArray[np.bool_], preset: Preset) -> PlanSearch:
+        return PlanSearch(hole, preset, engine_facts(self.variant(preset), self.device))
+
     def _budget(self) -> int:
         return self.memory_budget_bytes or free_memory(self.device)
+
+    def _fit(self, search: PlanSearch, copied_bytes: int) -> None:
+        """Choose the plan that fits into the budget. Raises NotEnoughMemory if none does.
+
+        copied_bytes: of a copy of the photo, which counts on a CPU. Without a budget of the caller's, a plan is refused
+        only where it needs more than all that is free.
+        """
+        budget = self._budget() - (copied_bytes if self.device.type == "cpu" else 0)
+        search.fit(budget)
+        most = budget if self.memory_budget_bytes else budget / BUDGET_SHARES.get(self.device.type, 0.5)
+        if search.bytes_needed > most:
+            raise NotEnoughMemory(search.refusal(budget))
 
     def _make_room(self, needed_bytes: int) -> None:
         """Drop the graphs of earlier photos if they and this one exceed the budget."""

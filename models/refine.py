@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from models import finishing, pyramid
-from models.memory.plan import MemoryPlan
 from models.networks.base import Network
 from models.optimize.cuda_graphs import CudaGraphCache
 from models.optimize.loss import RefinementLoss
 from models.planning import tiles
 from models.planning.boxes import Box
+from models.planning.memory import MemoryPlan
 from models.planning.presets import Preset
 from models.planning.tiles import Level
 

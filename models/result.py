@@ -74,8 +74,8 @@ class Result(Generic[ImageT]):
 
     image: as the input (size, channels, dtype), pixels outside the hole bit-identical; smaller than the input only when
     the preset's px_budget asks for it. source: what was filled: the input, or that shrunk to float32. preset: as it
-    ran, with the tile_side that fitted into memory. peak_memory_bytes: see `models.memory.plan.peak_memory`. work: what
-    was planned, in forward-pass pixels (`models.planning.plan.Plan.work`).
+    ran, with the tile_side that fitted into memory. peak_memory_bytes: see `models.memory.device.peak_memory`. work:
+    what was planned, in forward-pass pixels (`models.planning.plan.Plan.work`).
     """
 
     image: ImageT

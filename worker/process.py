@@ -156,7 +156,8 @@ class Worker:
             for choice in get_args(NetworkChoice)
             if choice in devices.installed
         }
-        return [facts for _, facts in sorted({**there, **loaded}.items())]
+        budget = {"memory_budget_bytes": self._settings.memory_budget_bytes // max(1, devices.size)}
+        return [facts.model_copy(update=budget) for _, facts in sorted({**there, **loaded}.items())]
 
     def _on_gpu(self) -> bool:
         assert self._devices.device is not None

@@ -19,8 +19,8 @@ from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo
 from jobs.store.heartbeat import NetworkFacts, Presence, workers
 from jobs.store.redis_keys import QUEUED
+from models.planning.memory import PlanSearch
 from models.planning.networks import MIGAN_FACTS
-from models.planning.plan import plan
 from models.planning.presets import resolve_preset
 from models.planning.shrink import shrunk_hole, shrunk_size
 
@@ -62,8 +62,8 @@ class PlanView(BaseModel):
         description="Of refinement, by the last jobs of the worker; null when none has been measured there yet."
     )
     estimated_peak_bytes: int = Field(
-        description="Of refinement, above the network's own; a worker with less memory takes smaller tiles. "
-        "A worker on a processor takes up to half a GiB more, freed memory that it keeps."
+        description="Of refinement, above the network's own. A worker whose free memory is less plans smaller windows "
+        "and tiles; what fits in none fails as `out-of-memory`."
     )
     queue_length: int = Field(description="Jobs that wait at present.")
 
@@ -107,13 +107,16 @@ def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
 def _plan(service: Service, upload: Upload, facts: NetworkFacts, info: InputInfo, hole: SharedArray) -> PlanView:
     preset = resolve_preset(upload.parameters.preset, upload.parameters.overrides())
     worked_on = shrunk_hole(hole.array, shrunk_size(hole.array.shape, preset.px_budget))
-    planned = plan(worked_on, preset, stride=facts.stride, native_size=facts.native_size)
+    search = PlanSearch(worked_on, preset, facts.engine)
+    if facts.memory_budget_bytes:
+        search.fit(facts.memory_budget_bytes)
+    planned = search.plan
     speed = facts.seconds_per_work_pixel
     return PlanView(
         input=info,
         network=facts.name,
         estimated_seconds=None if speed is None else round(speed * planned.work, 3),
-        estimated_peak_bytes=planned.peak_bytes(facts.bytes_per_forward_pixel, facts.bytes_per_refined_pixel),
+        estimated_peak_bytes=search.bytes_needed,
         queue_length=service.store.count(QUEUED),
         **planned.report(),
     )

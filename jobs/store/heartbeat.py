@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.store.redis_keys import WORKER, WORKERS
 from models.planning import networks
+from models.planning.memory import EngineFacts
 from models.planning.networks import NetworkChoice
 
 TTL_SECONDS = 10.0  # after which a worker without a sign of life is gone
@@ -60,9 +61,35 @@ class NetworkFacts(BaseModel):
     native_size: int = Field(description="The image size, short side in pixels, that it was trained with.")
     bytes_per_refined_pixel: int = Field(description="Memory for refining, in addition to the network itself.")
     bytes_per_forward_pixel: int = Field(description="Memory for one pass, in addition to the network itself.")
+    bytes_per_checkpointed_pixel: int = Field(
+        default=0, description="Memory for refining where it is short; 0: it takes no less then."
+    )
+    kept_bytes: int = Field(default=0, description="Freed memory that the worker keeps for later, at most.")
+    lean_kept_bytes: int = Field(default=0, description="The same where memory is short.")
+    trims: bool = Field(default=False, description="Its layers give freed memory back where memory is short.")
+    memory_budget_bytes: int = Field(
+        default=0, description="What refining one job may take there; 0: a share of what is free when it starts."
+    )
     seconds_per_work_pixel: float | None = Field(
         default=None, description="Median of its last jobs on this worker; null before the first."
     )
+
+    @property
+    def engine(self) -> EngineFacts:
+        """What planning needs to know."""
+        bytes_per_pixel = networks.BytesPerPixel(
+            self.bytes_per_refined_pixel,
+            self.bytes_per_checkpointed_pixel or self.bytes_per_refined_pixel,
+            self.bytes_per_forward_pixel,
+        )
+        return EngineFacts(
+            self.stride,
+            self.native_size,
+            bytes_per_pixel,
+            trims=self.trims,
+            kept_bytes=self.kept_bytes,
+            lean_kept_bytes=self.lean_kept_bytes,
+        )
 
     @classmethod
     def unloaded(cls, facts: networks.NetworkFacts, *parameter: NetworkChoice, cuda: bool = False) -> NetworkFacts:
@@ -79,6 +106,7 @@ class NetworkFacts(BaseModel):
             native_size=facts.native_size,
             bytes_per_refined_pixel=bytes_per_pixel.refined,
             bytes_per_forward_pixel=bytes_per_pixel.forward,
+            bytes_per_checkpointed_pixel=bytes_per_pixel.checkpointed,
         )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.memory.plan import MemoryPlan
 from models.networks.base import Network
 from models.optimize.loss import RefinementLoss
+from models.planning.memory import MemoryPlan
 
 
 class FeatureOptimizer:

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.memory.plan import MemoryPlan
 from models.networks.base import Network
 from models.optimize.adam import FeatureOptimizer
 from models.optimize.loss import RefinementLoss
+from models.planning.memory import MemoryPlan
 
 log = logging.getLogger(__name__)
 

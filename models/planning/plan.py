@@ -25,6 +25,10 @@ from models.planning.windows import LARGEST_SIDE_PIXELS, Sizing, Window
 WINDOW_BYTES_PER_PIXEL = 80
 # While a level is finished, the part of it that its tiles are in takes another 35 float32 channels.
 FINISHING_BYTES_PER_PIXEL = 140
+# Whatever the hole: buffers of the libraries that compute.
+BASE_BYTES = 40 * 2**20
+# Freed memory that an allocator keeps because its pieces fit nothing, as a share of what was in use.
+KEPT_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -79,17 +83,22 @@ class Plan:
         """Pixels of the largest tile that is optimised; 0 if none is."""
         return _largest(tile for window in self.windows for level in window.levels[1:] for tile in level.tiles)
 
-    def peak_bytes(self, forward: int, refined: int) -> int:
+    def peak_bytes(self, forward: int, refined: int, kept: int = 0) -> int:
         """Estimated peak of memory above the network's weights.
 
-        forward, refined: bytes per pixel of a tile, of one pass without gradients and of optimising it.
+        forward, refined: bytes per pixel of a tile, of one pass without gradients and of optimising it. kept: the most
+        bytes of freed memory that the allocator keeps; there is no more of it than was in use.
         """
-        whole = max((window.levels[-1].height * window.levels[-1].width for window in self.windows), default=0)
-        once = _largest(tile for window in self.windows for tile in window.levels[0].tiles)
-        around = _largest(reduce(Box.union, window.levels[-1].tiles) for window in self.windows)
-        return WINDOW_BYTES_PER_PIXEL * whole + max(
-            forward * once, refined * self.largest_refined, FINISHING_BYTES_PER_PIXEL * around
-        )
+
+        def needed(levels: tuple[Level, ...]) -> int:
+            whole = WINDOW_BYTES_PER_PIXEL * levels[-1].height * levels[-1].width
+            once = forward * _largest(levels[0].tiles)
+            fine = refined * _largest(tile for level in levels[1:] for tile in level.tiles)
+            around = reduce(Box.union, levels[-1].tiles).area
+            worked = max(once, fine, FINISHING_BYTES_PER_PIXEL * around)
+            return BASE_BYTES + whole + worked + min(kept, int(KEPT_SHARE * (whole + worked)))
+
+        return max((needed(window.levels) for window in self.windows), default=0)
 
     def report(self) -> dict[str, Any]:
         """The plan, ready for JSON."""
@@ -120,7 +129,7 @@ class Plan:
 
 
 def _largest(tiles: Iterable[Box]) -> int:
-    return max((tile.height * tile.width for tile in tiles), default=0)
+    return max((tile.area for tile in tiles), default=0)
 
 
 def plan(mask: NDArray[np.bool_], preset: Preset, *, stride: int, native_size: int) -> Plan:

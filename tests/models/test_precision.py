@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models import load_network, resolve_preset
-from models.memory.plan import MemoryPlan
 from models.networks.lama.model import Lama, LamaConfig
 from models.networks.registry import fast_variant
+from models.planning.memory import MemoryPlan
 from models.planning.plan import plan
 from models.refine import WindowRefiner
 

@@ -14,7 +14,6 @@ from jobs.store import events, heartbeat
 from jobs.store.durations import UNMEASURED_SECONDS
 from jobs.store.redis_keys import job_key
 from jobs.telemetry.backlog import queue_seconds
-from models import PRESETS
 from tests import support
 
 
@@ -120,8 +119,9 @@ def test_a_job_whose_record_is_gone_keeps_nobody(service, submit, worker):
 
 def test_jobs_are_planned_into_the_memory_that_they_may_have(service, submit, worker):
     worker(memory_budget_bytes=1)
-    job = wait_for(service, submit(min_side=64, iterations=2), Status.SUCCEEDED)
-    assert job.preset["tile_side"] < PRESETS["default"].tile_side
+    job = wait_for(service, submit(min_side=64, iterations=2), Status.FAILED)
+    assert job.error.code == "out-of-memory"
+    assert "1 MiB may be used: allow " in job.error.detail
 
 
 def test_queue_seconds_are_those_on_the_device(service, submit, worker):

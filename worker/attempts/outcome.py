@@ -13,6 +13,7 @@ from jobs.errors import (
     InternalError,
     InvalidParameters,
     NetworkUnavailable,
+    OutOfMemory,
     Problem,
     RefineryError,
     RunDeadlineExceeded,
@@ -68,6 +69,8 @@ def _explained(error: Exception, job: Job) -> tuple[Problem, str]:
             shown = InvalidParameters(str(error))
         case TaskFailed(failure=failure) if failure.why == "network":
             shown = NetworkUnavailable(failure.reason)
+        case TaskFailed(failure=failure) if failure.why == "memory" and failure.reason:
+            shown = OutOfMemory(f"The job does not fit into this worker's memory: {failure.reason}.")
         case TaskFailed(failure=failure):
             log.error("job %s failed unexpectedly\n%s", job.id, failure.details)
             shown, fault = (MemoryError() if failure.why == "memory" else error), failure.details

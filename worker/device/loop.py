@@ -19,8 +19,8 @@ import models
 from images.codec.shared import SharedArray
 from models.ahead import Ahead
 from models.memory import allocator
+from models.memory.device import BUDGET_SHARES, free_memory
 from models.memory.device_errors import is_out_of_memory, is_poisoned
-from models.memory.plan import BUDGET_SHARES, free_memory
 from models.networks.registry import pick_device
 from worker.device import messages
 from worker.device.channel import Channel, Closed
@@ -287,8 +287,10 @@ def _failure(number: int, error: Exception) -> messages.Failed:
     details = traceback.format_exc()
     if is_poisoned(error):
         return messages.Failed(number, "device", str(error), details)
-    if isinstance(error, models.NotEnoughMemory) or is_out_of_memory(error):
+    if isinstance(error, models.NotEnoughMemory):
         return messages.Failed(number, "memory", str(error), details)
+    if is_out_of_memory(error):
+        return messages.Failed(number, "memory", "", details)
     return messages.Failed(number, "error", f"{type(error).__name__}: {error}", details)
 
 

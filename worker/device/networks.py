@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from models import PRESETS, CheckpointError, Inpainter, NetworkError, load_network
+from models.memory.device import engine_facts
 from models.networks.base import Network
 from models.planning.networks import FACTS
 from models.weights.places import is_here
@@ -57,6 +58,7 @@ class Networks:
     def _hold(self, parameter: str, inpainter: Inpainter) -> None:
         network = inpainter.network
         variant = inpainter.variant(PRESETS["default"])
+        engine = engine_facts(variant, inpainter.device)
         known = self.facts.get(network.name, {"parameter": ()})
         self.facts[network.name] = {
             "name": network.name,
@@ -64,8 +66,12 @@ class Networks:
             "loaded": True,
             "stride": network.stride,
             "native_size": network.native_size,
-            "bytes_per_refined_pixel": variant.bytes_per_pixel.refined,
-            "bytes_per_forward_pixel": variant.bytes_per_pixel.forward,
+            "bytes_per_refined_pixel": engine.bytes_per_pixel.refined,
+            "bytes_per_forward_pixel": engine.bytes_per_pixel.forward,
+            "bytes_per_checkpointed_pixel": engine.bytes_per_pixel.checkpointed,
+            "kept_bytes": engine.kept_bytes,
+            "lean_kept_bytes": engine.lean_kept_bytes,
+            "trims": engine.trims,
         }
         self._held[parameter] = inpainter
 

@@ -1,17 +1,20 @@
 """Memory: what is decided before starting, and what happens when it runs out all the same."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 
 from models import Inpainter, NotEnoughMemory, inpaint, load_network, resolve_preset
-from models.memory import allocator
+from models.memory.device import engine_facts, free_memory
 from models.memory.device_errors import is_out_of_memory
-from models.memory.plan import candidates, free_memory
-from models.networks.base import device_of, flops_per_pixel
+from models.networks.base import flops_per_pixel
 from models.networks.lama.fourier import inverse_rfft2
 from models.networks.lama.model import Lama, LamaConfig
 from models.networks.registry import fast_variant
+from models.planning.memory import EngineFacts, PlanSearch, candidates
+from models.planning.networks import BytesPerPixel
 from models.planning.plan import FINISHING_BYTES_PER_PIXEL, WINDOW_BYTES_PER_PIXEL, plan
 from tests.random_weights import with_statistics
 
@@ -60,9 +63,10 @@ class Tight:
 
 def needs(network, mask, preset):
     """Ways and what they need, from the fastest to the leanest."""
-    ways = candidates(preset, network, device_of(network))
+    engine = engine_facts(network, CPU)
+    ways = candidates(preset, engine)
     plans = ((way, plan(mask, way.preset, stride=network.stride, native_size=network.native_size)) for way in ways)
-    return [(way, way.bytes_needed(network, planned, device_of(network))) for way, planned in plans]
+    return [(way, way.bytes_needed(engine, planned)) for way, planned in plans]
 
 
 def box(height, width, top, left, bottom, right):
@@ -97,27 +101,38 @@ def test_large_windows_are_part_of_the_estimate(big):
     assert needs(big, large, resolve_preset("single-pass"))[-1][1] < 4_000 * 4_000 * big.bytes_per_pixel.forward / 4
 
 
-@pytest.mark.skipif(not allocator.kept_bytes(lean=False), reason="without glibc no freed memory is kept")
-def test_on_a_processor_freed_memory_that_is_kept_counts_and_is_given_up_before_large_tiles(small):
-    ways = needs(fast_variant(small), box(1500, 1500, 100, 100, 1400, 1400), resolve_preset("default"))
-    (first, most), (second, less), (third, least) = ways[:3]
+def test_on_a_processor_freed_memory_that_is_kept_counts_and_is_given_up_before_large_tiles():
+    much = BytesPerPixel(50_000, 50_000, 500)
+    engine = EngineFacts(8, 512, much, trims=True, kept_bytes=GIB, lean_kept_bytes=GIB // 8)
+    mask = box(1500, 1500, 100, 100, 1400, 1400)
+    first, second, third, *_ = candidates(resolve_preset("default"), engine)
+    planned = plan(mask, first.preset, stride=8, native_size=512)
+    most, less = first.bytes_needed(engine, planned), second.bytes_needed(engine, planned)
     assert (first.preset.tile_side, first.checkpointed) == (second.preset.tile_side, not second.checkpointed)
-    assert most - less == allocator.KEPT_BYTES - allocator.LEAN_KEPT_BYTES
+    assert most - less == engine.kept_bytes - engine.lean_kept_bytes
     assert third.preset.tile_side < second.preset.tile_side
     assert third.checkpointed
-    assert allocator.LEAN_KEPT_BYTES < least < less
+    none = EngineFacts(8, 512, engine.bytes_per_pixel)
+    assert first.bytes_needed(none, planned) == most - engine.kept_bytes
+
+
+def test_no_more_freed_memory_is_kept_than_was_in_use():
+    speck = plan(box(900, 900, 400, 400, 409, 409), resolve_preset("default"), stride=8, native_size=512)
+    assert speck.peak_bytes(500, 500, kept=GIB) < 1.2 * speck.peak_bytes(500, 500)
 
 
 def test_the_reference_keeps_its_numbers_whatever_the_budget(big):
     preset = resolve_preset("reference")
-    assert all(way.preset == preset for way in candidates(preset, big, device_of(big)))
+    assert all(way.preset == preset for way in candidates(preset, engine_facts(big, CPU)))
 
 
 def test_a_small_budget_makes_small_tiles_and_a_good_result(small):
     image, mask = photo()
     preset = resolve_preset("default", {"iterations": 2, "min_side": 64})
     roomy = inpaint(image, mask, network=small, preset=preset)
-    tight = inpaint(image, mask, network=small, preset=preset, memory_budget_bytes=1)
+    search = PlanSearch(mask, preset, engine_facts(Inpainter(small).variant(preset), CPU))
+    search.fit(0)
+    tight = inpaint(image, mask, network=small, preset=preset, memory_budget_bytes=search.bytes_needed + image.nbytes)
     assert (roomy.preset.tile_side, tight.preset.tile_side) == (1024, 256)
     assert len(tight.runs[0].scales[-1].losses) > len(roomy.runs[0].scales[-1].losses)
     assert np.abs(tight.composite - roomy.composite).mean() < 0.05
@@ -149,12 +164,34 @@ def test_running_out_of_memory_steps_down_and_finishes(small, error):
     assert np.array_equal(result.image[~mask], image[~mask])
 
 
+@pytest.mark.parametrize(
+    ("preset", "changes", "advice"),
+    [
+        ("default", {}, "in several smaller parts"),
+        ("single-pass", {"windows": False}, "use windows=true, which needs"),
+        ("reference", {"px_budget": None}, "use windows=true, which needs"),
+    ],
+)
+def test_what_cannot_fit_is_refused_before_it_begins_with_what_would(small, preset, changes, advice):
+    image, mask = np.zeros((1200, 1600, 3), np.uint8), box(1200, 1600, 500, 500, 560, 540)
+    preset = resolve_preset(preset, changes)
+    budget = 20 * 2**20 if advice.startswith("in") else 800 * 2**20
+    steps = []
+    with pytest.raises(NotEnoughMemory, match=advice) as refused:
+        Inpainter(small, memory_budget_bytes=budget).fill(image, mask, preset=preset, on_step=steps.append, out=image)
+    assert not steps
+    needed = int(re.search(r"allow ([0-9,]+) MiB", str(refused.value))[1].replace(",", "")) * 2**20
+    search = PlanSearch(mask, preset, engine_facts(Inpainter(small).variant(preset), CPU))
+    search.fit(budget)
+    assert needed >= search.bytes_needed > budget
+
+
 def test_when_nothing_is_left_to_try_it_says_so(small):
     image, mask = photo()
     network = Tight(small, 0, MemoryError())
     with pytest.raises(NotEnoughMemory, match="more memory or a smaller photo"):
         inpaint(image, mask, network=network, preset=resolve_preset("default", {"iterations": 2, "min_side": 64}))
-    ways = list(candidates(resolve_preset("default"), small, CPU))
+    ways = list(candidates(resolve_preset("default"), engine_facts(small, CPU)))
     assert 1 < len(network.seen) < len(ways), "no way is tried that needs as much as one that failed"
 
 

@@ -16,10 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from models import Inpainter, inpaint, load_network, resolve_preset
-from models.memory.plan import PlanSearch, forget_peak, free_memory, give_back, peak_memory
+from models.memory.device import engine_facts, forget_peak, free_memory, give_back, peak_memory
 from models.networks.lama import folded, stripes
 from models.networks.lama.model import Lama, LamaConfig
 from models.networks.migan import fir_kernel
+from models.planning.memory import PlanSearch
 from tests.random_weights import with_statistics
 
 MPS = torch.device("mps")
@@ -169,8 +170,8 @@ def test_before_a_leaner_plan_the_cache_is_given_back(monkeypatch):
     mask[100:800, 100:800] = True
     inpainter = Inpainter(lama())
     inpainter.device = MPS
-    search = PlanSearch(mask, resolve_preset("default", {"largest_bridged_ratio": 0}), lama(), MPS)
+    search = PlanSearch(mask, resolve_preset("default", {"largest_bridged_ratio": 0}), engine_facts(lama(), MPS))
     error = RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)")
-    inpainter._step_down(search, error)
+    inpainter._step_down(search, mask, error)
     assert (search.memory_plan.preset.tile_side, search.memory_plan.checkpointed) == (1024, True)
     assert len(emptied) == 1

@@ -3,10 +3,10 @@
 import torch
 
 from models import resolve_preset
-from models.memory.plan import MemoryPlan
 from models.networks.registry import fast_variant
 from models.optimize.adam import FeatureOptimizer
 from models.optimize.cuda_graphs import CudaGraphCache
+from models.planning.memory import MemoryPlan
 from tests.models.optimize.helpers import lama, taken, tile
 
 

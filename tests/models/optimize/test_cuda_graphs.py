@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from models import Inpainter, inpaint, resolve_preset
-from models.memory.plan import MemoryPlan
 from models.networks.registry import fast_variant
 from models.optimize.adam import FeatureOptimizer
 from models.optimize.cuda_graphs import CudaGraphCache, GraphedOptimizer
+from models.planning.memory import MemoryPlan
 from tests.models.optimize.helpers import lama, migan, taken, tile
 
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
