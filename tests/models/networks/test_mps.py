@@ -15,7 +15,7 @@ import yaml
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from models import Inpainter, inpaint, load_network, resolve_preset
+from models import Inpainter, load_network, resolve_preset
 from models.memory.device import engine_facts, forget_peak, free_memory, give_back, peak_memory
 from models.networks.lama import folded, stripes
 from models.networks.lama.model import Lama, LamaConfig
@@ -84,24 +84,22 @@ def lama():
 
 
 @pytest.mark.parametrize("preset", ["default", "reference", "single-pass"])
-@pytest.mark.parametrize("budget", [None, 1])
+@pytest.mark.parametrize("lean", [False, True])
 @pytest.mark.parametrize("network", ["lama", "builtin"])
 @pytest.mark.usefixtures("as_on_mps")
-def test_all_that_inpainting_asks_for_is_there(network, preset, budget):
+def test_all_that_inpainting_asks_for_is_there(network, preset, lean):
     image = np.random.default_rng(1).integers(0, 256, (280, 300, 3), np.uint8)
     mask = np.zeros((280, 300), bool)
     mask[60:200, 60:230] = True
     ready = lama() if network == "lama" else load_network("builtin", device="cpu")
     changes = {"iterations": 2, "min_side": 128, "largest_bridged_ratio": 0}
+    inpainter, chosen = Inpainter(ready), resolve_preset(preset, changes)
+    if lean:
+        search = PlanSearch(mask, chosen, engine_facts(inpainter.variant(chosen), inpainter.device))
+        search.fit(0)
+        inpainter.memory_budget_bytes = search.bytes_needed + image.nbytes
     with Observed() as seen:
-        inpaint(
-            image,
-            mask,
-            network=ready,
-            preset=resolve_preset(preset, changes),
-            on_preview=lambda preview: preview.pixels(40, 30),
-            memory_budget_bytes=budget,
-        )
+        inpainter.inpaint(image, mask, preset=chosen, on_preview=lambda preview: preview.pixels(40, 30))
     assert len(seen.operators) > 25
     assert "aten::convolution" in seen.operators
     assert [name for name in sorted(seen.operators) if not runs_on_mps(name)] == []
