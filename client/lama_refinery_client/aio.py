@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, Unpack
+from typing import Any, Generic, Self, TypeVar, Unpack, overload
 
 import httpx2
 
@@ -17,6 +17,7 @@ from lama_refinery_client.calls import Reply
 from lama_refinery_client.flows import Effect, Exchange, Flow, NextEvent, OpenStream, Report, Sleep
 from lama_refinery_client.models import Batch, Job, JobPage
 from lama_refinery_client.parameters import Parameters
+from lama_refinery_client.pictures import Picture, PictureT
 from lama_refinery_client.retries import Retries
 from lama_refinery_client.sources import Source
 from lama_refinery_client.target import Target
@@ -55,20 +56,46 @@ class AsyncClient:
         """The service's URL."""
         return self._target.url
 
+    @overload
     async def inpaint(
         self,
         image: Source,
-        mask: Source | None = None,
+        mask: Source | Picture | None = None,
         *,
         timeout: float | None = None,
         on_change: OnChange | None = None,
         idempotency_key: str | None = None,
         **parameters: Unpack[Parameters],
-    ) -> bytes:
-        """The image with its hole filled, as the bytes of a file: submit, wait, fetch.
+    ) -> bytes: ...
 
-        image, mask: paths, bytes or binary files. White in the mask is the hole; without a mask, the transparent part
-        of the image. timeout: as of `wait`. Raises as `submit` and `wait`; WaitTimeout has the job, which goes on.
+    @overload
+    async def inpaint(
+        self,
+        image: PictureT,
+        mask: Source | Picture | None = None,
+        *,
+        timeout: float | None = None,
+        on_change: OnChange | None = None,
+        idempotency_key: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> PictureT: ...
+
+    async def inpaint(
+        self,
+        image: Source | Picture,
+        mask: Source | Picture | None = None,
+        *,
+        timeout: float | None = None,
+        on_change: OnChange | None = None,
+        idempotency_key: str | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> Any:
+        """The image with its hole filled: submit, wait, fetch.
+
+        image, mask: paths, bytes, binary files, images of Pillow's, or arrays of uint8. An image of Pillow's and an
+        array are answered with one of their kind, everything else with the bytes of a file. White in the mask is the
+        hole; without a mask, the transparent part of the image. timeout: as of `wait`. Raises as `submit` and `wait`;
+        WaitTimeout has the job, which goes on.
         """
         return await self._run(
             flows.inpaint(image, mask, parameters, idempotency_key, self._retries, timeout), on_change
@@ -76,8 +103,8 @@ class AsyncClient:
 
     async def submit(
         self,
-        image: Source,
-        mask: Source | None = None,
+        image: Source | Picture,
+        mask: Source | Picture | None = None,
         *,
         idempotency_key: str | None = None,
         **parameters: Unpack[Parameters],

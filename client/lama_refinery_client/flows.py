@@ -20,6 +20,7 @@ from lama_refinery_client.calls import Call, Reply
 from lama_refinery_client.errors import JobCanceled, JobFailed, ServiceUnreachable, WaitTimeout, cause_of
 from lama_refinery_client.models import Batch, Job, JobPage
 from lama_refinery_client.parameters import form_fields
+from lama_refinery_client.pictures import Picture, like
 from lama_refinery_client.retries import TRANSIENT, Retries
 from lama_refinery_client.sources import Source, opened
 
@@ -122,7 +123,11 @@ def unreachable(error: httpx2.RequestError, tries: int) -> ServiceUnreachable:
 
 
 def submit(
-    image: Source, mask: Source | None, parameters: Mapping[str, Any], key: str | None, retries: Retries
+    image: Source | Picture,
+    mask: Source | Picture | None,
+    parameters: Mapping[str, Any],
+    key: str | None,
+    retries: Retries,
 ) -> Flow[Job]:
     """A new job, exactly one, however often its submission had to be sent."""
     key = calls.checked_key(key) if key is not None else str(uuid.uuid4())
@@ -184,17 +189,17 @@ def page(
 
 
 def inpaint(
-    image: Source,
-    mask: Source | None,
+    image: Source | Picture,
+    mask: Source | Picture | None,
     parameters: Mapping[str, Any],
     key: str | None,
     retries: Retries,
     timeout: float | None,
-) -> Flow[bytes]:
-    """Submit, wait, fetch."""
+) -> Flow[Any]:
+    """Submit, wait, fetch; the result is of the image's kind."""
     job = yield from submit(image, mask, parameters, key, retries)
     job = yield from wait(job, retries, timeout)
-    return (yield from result(job, retries))
+    return like(image, (yield from result(job, retries)))
 
 
 def wait(job: Job | str, retries: Retries, timeout: float | None) -> Flow[Job]:

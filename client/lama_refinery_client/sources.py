@@ -8,20 +8,23 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from lama_refinery_client.pictures import Picture, as_file
+
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO"
 Part: TypeAlias = "tuple[str, bytes | BinaryIO, str]"
 
 
 @contextmanager
-def opened(image: Source, mask: Source | None) -> Iterator[dict[str, Part]]:
+def opened(image: Source | Picture, mask: Source | Picture | None) -> Iterator[dict[str, Part]]:
     """The files of the form, each rewindable; what is opened here is closed after the block.
 
-    A seekable file is sent from its start. Raises OSError for a path that cannot be read, TypeError for other things.
+    A seekable file is sent from its start, and an image or array as a PNG. Raises OSError for a path that cannot be
+    read, TypeError for other things.
     """
     with ExitStack() as stack:
-        parts = {"image": _part("image", image, stack)}
+        parts = {"image": _part("image", as_file(image, "image"), stack)}
         if mask is not None:
-            parts["mask"] = _part("mask", mask, stack)
+            parts["mask"] = _part("mask", as_file(mask, "mask"), stack)
         yield parts
 
 
@@ -34,7 +37,10 @@ def _part(field: str, source: Source, stack: ExitStack) -> Part:
         path = Path(source)
         return path.name, stack.enter_context(path.open("rb")), kind
     if not callable(getattr(source, "read", None)):
-        raise TypeError(f"{field} should be a path, bytes or a binary file, not {type(source).__name__}")
+        raise TypeError(
+            f"{field} should be a path, bytes, a binary file, an image of Pillow's or an array, "
+            f"not {type(source).__name__}"
+        )
     name = getattr(source, "name", None)
     shown = Path(name).name if isinstance(name, str) else field
     if source.seekable():
