@@ -19,6 +19,7 @@ class HoleRule:
     invert: swap hole and rest, before growing. grow_pixels: radius of the disc that the hole grows by; a negative
     number shrinks it. read_from: whether the white or the transparent part of a mask is the hole; auto: the
     transparent one where that is plain. resize: a mask of another size, but of the photo's proportions, is resized.
+    may_be_empty: a mask that marks nothing is a hole of no pixels, not an error.
     """
 
     threshold: int = 128
@@ -26,3 +27,4 @@ class HoleRule:
     grow_pixels: int = 0
     read_from: ReadFrom = "auto"
     resize: bool = False
+    may_be_empty: bool = False

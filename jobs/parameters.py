@@ -80,6 +80,11 @@ class _JobFields(BaseModel):
         description="The hole grows by a disc of this radius before anything else is done with it; a negative number "
         "shrinks it.",
     )
+    empty_mask: Literal["error", "return"] = Field(
+        default="error",
+        description="What becomes of a mask that marks nothing: it is refused (`empty-hole`), or the job succeeds with "
+        "the photo as its result.",
+    )
     format: Literal["same", "png", "jpeg", "webp", "tiff"] = Field(
         default="png",
         description="Format of the result; `same` is the image's own. PNG, WebP and TIFF lose nothing. A JPEG of a "
@@ -190,6 +195,7 @@ class Parameters(_Fields):
             grow_pixels=self.mask_dilate_pixels,
             read_from=self.mask_from,
             resize=self.mask_resize,
+            may_be_empty=self.empty_mask == "return",
         )
 
     def overrides(self) -> dict[str, Any]:

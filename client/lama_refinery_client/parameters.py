@@ -21,6 +21,7 @@ class Parameters(TypedDict, total=False):
     mask_from: Literal["auto", "luminance", "alpha"] | None  # the white or the transparent part of the mask is the hole
     mask_resize: bool | None  # a mask of another size, but of the image's proportions, is resized
     mask_invert: bool | None  # the dark part of the mask is the hole
+    empty_mask: Literal["error", "return"] | None  # a mask that marks nothing: refused, or the result is the photo
     mask_dilate_pixels: int | None  # grow the hole by a disc of this radius; negative shrinks it
     format: Literal["same", "png", "jpeg", "webp", "tiff"] | None
     quality: int | None  # of a JPEG, 1 to 100

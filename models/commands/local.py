@@ -33,6 +33,7 @@ HOLE_FIELDS = {
     "mask_dilate_pixels": "grow_pixels",
     "mask_from": "read_from",
     "mask_resize": "resize",
+    "empty_mask": "may_be_empty",
 }
 SERVICE_ONLY = frozenset(
     {
@@ -44,6 +45,8 @@ SERVICE_ONLY = frozenset(
         "webhook_url",
         "webhook_events",
         "metadata",
+        "batch",
+        "batch_size",
     }
 )
 
@@ -138,7 +141,10 @@ class LocalEngine:
             report.progress(index, step.fraction, words)
 
         report.progress(index, 0.0, "planning")
-        pixels = decoded.photo.pixels
+        pixels, inpainter = decoded.photo.pixels, self._inpainter
+        if not decoded.hole.any():  # the photo as it is, whatever the preset does with its size
+            name, device = inpainter.network.name, str(inpainter.device)
+            return Result(pixels, pixels, name, device, self._preset, [], 0.0, 0, 0.0)
         return self._inpainter.fill(
             pixels, decoded.hole, preset=self._preset, on_step=step, out=pixels, opaque=decoded.opaque
         )
@@ -178,6 +184,10 @@ def _hole_rule(given: Mapping[str, Any]) -> HoleRule:
             if value not in get_args(ReadFrom):
                 raise UsageError(f"{name}: should be one of {', '.join(get_args(ReadFrom))}, not {value!r}")
             values[field] = value
+        elif field == "may_be_empty":
+            if value not in ("error", "return"):
+                raise UsageError(f"{name}: should be error or return, not {value!r}")
+            values[field] = value == "return"
         elif field in ("invert", "resize"):
             values[field] = str(value).lower() == "true"
         else:

@@ -220,6 +220,11 @@ def test_inversion_comes_before_growing():
         find_hole(photo(40, 40), imagecodecs.png_encode(mask), HoleRule(invert=True, grow_pixels=-1))
 
 
+def test_an_empty_hole_may_be_allowed():
+    hole = find_hole(photo(8, 32), imagecodecs.png_encode(0 * RAMP), HoleRule(may_be_empty=True))
+    assert not hole.any()
+
+
 def test_an_empty_hole_names_the_threshold():
     with pytest.raises(EmptyHole, match="200 or more of 255"):
         find_hole(photo(8, 32), imagecodecs.png_encode(RAMP % 200), HoleRule(threshold=200))

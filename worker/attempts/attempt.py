@@ -58,13 +58,13 @@ class Attempt:
         """Do the work. Returns the change by which the job succeeds. Raises the reason of every other end."""
         with ExitStack() as stack:
             decoded = stack.enter_context(self._decode())
-            done, result = self._refine(decoded)
+            done, result = self._refine(decoded) if self._job.input.hole_fraction else (None, decoded.pixels)
             if result is not decoded.pixels:
                 stack.enter_context(result)
             encoded = self._encode(decoded, result)
             with encoded.data:
                 self._store(encoded)
-                return self._succeeded(done, encoded, (*decoded.facts.warnings, *encoded.warnings))
+                return self._succeeded(done, result, encoded, (*decoded.facts.warnings, *encoded.warnings))
 
     def _decode(self) -> Decoded:
         """The photo and its hole, in shared memory. Raises ImageError, BlobMissing, ServiceUnavailable."""
@@ -166,11 +166,15 @@ class Attempt:
 
             patiently(put, self._steps)
 
-    def _succeeded(self, done: messages.Done, encoded: Encoded, warnings: Sequence[ImageWarning]) -> Change:
+    def _succeeded(
+        self, done: messages.Done | None, pixels: SharedArray, encoded: Encoded, warnings: Sequence[ImageWarning]
+    ) -> Change:
+        """The change by which the job succeeds. done: None when there was nothing to fill."""
+        height, width = pixels.shape[:2]
         info = ResultInfo(
             media_type=encoded.media_type,
-            width=done.width,
-            height=done.height,
+            width=width,
+            height=height,
             bytes=encoded.data.size,
             sha256=encoded.sha256,
         )
@@ -181,10 +185,10 @@ class Attempt:
             expires_at(now),
             result=info,
             warnings=told,
-            network=NetworkInfo(name=done.network, device=done.device),
-            preset=done.preset,
+            network=NetworkInfo(name=done.network, device=done.device) if done else None,
+            preset=done.preset if done else None,
             timings_seconds=spent,
-            peak_memory_bytes=done.peak_memory_bytes,
+            peak_memory_bytes=done.peak_memory_bytes if done else None,
         )
 
 

@@ -61,6 +61,11 @@ class Engine(Protocol):
 @click.option("--mask-resize", is_flag=True, help="Resize a mask of another size, but of the photo's proportions.")
 @click.option("--mask-invert", is_flag=True, help="The dark part of the mask is the hole.")
 @click.option("--mask-grow", type=int, metavar="PIXELS", help="Grow the hole; a negative number shrinks it.")
+@click.option(
+    "--empty-mask",
+    type=click.Choice(["error", "return"]),
+    help="A mask that marks nothing: refused, or the photo as is.",
+)
 @click.option("--preset", type=click.Choice(["default", "reference", "single-pass"]), help="How to fill.")
 @click.option("--network", metavar="NAME", help="auto, big-lama, builtin; here also the path of a checkpoint.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other field, such as iterations=10.")
@@ -180,6 +185,7 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
         "mask_resize": options["mask_resize"] or None,
         "mask_invert": options["mask_invert"] or None,
         "mask_dilate_pixels": options["mask_grow"],
+        "empty_mask": options["empty_mask"],
         "quality": options["quality"],
         "format": options["form"],
     }

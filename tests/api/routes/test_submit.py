@@ -122,6 +122,15 @@ def test_the_threshold_of_alpha(api):
     assert answer.json()["code"] == "empty-hole"
 
 
+def test_an_empty_mask_may_be_nothing_to_do(api, service):
+    files = {"mask": support.as_file(0 * support.hole())}
+    assert fraction(api, form=files, empty_mask="return") == 0
+    body = support.form(**files)
+    assert api.post("/v1/jobs", files=body).json()["code"] == "empty-hole"
+    plan = api.post("/v1/plans", files=body, data={"empty_mask": "return"}).json()
+    assert (plan["windows"], plan["work_pixels"]) == ([], 0)
+
+
 def test_the_hole_is_stored_as_it_was_checked(api, service):
     soft = support.hole()
     soft[:5] = 100

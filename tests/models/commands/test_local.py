@@ -37,18 +37,22 @@ def run(folder, *arguments, **options):
 
 
 def test_a_folder_with_a_broken_file(folder):
-    done = run(folder, "fill", "in", "-o", "out", "--preset", "single-pass", "--json")
+    (folder / "in/p2.png").write_bytes(support.as_file(support.pixels()))
+    (folder / "in/p2_mask.png").write_bytes(support.as_file(0 * support.hole()))
+    done = run(folder, "fill", "in", "-o", "out", "--preset", "single-pass", "--json", "--empty-mask", "return")
     lines = {line["photo"]: line for line in map(json.loads, done.stdout.splitlines())}
     assert done.returncode == 1
     assert {photo: line["status"] for photo, line in lines.items()} == {
         "in/broken.png": "failed",
         "in/p0.png": "succeeded",
         "in/p1.png": "succeeded",
+        "in/p2.png": "succeeded",
     }
+    assert np.array_equal(*(support.opened((folder / name).read_bytes()) for name in ("in/p2.png", "out/p2.png")))
     assert lines["in/p1.png"]["network"] == "migan-512-places2"
     assert [warning["code"] for warning in lines["in/p1.png"]["warnings"]] == ["further-pictures"]
     assert lines["in/p0.png"]["warnings"] == []
-    assert "2 of 3 pictures done" in done.stderr
+    assert "3 of 4 pictures done" in done.stderr
     assert "warning: p1.png: The image has an animation" in done.stderr
     before, after = (support.opened((folder / name).read_bytes()) for name in ("in/p0.png", "out/p0.png"))
     hole = support.hole() > 0

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from images.codec.pool import CodecPool
+from images.hole import pack_hole
 from jobs.errors import NetworkUnavailable
 from jobs.job import InputInfo, Status, new_job
 from jobs.parameters import Parameters
@@ -137,6 +138,26 @@ def test_a_job_that_succeeds_says_what_was_left_out(succeed):
     frames = [Image.new("RGBA", (96, 80), (200, 100 * number, 0, 90)) for number in range(2)]
     ended, _ = succeed(files.saved(frames[0], "WEBP", save_all=True, append_images=frames[1:]), format="jpeg")
     assert [warning.code for warning in ended.warnings] == ["further-pictures", "transparency-flattened"]
+
+
+def test_without_a_hole_the_result_is_the_photo_and_no_device_is_asked(service, store, settings, codecs):
+    smooth = Image.fromarray(files.smooth(80, 96))
+    for image, own, format in (
+        (files.saved(smooth, "PNG"), "png", "png"),
+        (files.saved(smooth, "JPEG"), "jpeg", "same"),
+        (files.saved(smooth, "JPEG"), "jpeg", "png"),
+    ):
+        info = INPUT.model_copy(update={"format": own, "hole_fraction": 0.0})
+        asked = Parameters(empty_mask="return", preset="reference", px_budget=4096, format=format)
+        job = new_job(store.now(), asked, info)
+        service.blobs.put(job.id, "image", image)
+        service.blobs.put(job.id, "hole", pack_hole(support.hole() > 255))
+        job = store.claim(store.create(job).id, "w")
+        parts = Parts(store, service.blobs, codecs, SimpleNamespace(), settings, threading.Event())
+        ended = store.finish(job.id, job.attempt, Attempts(parts, None, None, None, WorkerMetrics()).outcome(job))
+        assert (ended.status, ended.error, ended.network) == (Status.SUCCEEDED, None, None)
+        with service.blobs.open(job.id, ended.result_blob) as result:
+            assert (support.opened(result.read()) == support.opened(image)).all()
 
 
 def test_only_a_hole_of_the_alpha_itself_becomes_opaque(attempt):
