@@ -154,7 +154,7 @@ def test_without_a_hole_the_result_is_the_photo_and_no_device_is_asked(service, 
         service.blobs.put(job.id, "hole", pack_hole(support.hole() > 255))
         job = store.claim(store.create(job).id, "w")
         parts = Parts(store, service.blobs, codecs, SimpleNamespace(), settings, threading.Event())
-        ended = store.finish(job.id, job.attempt, Attempts(parts, None, None, None, WorkerMetrics()).outcome(job))
+        ended = store.finish(job.id, job.attempt, AttemptRunner(parts, None, None, None, WorkerMetrics()).outcome(job))
         assert (ended.status, ended.error, ended.network) == (Status.SUCCEEDED, None, None)
         with service.blobs.open(job.id, ended.result_blob) as result:
             assert (support.opened(result.read()) == support.opened(image)).all()
