@@ -121,7 +121,7 @@ export class Opening {
         this.useMask(photo, clear);
         dismiss("transparent");
       };
-      notify("transparent", t().transparentParts, { actions: [[t().fillTransparent, use]] });
+      notify("transparent", t().transparentParts(name), { actions: [[t().fillTransparent, use]] });
     }
     return photo;
   }

@@ -185,7 +185,7 @@ export const en = {
   isItMask: (/** @type {string} */ name, /** @type {string} */ photo) => `Is ${name} the mask of ${photo}, or another photo?`,
   asMask: "The mask",
   asPhoto: "Another photo",
-  transparentParts: "This photo has transparent parts.",
+  transparentParts: (/** @type {string} */ name) => `${name} has transparent parts.`,
   fillTransparent: "Make them the hole",
   zonePhotos: "New photos",
   zoneMask: "The mask of this photo",

@@ -168,7 +168,7 @@ export const zh = {
   isItMask: (name, photo) => `${name} 是 ${photo} 的蒙版，还是另一张照片？`,
   asMask: "蒙版",
   asPhoto: "另一张照片",
-  transparentParts: "这张照片有透明部分。",
+  transparentParts: (name) => `${name} 有透明部分。`,
   fillTransparent: "设为空洞",
   zonePhotos: "新照片",
   zoneMask: "这张照片的蒙版",

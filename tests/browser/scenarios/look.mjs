@@ -101,7 +101,12 @@ export const phone = {
     await help.parameters(page, help.QUICK);
     await page.tap("#panel-close");
     await page.tap("#fit");
+    const cancelable = page.waitForFunction(() => {
+      const { width, right, bottom } = document.querySelector("#cancel").getBoundingClientRect();
+      return width > 0 && right <= innerWidth && bottom <= innerHeight;
+    });
     await page.tap("#fill");
+    await cancelable;
     await help.filled(page);
     for (const one of ["#download", "#fill", "#peek"]) await inSight(one);
     await shoot("filled");

@@ -8,7 +8,7 @@ export const transparent = {
   async run({ page, folder, shoot }) {
     await help.choose(page, join(folder, "transparent.png"));
     await shoot("offered");
-    await help.notice(page, "This photo has transparent parts.").getByRole("button", { name: "Make them the hole" }).click();
+    await help.notice(page, "transparent.png has transparent parts.").getByRole("button", { name: "Make them the hole" }).click();
     await page.locator("#fill:enabled").waitFor();
     await help.saved(page, "#save-mask", join(folder, "transparent-mask.png"));
     assert.equal(await help.notice(page, "transparent parts").count(), 0);

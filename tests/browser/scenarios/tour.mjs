@@ -40,10 +40,9 @@ export const tour = {
     await page.locator("#fill:enabled").waitFor();
     await page.waitForTimeout(1500);
     await see("painted");
-    await help.parameters(page, "iterations=100");
+    await help.parameters(page, help.LONG);
     await page.click("#fill");
-    await page.waitForFunction(() => Number(document.querySelector("#bar").getAttribute("value")) > 0);
-    await page.waitForTimeout(1000);
+    await page.waitForTimeout(3000); // for as much of it as there is by then
     await see("running");
     await context.setOffline(true);
     await page.locator("[data-notice=lost]").waitFor();
