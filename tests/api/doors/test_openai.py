@@ -129,6 +129,19 @@ def test_keys_and_limits_are_this_services(doors, client):
     assert (refused.value.status_code, refused.value.code) == (400, "unsupported-media-type")
 
 
+def test_a_job_whose_client_has_gone_is_canceled(doors, client):
+    many = {"image": support.as_file(support.pixels(192, 192)), "prompt": "", "timeout": 2}
+    drawn = np.zeros((192, 192, 4), np.uint8)
+    drawn[..., 3] = 255 - support.hole(192, 192, (60, 60, 120, 110))
+    with pytest.raises(openai.APITimeoutError):
+        client.images.edit(mask=support.as_file(drawn), extra_body=support.MANY_STEPS, **many)
+
+    def newest():
+        return httpx.get(f"{doors.url}/v1/jobs", headers=doors.headers, params={"limit": 1}).json()["jobs"][0]
+
+    support.wait_until(lambda: newest()["status"] == "canceled", what="the cancel")
+
+
 def test_for_node(doors, node, tmp_path):
     (tmp_path / "photo.png").write_bytes(photo()[1])
     (tmp_path / "mask.png").write_bytes(mask()[1])
