@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def access_for(service: Service, host: str) -> str:
-    """One sentence that says who may use the service on the address `host`. Raises AccessError.
+    """A sentence about who may use the service on the address `host`. Raises AccessError.
 
     While the job store does not answer, nobody knows whether there are keys; every request is then refused.
     """

@@ -58,12 +58,12 @@ async def submitting(
 
 
 async def identify_by_hand(request: Request) -> Admission:
-    """As `identify`, where FastAPI found no route and so resolves no dependencies."""
+    """As `identify`, for requests without a route, for which FastAPI resolves no dependencies."""
     return await identify(request, await BEARER(request), await HEADER(request))
 
 
 async def sender(request: Request, caller: Annotated[Admission, Depends(identify)]) -> str:
-    """Whom a request's work is counted against where senders share: its API key, or else its address.
+    """The sender that a request's work is counted for: its API key or, without one, its address.
 
     An IPv6 address stands for its network of 64 bits, which is what one machine gets.
     """

@@ -96,6 +96,6 @@ def charged(service: Service, caller: Admission, info: InputInfo) -> Iterator[No
 def _quota_exceeded(quota: Window) -> QuotaExceeded:
     return QuotaExceeded(
         f"This API key may submit {quota.limit // MEGAPIXEL:,} megapixels per hour; "
-        f"{quota.left / MEGAPIXEL:,.1f} are left at present.",
+        f"{quota.left / MEGAPIXEL:,.1f} are left.",
         retry_after_seconds=quota.wait_seconds,
     )

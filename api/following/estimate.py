@@ -11,7 +11,7 @@ from jobs.job import Job, Status
 from jobs.store.durations import mean_job_seconds
 from jobs.store.heartbeat import workers
 
-# Bounds of a Retry-After. Asking more than once a second tells nobody more; after a minute the estimate is stale.
+# Bounds of a Retry-After. More than one request a second is useless; after a minute the estimate is out of date.
 SHORTEST_SECONDS, LONGEST_SECONDS = 1, 60
 
 

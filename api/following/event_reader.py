@@ -23,7 +23,7 @@ from jobs.store.connection import connect_async
 from jobs.store.events import Event
 
 log = logging.getLogger(__name__)
-IDLE_SECONDS = 10.0  # a follower that nobody woke looks by itself, and its client learns that the connection lives
+IDLE_SECONDS = 10.0  # a follower reads the events at least this often, and its client sees that the connection lives
 CONNECTIONS = 8  # one listens, the others read, which takes a millisecond each
 RECONNECT_SECONDS = 1.0
 
@@ -40,16 +40,16 @@ class EventReader:
 
     async def run(self) -> None:
         """Listen until the task is cancelled."""
-        told = ""
+        logged = ""
         try:
             while True:
                 try:
                     await self._listen()
-                    told = ""
+                    logged = ""
                 except redis.RedisError as error:
-                    if str(error) != told:  # not every second while the job store is away
+                    if str(error) != logged:  # not every second while the job store is down
                         log.warning("events are late until the job store answers again: %s", error)
-                    told = str(error)
+                    logged = str(error)
                 await asyncio.sleep(RECONNECT_SECONDS)
         finally:
             await self._client.aclose()
@@ -63,7 +63,7 @@ class EventReader:
     async def _listen(self) -> None:
         async with events.listening(self._client) as changed:
             for followed in self._jobs.values():
-                followed.wake()  # nobody was told of what happened before this moment
+                followed.wake()  # events before this moment woke nobody
             async for job_id in changed:
                 if job := self._jobs.get(job_id):
                     job.wake()
@@ -120,7 +120,7 @@ class EventReader:
 
 
 class _FollowedJob:
-    """One job that somebody follows. Followers who want the same events share one read."""
+    """A job with followers. Followers who want the same events share one read."""
 
     def __init__(self, job_id: str):
         self._id, self.followers = job_id, 0
@@ -128,7 +128,7 @@ class _FollowedJob:
         self._reads: dict[str, asyncio.Task[list[Event]]] = {}
 
     def wake(self) -> None:
-        """Tell all followers of a new event. Reads that have begun may lack it: nobody joins them any more."""
+        """Wake all followers for a new event. Reads that have begun may lack it, so that no follower joins them."""
         self._changed.set()
         self._changed = asyncio.Event()
         self._reads.clear()

@@ -13,7 +13,7 @@ from jobs.parameters import Parameters
 
 
 class Links(BaseModel):
-    """Where to go on from a job; relative to the service."""
+    """Links from a job, relative to the service."""
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
@@ -21,7 +21,7 @@ class Links(BaseModel):
     result: str = Field(description="Its result, once it has succeeded.")
     cancel: str = Field(description="POST here to cancel it.")
     retry: str = Field(description="POST here to try it again, once it has failed.")
-    events: str = Field(description="What happens to it, as server-sent events.")
+    events: str = Field(description="Its changes and progress, as server-sent events.")
 
     @classmethod
     def of(cls, job_id: str) -> Links:
@@ -35,27 +35,27 @@ class JobView(BaseModel):
 
     id: str = Field(description="The job's id.", examples=["019ac0ffee0012ab34cd56ef7890ab12"])
     status: Status = Field(description="`queued`, `running`, then `succeeded`, `failed` or `canceled`.")
-    seq: int = Field(description="Grows with every change of the job: of two answers, the larger is newer.")
-    queue_position: int | None = Field(description="While it is queued: 1 is the next to start.")
+    seq: int = Field(description="Grows with every change of the job: the answer with the larger `seq` is newer.")
+    queue_position: int | None = Field(description="Its place in the queue while it is queued; 1 starts next.")
     created_at: datetime = Field(description="When the upload was accepted.")
-    started_at: datetime | None = Field(description="When the present or last attempt began.")
+    started_at: datetime | None = Field(description="When the latest attempt began.")
     completed_at: datetime | None = Field(description="When it became final.")
     expires_at: datetime | None = Field(description="When its images are deleted; known once it is final.")
-    attempts: int = Field(description="How many times a worker has begun with it.")
-    cancel_requested: bool = Field(description="A cancel was accepted.")
-    parameters: Parameters = Field(description="What was asked for.")
-    input: InputInfo = Field(description="What was uploaded.")
-    progress: Progress | None = Field(description="How far it is, while it is running.")
+    attempts: int = Field(description="Number of attempts, each by one worker.")
+    cancel_requested: bool = Field(description="Whether a cancel was accepted.")
+    parameters: Parameters = Field(description="The parameters that were submitted.")
+    input: InputInfo = Field(description="The uploaded image and mask.")
+    progress: Progress | None = Field(description="The progress of a running job.")
     network: NetworkInfo | None = Field(description="The network it ran on, once it has succeeded.")
     preset: dict[str, Any] | None = Field(description="The preset as run, once it has succeeded.")
     timings_seconds: dict[str, float] = Field(description="Seconds per stage of the last attempt.")
-    peak_memory_bytes: int | None = Field(description="Most memory its worker held, once it has succeeded.")
+    peak_memory_bytes: int | None = Field(description="Peak memory of its worker for this job, once it has succeeded.")
     result: ResultInfo | None = Field(description="The result, once it has succeeded.")
     warnings: list[JobWarning] = Field(
-        description="What of the upload the result does not have, once it has succeeded."
+        description="Parts of the upload that the result lacks, once the job has succeeded."
     )
     error: Problem | None = Field(description="Why it failed, once it has failed.")
-    links: Links = Field(description="Where to go on.")
+    links: Links = Field(description="Links to the job's resources.")
 
     @classmethod
     def of(cls, job: Job, jobs_ahead: int | None = None) -> JobView:

@@ -1,4 +1,4 @@
-"""The routes of batches: jobs that their owner has given a name in common."""
+"""The routes of batches: jobs to which their owner has given one common name."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BatchName = Annotated[str, Path(pattern=BATCH_NAME, description="The batch's nam
 
 
 class BatchLinks(BaseModel):
-    """Where to go on from a batch; relative to the service."""
+    """Links from a batch, relative to the service."""
 
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
@@ -45,19 +45,19 @@ class BatchLinks(BaseModel):
 
 
 class BatchView(BaseModel):
-    """How far the jobs of a batch are. Times are UTC."""
+    """The progress of a batch. Times are UTC."""
 
     name: str = Field(description="The batch's name.")
-    size: int | None = Field(description="How many jobs it is to have, if that was said.")
-    jobs: int = Field(description="Jobs that were accepted so far.")
-    queued: int = Field(description="Of them, those that wait.")
-    running: int = Field(description="Of them, those that a worker has.")
-    succeeded: int = Field(description="Of them, those that have succeeded.")
-    failed: int = Field(description="Of them, those that have failed.")
-    canceled: int = Field(description="Of them, those that were canceled.")
-    deleted: int = Field(description="Of them, those that were deleted or have expired.")
+    size: int | None = Field(description="Number of jobs that it will have, if the owner has said so.")
+    jobs: int = Field(description="Number of accepted jobs.")
+    queued: int = Field(description="Number of queued jobs.")
+    running: int = Field(description="Number of running jobs.")
+    succeeded: int = Field(description="Number of jobs that have succeeded.")
+    failed: int = Field(description="Number of jobs that have failed.")
+    canceled: int = Field(description="Number of canceled jobs.")
+    deleted: int = Field(description="Number of jobs that were deleted or have expired.")
     fraction: float = Field(
-        description="Part of the work that is done, each job counting the same, of `size` or of the jobs so far.",
+        description="Completed part of the work. Each of the `size` jobs, or of the jobs so far, counts the same.",
         ge=0,
         le=1,
     )
@@ -83,11 +83,11 @@ class BatchView(BaseModel):
 
 
 class BatchChange(BaseModel):
-    """What can be changed of a batch."""
+    """The part of a batch that can be changed."""
 
     model_config = ConfigDict(extra="forbid")
 
-    size: int = Field(ge=1, le=MAX_BATCH_SIZE, description="How many jobs it has.")
+    size: int = Field(ge=1, le=MAX_BATCH_SIZE, description="Number of jobs of the batch.")
 
 
 BODY = {

@@ -33,7 +33,7 @@ class JobEvent(BaseModel):
 
     seq: int = Field(description="The job's `seq` after this change.")
     status: Status = Field(description="Its status after this change.")
-    progress: Progress | None = Field(description="How far it is, in events named `progress`.")
+    progress: Progress | None = Field(description="The progress, in events named `progress`.")
 
 
 # One event, as OpenAPI 3.2 describes streams.
@@ -77,7 +77,7 @@ async def follow(
     service: ServiceDep,
     events: Events,
     job: CallersJob,
-    last_event_id: Annotated[str | None, Header(description="Go on after the event with this id.")] = None,
+    last_event_id: Annotated[str | None, Header(description="Continue after the event with this id.")] = None,
 ) -> Response:
     """What happens to a job, from its submission on or after `Last-Event-ID`, until it is final.
 

@@ -25,17 +25,17 @@ class Liveness(BaseModel):
 class WorkerView(BaseModel):
     """A worker as the readiness check shows it."""
 
-    state: WorkerState = Field(description="What it is doing.")
-    reason: str = Field(description="The same in words.")
-    network: str | None = Field(description="The network it holds.")
-    device: str | None = Field(description="Where it computes.")
+    state: WorkerState = Field(description="The worker's state.")
+    reason: str = Field(description="The reason of the state, as a text.")
+    network: str | None = Field(description="The network that it has loaded.")
+    device: str | None = Field(description="The device that it computes on.")
 
 
 class Readiness(BaseModel):
     """Whether jobs are accepted and worked on."""
 
     state: WorkerState = Field(description="READY and BUSY mean yes.")
-    reasons: list[str] = Field(description="The state in words.")
+    reasons: list[str] = Field(description="The reasons of the state, as texts.")
     workers: list[WorkerView] = Field(description="The workers that are alive.")
 
 

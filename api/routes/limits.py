@@ -17,21 +17,23 @@ router = APIRouter(prefix="/v1", tags=["limits"])
 
 
 class Quota(BaseModel):
-    """How much of something the API key may use, and how much of it is used."""
+    """A limit of the API key, and how much of it is used."""
 
-    limit: int = Field(description="The most there may be.")
-    used: int = Field(description="How many there are at present.")
-    reset_seconds: int | None = Field(description="Seconds until all of it is free again; null where time frees none.")
+    limit: int = Field(description="The limit.")
+    used: int = Field(description="The used part of the limit.")
+    reset_seconds: int | None = Field(description="Seconds until nothing of it is used; null if time does not free it.")
 
 
 class LimitsView(BaseModel):
     """What the caller may do."""
 
     key: str | None = Field(description="The id of the API key; null on a service without keys.")
-    requests_per_minute: Quota | None = Field(description="Requests; null means no limit, in all of these.")
+    requests_per_minute: Quota | None = Field(
+        description="Requests. Here and in the other fields, null means no limit."
+    )
     megapixels_per_hour: Quota | None = Field(description="Megapixels of submitted photos; `used` is rounded up.")
     queued_jobs: Quota | None = Field(description="The key's queued jobs.")
-    running_jobs: Quota | None = Field(description="The key's running jobs; more of them wait.")
+    running_jobs: Quota | None = Field(description="The key's running jobs; further jobs wait.")
     max_priority: Priority = Field(description="The highest priority a job may have.")
     service_queued_jobs: Quota = Field(description="The queued jobs of all callers.")
     max_upload_bytes: int = Field(description="Largest request body.")
@@ -39,7 +41,7 @@ class LimitsView(BaseModel):
     max_pixels: int = Field(description="Largest photo, width times height.")
     max_expires_in_seconds: float = Field(description="Largest `expires_in_seconds` of a job.")
     default_expires_in_seconds: float = Field(description="How long a job without `expires_in_seconds` is kept.")
-    max_wait_seconds: float = Field(description="Longest wait that `Prefer: wait` gets.")
+    max_wait_seconds: float = Field(description="Longest wait with `Prefer: wait`.")
 
 
 @router.get("/limits", response_model=LimitsView, summary="What the caller may do", responses=problems())

@@ -1,4 +1,4 @@
-"""Which networks the workers hold or could load."""
+"""The networks that the workers have loaded or could load."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ class NetworkView(BaseModel):
         "takes the job."
     )
     workers: int = Field(description="Live workers that can run it.")
-    loaded: int = Field(description="Those that hold it in memory; the others load it when a job asks for it.")
-    devices: list[str] = Field(description="Where it runs.")
+    loaded: int = Field(
+        description="Number of workers that have it in memory; the others load it when a job asks for it."
+    )
+    devices: list[str] = Field(description="The devices that it runs on.")
 
 
 class NetworkList(BaseModel):
@@ -31,9 +33,9 @@ class NetworkList(BaseModel):
     networks: list[NetworkView] = Field(description="By name; empty while no worker is ready.")
 
 
-@router.get("/networks", response_model=NetworkList, summary="The networks there are", responses=problems())
+@router.get("/networks", response_model=NetworkList, summary="List the networks", responses=problems())
 async def index(service: ServiceDep) -> NetworkList:
-    """What the live workers hold in memory, or could load from their disks."""
+    """The networks that live workers have in memory or could load from their disks."""
     return networks(await service.call(workers, service.redis))
 
 

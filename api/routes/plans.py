@@ -1,4 +1,4 @@
-"""`POST /v1/plans`: what a job would take. The same body as a submission, the same checks, and nothing is kept."""
+"""`POST /v1/plans`: the cost of a job. It takes and checks the body of a submission, and keeps nothing of it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from models.planning.presets import resolve_preset
 from models.planning.shrink import shrunk_hole, shrunk_size
 
 router = APIRouter(prefix="/v1", tags=["plans"])
-# What answers while no worker is alive: the network that every worker has.
+# Used while no worker is alive: the network that every worker has.
 FALLBACK = NetworkFacts.unloaded(MIGAN_FACTS, "auto", "builtin")
 
 
@@ -34,12 +34,12 @@ class PlannedScale(BaseModel):
 
     width: int = Field(description="Pixels.")
     height: int = Field(description="Pixels.")
-    tiles: int = Field(description="Parts that are worked on one after the other; 0 where nothing is to be filled.")
+    tiles: int = Field(description="Number of tiles, computed one after the other; 0 for a scale without hole.")
     pixels: int = Field(description="Pixels of all tiles.")
 
 
 class PlannedWindow(BaseModel):
-    """A part of the image that is worked on by itself."""
+    """A part of the image that is filled by itself."""
 
     top: int = Field(description="First row.")
     left: int = Field(description="First column.")
@@ -49,29 +49,31 @@ class PlannedWindow(BaseModel):
 
 
 class PlanView(BaseModel):
-    """What a job would take."""
+    """The cost of a job."""
 
-    input: InputInfo = Field(description="What was sent.")
+    input: InputInfo = Field(description="The image and mask that were sent.")
     network: str = Field(description="The network it is planned for.")
     width: int = Field(description="Of the result, in pixels.")
     height: int = Field(description="Of the result, in pixels.")
-    windows: list[PlannedWindow] = Field(description="Where there is work, top left first.")
-    work_pixels: int = Field(description="Pixels times passes, a backward pass as another: time is proportional to it.")
+    windows: list[PlannedWindow] = Field(description="The windows around the hole, the top left one first.")
+    work_pixels: int = Field(
+        description="Pixels times passes, where a backward pass counts as a pass. Time is proportional to it."
+    )
     largest_refined_pixels: int = Field(description="Pixels of the largest tile that is refined.")
     estimated_seconds: float | None = Field(
-        description="Of refinement, by the last jobs of the worker; null when none has been measured there yet."
+        description="Estimated time of refinement, from the worker's last jobs; null before the first."
     )
     estimated_peak_bytes: int = Field(
         description="Of refinement, above the network's own. A worker whose free memory is less plans smaller windows "
         "and tiles; what fits in none fails as `out-of-memory`."
     )
-    queue_length: int = Field(description="Jobs that wait at present.")
+    queue_length: int = Field(description="Number of queued jobs.")
 
 
 @router.post(
     "/plans",
     response_model=PlanView,
-    summary="Ask what a job would take",
+    summary="Estimate the cost of a job",
     openapi_extra={"requestBody": REQUEST_BODY},
     responses={200: {"description": "The plan."}, **problems(400, 408, 413, 415, 422)},
 )

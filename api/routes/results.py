@@ -68,11 +68,11 @@ async def result(request: Request, service: ServiceDep, job: CallersJob) -> Resp
 
 @router.get(
     "/{job_id}/preview",
-    summary="See how far a job is",
+    summary="Fetch the preview",
     response_class=Response,
     responses={
         200: {
-            "description": "The photo, at most 1600 pixels long, with what is filled so far.",
+            "description": "The partly filled photo, at most 1600 pixels long.",
             "content": {"image/jpeg": BINARY},
             "headers": ETAG,
         },
@@ -126,14 +126,14 @@ async def image_response(service: Service, job: Job, part: tuple[int, int] | Non
 
 
 def no_result(job: Job) -> Response:
-    """The answer to who waited for the result of a job that has failed or was canceled: the reason."""
+    """The answer to a client that waited for the result of a failed or canceled job: the reason."""
     canceled = ResultNotReady("The job was canceled.", job_status=Status.CANCELED)
     problem = job.error or problem_of(canceled, instance=f"/v1/jobs/{job.id}")
     return answer(problem, {"Retry-After": "5"} if problem.status == 503 else None)
 
 
 def result_of(job: Job) -> ResultInfo:
-    """What is known of a job's result. Raises ResultNotReady when there is none."""
+    """The facts about a job's result. Raises ResultNotReady when there is none."""
     if job.status is Status.SUCCEEDED and job.result is not None:
         return job.result
     why = {

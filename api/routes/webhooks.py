@@ -34,12 +34,12 @@ class DeliveryView(BaseModel):
     """A webhook delivery. Times are UTC."""
 
     id: str = Field(description="The `webhook-id` of every attempt.", examples=["msg_019ac0ffee0012ab34cd56ef7890ab12"])
-    event: WebhookEvent = Field(description="What it tells.")
+    event: WebhookEvent = Field(description="The event that it reports.")
     state: DeliveryState = Field(
         description="`pending`; `delivered`; `failed`: every attempt did, or the receiver answered 410; `superseded`: "
         "it failed, and something newer had to be told; `disabled`: not sent, because of an earlier 410."
     )
-    created_at: datetime = Field(description="When the event was.")
+    created_at: datetime = Field(description="When the event happened.")
     next_attempt_at: datetime | None = Field(
         description="When it is sent next; null while it is being sent, waits for an earlier one, or is done."
     )

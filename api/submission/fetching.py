@@ -13,7 +13,7 @@ from jobs.http.guarded_fetch import fetch
 
 
 async def fetch_into(service: Service, sender: str, url: str, max_bytes: int, into: BinaryIO) -> None:
-    """Write what is behind an https or data URL to `into`, which keeps its position at the end of it.
+    """Write the content of an https or data URL to `into`, whose position is then at its end.
 
     Raises UrlNotAllowed, FetchFailed, UploadTooLarge, TooManyAtOnce.
     """

@@ -45,7 +45,7 @@ PIECE_BYTES = 512 * 1024
 
 @dataclass
 class Upload:
-    """What was sent, or is still behind `urls`, by name. The files are staged (see `Blobs.stage`) and seekable."""
+    """The files that were sent, and the `urls` of others. Files are staged (see `Blobs.stage`) and seekable."""
 
     parameters: Parameters
     files: dict[str, BinaryIO] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Upload:
 
     @property
     def image(self) -> BinaryIO:
-        """The photo; there is one once what is behind URLs has been fetched."""
+        """The photo. With a URL, it exists only after fetching."""
         return self.files["image"]
 
     @property
@@ -65,7 +65,7 @@ class Upload:
         return self.files.get("mask")
 
     def fingerprint(self) -> str:
-        """What tells this submission from others: a hash of image, mask and parameters, in hexadecimal.
+        """The identity of this submission: a hash of image, mask and parameters, in hexadecimal.
 
         A URL stands for itself: what is behind it may be gone when the same request comes again.
         """
@@ -100,7 +100,7 @@ async def receive(request: Request) -> AsyncIterator[Upload]:
 
 
 async def fetch_all(service: Service, upload: Upload, sender: str) -> None:
-    """Fetch what is behind the URLs of a submission: together at most `max_upload_bytes`.
+    """Fetch the URLs of a submission, at most `max_upload_bytes` in all.
 
     Raises UrlNotAllowed, FetchFailed, UploadTooLarge, TooManyAtOnce.
     """
