@@ -24,6 +24,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 HERE = Path(__file__).resolve().parent
 START_SECONDS, JOB_SECONDS = 120, 1800
+SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp", "image/tiff": ".tif"}
 
 console = Console()
 
@@ -48,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (DemoError, httpx2.HTTPError, OSError) as error:
         console.print(f"[red]demo:[/red] {error}")
         return 1
-    target = options.out / "result.png"
+    target = options.out / f"result{SUFFIXES[job['result']['media_type']]}"
     target.write_bytes(result)
     compared = options.out / "before-mask-after.png"
     compare(options.photo, options.mask, target, compared)

@@ -86,7 +86,7 @@ class _JobFields(BaseModel):
         "the photo as its result.",
     )
     format: Literal["same", "png", "jpeg", "webp", "tiff"] = Field(
-        default="png",
+        default="same",
         description="Format of the result; `same` is the image's own. PNG, WebP and TIFF lose nothing. A JPEG of a "
         "JPEG keeps every block that the hole does not touch, bit by bit, unless `quality` is given.",
     )

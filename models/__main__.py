@@ -26,11 +26,12 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
+from images.codec.encoder import Encoder
 from images.errors import ImageError
 from images.hole import find_hole, hole_fraction
 from images.hole_rule import HoleRule, ReadFrom
 from images.read import read_image
-from images.write import check_side, encode
+from images.write import check_side
 from models.commands import weights
 from models.commands.arguments import UsageError, parse_bytes
 from models.commands.files import write_whole
@@ -118,7 +119,9 @@ def _parser() -> argparse.ArgumentParser:
         help=f"change one field of the preset, see docs/api.md: {fields}",
     )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:N or mps")
-    parser.add_argument("--quality", type=int, default=95, choices=range(1, 101), metavar="1..100", help="of JPEG")
+    parser.add_argument(
+        "--quality", type=int, choices=range(1, 101), metavar="1..100", help="of JPEG, which is then compressed anew"
+    )
     parser.add_argument(
         "--memory-budget", type=parse_bytes, metavar="SIZE", help="most memory above the weights, such as 2G or 800M"
     )
@@ -160,7 +163,10 @@ def _inpaint(arguments: Sequence[str]) -> None:
         np.save(buffer, result.composite)
         _write(args.out, buffer.getvalue())
     else:
-        data = encode(photo, result.image, form, quality=args.quality, warn=warnings.append)
+        with Encoder() as encoder:
+            data = encoder.encode(
+                args.photo, photo, mask, result.image, form, quality=args.quality, warn=warnings.append
+            )
         _write(args.out, data)
     clock["write"] = time.perf_counter()
     if args.json:

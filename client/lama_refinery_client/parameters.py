@@ -23,8 +23,8 @@ class Parameters(TypedDict, total=False):
     mask_invert: bool | None  # the dark part of the mask is the hole
     empty_mask: Literal["error", "return"] | None  # a mask that marks nothing: refused, or the result is the photo
     mask_dilate_pixels: int | None  # grow the hole by a disc of this radius; negative shrinks it
-    format: Literal["same", "png", "jpeg", "webp", "tiff"] | None
-    quality: int | None  # of a JPEG, 1 to 100
+    format: Literal["same", "png", "jpeg", "webp", "tiff"] | None  # None: the image's own
+    quality: int | None  # of a JPEG, 1 to 100, all of which is then compressed anew
     preview: bool | None  # keep a small picture of how far the job is
     priority: Literal["high", "normal", "low"] | None
     expires_in_seconds: int | None  # how long the result is kept

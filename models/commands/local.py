@@ -12,12 +12,13 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
+from images.codec.encoder import Encoder
 from images.errors import ImageError
 from images.hole import find_hole, hole_fraction
 from images.hole_rule import HoleRule, ReadFrom
 from images.photo import Photo
 from images.read import read_image
-from images.write import check_side, encode
+from images.write import check_side
 from models.commands.arguments import UsageError, parse_bytes
 from models.commands.files import write_whole
 from models.errors import ModelsError
@@ -91,7 +92,8 @@ class LocalEngine:
         if wrong := SERVICE_ONLY & rest.keys():
             raise UsageError(f"{', '.join(sorted(wrong))}: only a service has this; name one with --url")
         network, self._format = rest.pop("network", None) or "auto", rest.pop("format", None) or "same"
-        self._quality = int(rest.pop("quality", None) or 95)
+        quality = rest.pop("quality", None)
+        self._quality = None if quality is None else int(quality)
         self._rule = _hole_rule({name: rest.pop(name) for name in HOLE_FIELDS if name in rest})
         self._preset: Preset = resolve_preset(rest.pop("preset", None) or "default", rest)
         budget = None if memory_budget is None else parse_bytes(memory_budget)
@@ -99,7 +101,11 @@ class LocalEngine:
 
     def fill(self, pictures: Sequence[tuple[int, Picture]], report: Report) -> None:
         """Fill each picture, write its result, tell the report. Decoding and encoding run beside the device."""
-        with ThreadPoolExecutor(1, "decode") as decoders, ThreadPoolExecutor(1, "encode") as encoders:
+        with (
+            Encoder() as encoder,
+            ThreadPoolExecutor(1, "decode") as decoders,
+            ThreadPoolExecutor(1, "encode") as encoders,
+        ):
             stored: Future[None] | None = None
             ahead = decoders.submit(self._decode, pictures[0][1]) if pictures else None
             for number, (index, picture) in enumerate(pictures):
@@ -115,7 +121,7 @@ class LocalEngine:
                     continue
                 if stored is not None:
                     stored.result()  # so that no more than two results are held
-                stored = encoders.submit(self._store, index, picture, given, result, report)
+                stored = encoders.submit(self._store, encoder, index, picture, given, result, report)
             if stored is not None:
                 stored.result()
 
@@ -149,10 +155,20 @@ class LocalEngine:
             pixels, decoded.hole, preset=self._preset, on_step=step, out=pixels, opaque=decoded.opaque
         )
 
-    def _store(self, index: int, picture: Picture, decoded: _Decoded, result: Result, report: Report) -> None:
+    def _store(
+        self, encoder: Encoder, index: int, picture: Picture, decoded: _Decoded, result: Result, report: Report
+    ) -> None:
         try:
             warnings = list(decoded.photo.warnings)
-            data = encode(decoded.photo, result.image, decoded.form, quality=self._quality, warn=warnings.append)
+            data = encoder.encode(
+                picture.photo,
+                decoded.photo,
+                decoded.hole,
+                result.image,
+                decoded.form,
+                quality=self._quality,
+                warn=warnings.append,
+            )
             write_whole(picture.output, data)
         except (ImageError, OSError, UsageError) as error:
             report.failed(index, _words(error))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jobs.store.owners.api_keys import Keys, Limits
 from tests import support
@@ -159,8 +159,9 @@ def test_many_photos_are_filled_and_downloaded_at_once(running, browse, folder):
     browse("many", running.url)
     with zipfile.ZipFile(folder / "filled.zip") as found:
         assert found.testzip() is None
-        assert found.namelist() == ["photo-filled.png", "upright-filled.png"]
-        sizes = [Image.open(io.BytesIO(found.read(name))).size for name in found.namelist()]
+        assert found.namelist() == ["photo-filled.png", "upright-filled.jpg"]
+        pictures = [Image.open(io.BytesIO(found.read(name))) for name in found.namelist()]
+        sizes = [ImageOps.exif_transpose(picture).size for picture in pictures]
     assert sizes == [(WIDTH, HEIGHT), (HEIGHT, WIDTH)]
 
 

@@ -79,19 +79,19 @@ def test_the_shell_lines(refinery, folder):
 
 def test_three_lines(refinery, folder):
     python(folder, snippet('client.inpaint("photo.jpg", "mask.png"))\n'), refinery)
-    assert is_result(folder / "out.png")
+    assert is_result(folder / "out.jpg")
 
 
 def test_step_by_step(refinery, folder):
     printed = python(folder, snippet("client.follow(job)"), refinery)
     assert printed.splitlines()[-1].strip() == "succeeded"
-    assert is_result(folder / "out.png")
+    assert is_result(folder / "out.jpg")
 
 
 def test_many_at_once(refinery, folder):
     python(folder, snippet("asyncio.gather"), refinery)
-    assert is_result(folder / "out-0.png")
-    assert is_result(folder / "out-1.png")
+    assert is_result(folder / "out-0.jpg")
+    assert is_result(folder / "out-1.jpg")
 
 
 def test_the_methods_are_all_there():

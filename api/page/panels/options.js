@@ -9,7 +9,7 @@ import { Workspace } from "../state/workspace.js";
 /** @typedef {HTMLInputElement | HTMLSelectElement | HTMLTextAreaElement} Field */
 
 const ASK_MILLISECONDS = 15_000; // a network may come or go with a worker
-const DEFAULTS = { preset: "default", network: "auto", format: "png" };
+const DEFAULTS = { preset: "default", network: "auto", format: "same" };
 const COMMANDS = /** @type {Record<string, string>} */ ({ "big-lama": "lama-refinery weights download big-lama", builtin: "python -m worker" });
 
 export class Options {
@@ -50,7 +50,7 @@ export class Options {
 
   /** What is sent with a job; null when a field has no value that it could have. */
   get fields() {
-    return this.form.checkValidity() ? { format: DEFAULTS.format, ...this.chosen } : null;
+    return this.form.checkValidity() ? this.chosen : null;
   }
 
   /** Show what is wrong with a field. */

@@ -28,7 +28,7 @@ there is none, its transparent part is the hole. --masks names one mask for all 
 Examples:
   lama-refinery fill photo.jpg -o filled.png --masks mask.png
   lama-refinery fill photos/ -o filled/ --skip-existing
-  lama-refinery fill 'scans/*.tif' -o filled/ --masks dust.png --format same --url https://refinery.example.com"""
+  lama-refinery fill 'scans/*.tif' -o filled/ --masks dust.png --format png --url https://refinery.example.com"""
 
 
 class Engine(Protocol):
@@ -69,8 +69,8 @@ class Engine(Protocol):
 @click.option("--preset", type=click.Choice(["default", "reference", "single-pass"]), help="How to fill.")
 @click.option("--network", metavar="NAME", help="auto, big-lama, builtin; here also the path of a checkpoint.")
 @click.option("--set", "changes", multiple=True, metavar="NAME=VALUE", help="Any other field, such as iterations=10.")
-@click.option("--format", "form", type=click.Choice(["same", *SUFFIXES]), help="Of the results (folder: png).")
-@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG results (95).")
+@click.option("--format", "form", type=click.Choice(["same", *SUFFIXES]), help="Of the results (folder: same).")
+@click.option("--quality", type=click.IntRange(1, 100), help="Of JPEG results, which are then compressed anew.")
 @click.option("--skip-existing", is_flag=True, help="Leave out pictures whose result is there already.")
 @click.option("--device", help="Here only: auto, cpu, cuda, cuda:N or mps.")
 @click.option("--memory-budget", metavar="SIZE", help="Here only: most memory above the weights, such as 2G.")
@@ -199,11 +199,11 @@ def _fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _format(output: Path, fields: Mapping[str, Any]) -> str:
-    """The results' format: what is asked for, or what the output's suffix says, or PNG."""
+    """The results' format: what is asked for, or what the output's suffix says, or the photos' own."""
     if asked := fields.get("format"):
         return str(asked)
     if is_stdout(output) or not output.suffix or output.is_dir():
-        return "png"
+        return "same"
     form = FORMATS.get(output.suffix.lower())
     if form is None:
         raise click.UsageError(f"-o {output}: the suffix should be one of {' '.join(FORMATS)}, or give --format")

@@ -26,6 +26,8 @@ def folder(tmp_path):
         Image.open(tmp_path / "in/p1.png"), "PNG", save_all=True, append_images=[Image.new("RGB", (104, 80))]
     )
     (tmp_path / "in/p1.png").write_bytes(animated)
+    (tmp_path / "in/p3.jpg").write_bytes(files.saved(Image.fromarray(support.pixels()), "JPEG", quality=60))
+    (tmp_path / "in/p3_mask.png").write_bytes(support.as_file(support.hole()))
     (tmp_path / "in/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no picture")
     return tmp_path
 
@@ -47,12 +49,13 @@ def test_a_folder_with_a_broken_file(folder):
         "in/p0.png": "succeeded",
         "in/p1.png": "succeeded",
         "in/p2.png": "succeeded",
+        "in/p3.jpg": "succeeded",
     }
     assert np.array_equal(*(support.opened((folder / name).read_bytes()) for name in ("in/p2.png", "out/p2.png")))
     assert lines["in/p1.png"]["network"] == "migan-512-places2"
     assert [warning["code"] for warning in lines["in/p1.png"]["warnings"]] == ["further-pictures"]
     assert lines["in/p0.png"]["warnings"] == []
-    assert "3 of 4 pictures done" in done.stderr
+    assert "4 of 5 pictures done" in done.stderr
     assert "warning: p1.png: The image has an animation" in done.stderr
     before, after = (support.opened((folder / name).read_bytes()) for name in ("in/p0.png", "out/p0.png"))
     hole = support.hole() > 0
@@ -62,8 +65,11 @@ def test_a_folder_with_a_broken_file(folder):
     hidden = before[..., 3] == 0
     assert (hidden & hole).any()
     assert np.array_equal(before[hidden], after[hidden])
+    assert lines["in/p3.jpg"]["warnings"] == []
+    with Image.open(folder / "in/p3.jpg") as jpeg, Image.open(folder / "out/p3.jpg") as filled:
+        assert jpeg.quantization == filled.quantization
     again = run(folder, "fill", "in", "-o", "out", "--skip-existing", "--json")
-    assert sorted(json.loads(line)["status"] for line in again.stdout.splitlines()) == ["failed", *["skipped"] * 3]
+    assert sorted(json.loads(line)["status"] for line in again.stdout.splitlines()) == ["failed", *["skipped"] * 4]
 
 
 @pytest.mark.parametrize(
