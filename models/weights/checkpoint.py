@@ -170,14 +170,10 @@ def save_safetensors(state: Mapping[str, Tensor], path: str | os.PathLike[str], 
     An existing file is replaced. Raises OSError (disk full, no permission), leaving no partial file behind.
     """
     path = Path(path)
-    tensors: dict[str, Tensor] = {}
-    for key, value in state.items():
-        value = value.detach().cpu().contiguous()
-        # The format knows no shared memory: tied weights are written twice.
-        shared = any(
-            value.untyped_storage().data_ptr() == other.untyped_storage().data_ptr() for other in tensors.values()
-        )
-        tensors[key] = value.clone() if shared else value
+    # Copies, because the format knows no shared memory: tied weights are written twice.
+    tensors = {
+        key: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format) for key, value in state.items()
+    }
     content = save(tensors, dict(metadata))
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:

@@ -1,7 +1,7 @@
 """Fetch published weights once, verify them, and keep them as safetensors in the platform's cache directory.
 
 A download that is cut off resumes where it stopped, in this call or a later one. Whatever the address, the bytes must
-be the published ones: a mirror, a proxy or a captive portal cannot put others in their place.
+be the published ones: no mirror, proxy or captive portal can replace them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from filelock import AcquireReturnProxy, FileLock, Timeout
 
 from models.errors import CheckpointError, DownloadError
 from models.weights.checkpoint import find_weights, read_checkpoint, save_safetensors
-from models.weights.http_download import Part, Progress, PublishedWeights, fetch
+from models.weights.http_download import Part, Progress, PublishedWeights
 from models.weights.places import weights_path
 
 log = logging.getLogger(__name__)
@@ -70,9 +70,10 @@ def download(
         target.parent.mkdir(parents=True, exist_ok=True)
         with _locked(target):
             if force or not target.exists():  # the process we waited for may have brought them
-                part = Part(target.with_name(f"{name}.part"), wanted, timeout_seconds, on_progress)
+                report = on_progress or (lambda done, total: None)
+                part = Part(target.with_name(f"{name}.part"), wanted, timeout_seconds, report)
                 _check_space(part)
-                fetch(part, attempts, pause_seconds)
+                part.fetch(attempts, pause_seconds)
                 _convert(part, target)
     except OSError as error:
         raise DownloadError(_disk_trouble(error, target.parent)) from error
@@ -88,11 +89,11 @@ def _convert(part: Part, target: Path) -> None:
         raise DownloadError(f"what was fetched for {wanted.name} has no use here: {error}") from error
     source = {"network": wanted.name, "source": wanted.public_url, "source_sha256": wanted.sha256}
     save_safetensors(state, target, source | {"licence": wanted.licence})
-    part.discard()
+    part.path.unlink()
 
 
 def _wanted(published: PublishedWeights, url: str | None, sha256: str | None) -> PublishedWeights:
-    """Replace address and hash by those asked for. Other bytes have no known size and licence."""
+    """The published weights with another address or hash. Other bytes have no known size and licence."""
     wanted = replace(published, url=url or published.url)
     try:
         parts = urlsplit(wanted.url)

@@ -1,13 +1,13 @@
-"""Fetch one file over HTTP, whole and verified, from a server and a network that may fail at any moment.
+"""Download one file over HTTP and verify it, from a server and a network that may fail at any moment.
 
-What has arrived stays in a `.part` file, and later requests ask only for the rest.
+What has arrived stays in the file, and later requests ask only for the rest. The checksum decides whether old and new
+bytes belong together: when they do not, the download starts over.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import json
 import logging
 import re
 import ssl
@@ -29,11 +29,12 @@ Progress = Callable[[int, int | None], None]
 _CHUNK_BYTES = 2**16  # at most this much is lost when a connection breaks
 _LONGEST_PAUSE_SECONDS = 60.0  # between attempts; a person is waiting
 _TEMPORARY_STATUSES = {408, 425, 429, 500, 502, 503, 504}
+_ELSEWHERE = "give another address with --url; to accept other weights on purpose, give their sha256"
 
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """A published checkpoint: where it is and what its bytes must be. bytes: None if not known beforehand."""
+    """A published checkpoint: its address and its checksum. bytes: None if not known beforehand."""
 
     name: str
     url: str
@@ -43,83 +44,97 @@ class PublishedWeights:
 
     @property
     def public_url(self) -> str:
-        """The address without what may be secret in it: user, password, query."""
+        """The address without the parts that may be secret: user, password, query."""
         parts = urlsplit(self.url)
         return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 class _Interrupted(Exception):
-    """The transfer broke off in a way that another attempt may mend."""
+    """The transfer broke off, and another attempt may succeed."""
 
     def __init__(self, why: str, pause_seconds: float = 0.0) -> None:
         super().__init__(why)
         self.pause_seconds = pause_seconds
 
 
+@dataclass(frozen=True)
 class Part:
-    """The file that is being fetched, and a note beside it that says what its bytes belong to."""
+    """A file that is being downloaded. timeout_seconds: of silence on the connection."""
 
-    def __init__(
-        self, path: Path, wanted: PublishedWeights, timeout_seconds: float, on_progress: Progress | None
-    ) -> None:
-        self.path, self.wanted, self.timeout_seconds = path, wanted, timeout_seconds
-        self.on_progress = on_progress or (lambda done, total: None)
-        self.spliced = False  # whether it holds bytes from more than one response
-        self._note_path = path.with_name(path.name + ".json")
-        try:
-            note = json.loads(self._note_path.read_text())
-            self._validator = str(note["validator"])
-        except (FileNotFoundError, ValueError, LookupError, TypeError):
-            note, self._validator = None, ""
-        if note != self._note():
-            self.discard()
+    path: Path
+    wanted: PublishedWeights
+    timeout_seconds: float
+    on_progress: Progress
 
     @property
     def size(self) -> int:
         """Bytes that have arrived."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def discard(self) -> None:
-        """Delete what has arrived."""
-        self.path.unlink(missing_ok=True)
-        self._note_path.unlink(missing_ok=True)
-        self._validator, self.spliced = "", False
+    def fetch(self, attempts: int, pause_seconds: float) -> None:
+        """Download what is missing and verify the whole file; a wrong file is removed.
 
-    def resume(self) -> None:
+        attempts: in a row without any new byte. pause_seconds: after the first of them; it doubles. Raises
+        DownloadError, or OSError when the disk is the cause.
+        """
+        resumed = self._complete(attempts, pause_seconds)
+        if resumed and self._sha256() != self.wanted.sha256:
+            log.warning("the resumed download of %s is wrong; starting over", self.wanted.name)
+            self.path.unlink()
+            self._complete(attempts, pause_seconds)
+        got, size = self._sha256(), self.size
+        if got != self.wanted.sha256:
+            self.path.unlink()
+            expected = f"{self.wanted.bytes} bytes with " if self.wanted.bytes is not None else ""
+            raise DownloadError(
+                f"{self.wanted.public_url} is not the published {self.wanted.name}: expected {expected}sha256 "
+                f"{self.wanted.sha256}, got {size} bytes with sha256 {got}. The file was removed. Try again, or "
+                f"{_ELSEWHERE}"
+            )
+
+    def _complete(self, attempts: int, pause_seconds: float) -> bool:
+        """Request until all bytes are here. Returns whether they came in more than one response."""
+        failures, furthest, resumed = 0, self.size, False
+        while True:
+            resumed = resumed or self.size > 0
+            try:
+                self._request()
+                return resumed
+            except _Interrupted as error:
+                # Only progress earns more attempts: a server that always starts over must not hold us forever.
+                failures = 1 if self.size > furthest else failures + 1
+                furthest = max(furthest, self.size)
+                if failures >= attempts:
+                    raise DownloadError(
+                        f"{self.wanted.public_url}: {error}; given up after {failures} attempts in a row. "
+                        "Run the same command again to continue. Behind a proxy, set HTTPS_PROXY; without a "
+                        "network, fetch the file elsewhere and give --url file:///path/to/it"
+                    ) from error
+                pause = pause_before(failures, pause_seconds, error.pause_seconds)
+                log.warning("%s: %s; trying again in %.1f s", self.wanted.name, error, pause)
+                time.sleep(pause)
+
+    def _request(self) -> None:
         """Request what is missing, once. Raises _Interrupted or DownloadError unless all of it arrives."""
-        wanted, have = self.wanted, self.size
-        self.spliced = self.spliced or have > 0
-        if wanted.bytes is not None and have >= wanted.bytes:
-            self.on_progress(have, wanted.bytes)
+        have, expected = self.size, self.wanted.bytes
+        if expected is not None and have >= expected:
+            self.on_progress(have, expected)
             return
         headers = {"User-Agent": "lama-refinery", "Accept-Encoding": "identity"}
-        if have:
-            headers["Range"] = f"bytes={have}-"
-            if self._validator:  # without one the checksum tells whether the file has changed
-                headers["If-Range"] = self._validator
-        with self._open(headers) as response:
+        with self._open(headers | ({"Range": f"bytes={have}-"} if have else {})) as response:
             if response.status == 206:
                 found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", "").strip())
                 if found is None or int(found[1]) != have:
-                    self.discard()
+                    self.path.unlink()
                     raise _Interrupted("the server sent another part of the file than was asked for")
                 size = found[2]
             else:
                 have, size = 0, response.headers.get("Content-Length", "")
             total = int(size) if size.isdigit() else None
-            if total is not None and wanted.bytes not in (None, total):
+            if total is not None and expected not in (None, total):
                 page = response.headers.get_content_type() == "text/html"
                 raise self._wrong_size(total, " (a web page: perhaps a proxy's or a login page)" if page else "")
-            if not have:
-                self.discard()
-                # What tells this version of the file from another; a weak ETag does not.
-                etag = response.headers.get("ETag", "")
-                self._validator = etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-                self._note_path.write_text(json.dumps(self._note()))
-            self._receive(response, have, wanted.bytes if total is None else total)
-
-    def _note(self) -> dict[str, str]:
-        return {"url": self.wanted.public_url, "sha256": self.wanted.sha256, "validator": self._validator}
+            self._receive(response, have, expected if total is None else total)
 
     def _open(self, headers: dict[str, str]) -> Any:
         request = urllib.request.Request(self.wanted.url, headers=headers)
@@ -128,8 +143,8 @@ class Part:
             return urllib.request.build_opener().open(request, timeout=self.timeout_seconds)
         except urllib.error.HTTPError as error:
             error.close()
-            if error.code == 416:  # what we have is longer than what is there
-                self.discard()
+            if error.code == 416:  # what we have is longer than the server's file
+                self.path.unlink()
                 raise _Interrupted("the server's file has become shorter") from error
             answer = f"answered {error.code} {error.reason}"
             if error.code in _TEMPORARY_STATUSES:
@@ -150,7 +165,7 @@ class Part:
             raise _Interrupted(f"no connection ({reason or type(error).__name__})") from error
 
     def _receive(self, response: Any, have: int, total: int | None) -> None:
-        with self.path.open("ab") as file:
+        with self.path.open("ab" if have else "wb") as file:
             self.on_progress(have, total)
             while True:
                 try:
@@ -161,7 +176,7 @@ class Part:
                     break
                 have += len(chunk)
                 if total is not None and have > total:
-                    self.discard()
+                    self.path.unlink()
                     raise self._wrong_size(have)
                 file.write(chunk)
                 self.on_progress(have, total)
@@ -171,54 +186,12 @@ class Part:
     def _wrong_size(self, got: int, page: str = "") -> DownloadError:
         return DownloadError(
             f"{self.wanted.public_url} is not the published {self.wanted.name}: expected {self.wanted.bytes} bytes, "
-            f"the server sends {got}{page}. Give another address with --url; to accept other weights on purpose, "
-            "give their sha256"
+            f"the server sends {got}{page}. To download from elsewhere, {_ELSEWHERE}"
         )
 
-
-def fetch(part: Part, attempts: int, pause_seconds: float) -> None:
-    """Bring all of `part` here and verify it; what turns out wrong is removed.
-
-    Raises DownloadError, or OSError when the disk is the trouble.
-    """
-    wanted = part.wanted
-    for _ in range(2):
-        _persist(part, attempts, pause_seconds)
-        with part.path.open("rb") as file:
-            got = hashlib.file_digest(file, "sha256").hexdigest()
-        size, spliced = part.size, part.spliced
-        if got == wanted.sha256 and wanted.bytes in (None, size):
-            return
-        part.discard()
-        if not spliced:
-            break
-        log.warning("the resumed download of %s is not right; starting over", wanted.name)
-    expected = f"{wanted.bytes} bytes with " if wanted.bytes is not None else ""
-    raise DownloadError(
-        f"{wanted.public_url} is not the published {wanted.name}: expected {expected}sha256 "
-        f"{wanted.sha256}, got {size} bytes with sha256 {got}. The file was removed. Try again, or give "
-        "another address with --url; to accept other weights on purpose, give their sha256"
-    )
-
-
-def _persist(part: Part, attempts: int, pause_seconds: float) -> None:
-    failures, furthest = 0, part.size
-    while True:
-        try:
-            return part.resume()
-        except _Interrupted as error:
-            # Only progress earns more attempts: a server that always starts over must not hold us forever.
-            failures = 1 if part.size > furthest else failures + 1
-            furthest = max(furthest, part.size)
-            if failures >= attempts:
-                raise DownloadError(
-                    f"{part.wanted.public_url}: {error}; given up after {failures} attempts in a row. "
-                    "Run the same command again to continue. Behind a proxy, set HTTPS_PROXY; without a "
-                    "network, fetch the file elsewhere and give --url file:///path/to/it"
-                ) from error
-            pause = pause_before(failures, pause_seconds, error.pause_seconds)
-            log.warning("%s: %s; trying again in %.1f s", part.wanted.name, error, pause)
-            time.sleep(pause)
+    def _sha256(self) -> str:
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pause_before(attempt: int, first_seconds: float, asked_seconds: float) -> float:

@@ -32,22 +32,6 @@ _MAX_PICKLE_BYTES = 8 * 2**20
 _MAX_OBJECTS = 200_000  # real checkpoints hold thousands; a hostile one can nest objects so that they never end
 _MAX_NAME_LENGTH = 300  # characters; each level of nesting adds at least one, so this bounds the depth too
 
-_STORAGE_DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-    "ComplexDoubleStorage": torch.complex128,
-    "ComplexFloatStorage": torch.complex64,
-    "UntypedStorage": torch.uint8,
-}
-
 
 class Inert:
     """Stands for any class, function or object that a pickle names; accepts every operation and does nothing.
@@ -105,23 +89,26 @@ def _rebuild(storage: Any, offset: Any, shape: Any, strides: Any, *_: object) ->
     return _Rebuilt(torch.frombuffer(data, dtype=dtype, count=available).as_strided(shape, strides, offset))
 
 
-def _rebuild_v3(
-    storage: Any, offset: Any, shape: Any, strides: Any, _grad: object, _hooks: object, dtype: Any, *_: object
-) -> object:
+def _rebuild_v3(storage: Any, offset: Any, shape: Any, strides: Any, *rest: Any) -> object:
+    _requires_grad, _hooks, dtype, *_ = rest
     return _rebuild(storage._replace(dtype=dtype), offset, shape, strides)
-
-
-def _parameter(data: object, *_: object) -> object:
-    return data
 
 
 _REBUILD: dict[str, Callable[..., object]] = {
     "_rebuild_tensor": _rebuild,
     "_rebuild_tensor_v2": _rebuild,
     "_rebuild_tensor_v3": _rebuild_v3,
-    "_rebuild_parameter": _parameter,
-    "_rebuild_parameter_with_state": _parameter,
+    "_rebuild_parameter": lambda data, *_: data,
+    "_rebuild_parameter_with_state": lambda data, *_: data,
 }
+
+
+def _storage_dtype(name: str) -> Any:
+    """The dtype of a class such as FloatStorage. Quantised storages are not read: they are inert."""
+    if name == "UntypedStorage":
+        return torch.uint8
+    dtype = None if name.startswith("Q") else getattr(getattr(torch, name, None), "_dtype", None)
+    return dtype if isinstance(dtype, torch.dtype) else Inert
 
 
 # The pure Python unpickler, because the C one allocates its memo up to any index that a file names.
@@ -139,8 +126,8 @@ class _Unpickler(pickle._Unpickler):
             return lambda: OrderedDict()  # no arguments: copies of one large list could fill the memory
         if module == "torch._utils" and name in _REBUILD:
             return functools.partial(_REBUILD[name])
-        if module in ("torch", "torch.storage") and name in _STORAGE_DTYPES:
-            return _STORAGE_DTYPES[name]
+        if module in ("torch", "torch.storage") and name.endswith("Storage"):
+            return _storage_dtype(name)
         if module == "torch" and isinstance(dtype := vars(torch).get(name), torch.dtype):
             return dtype
         return Inert

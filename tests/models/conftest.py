@@ -1,10 +1,11 @@
-"""Fixtures of the engine's tests: checkpoints in every layout, and a server to download them from."""
+"""Fixtures of the engine's tests: a tiny network, checkpoints in every layout, a server to download them from."""
 
 import threading
 
 import pytest
 import torch
 
+from models.networks.lama.model import Lama, LamaConfig
 from tests import support
 from tests.checkpoints import SMALL, WRITERS, state_of
 from tests.servers.mirror import Mirror, tiny_torchscript
@@ -13,6 +14,14 @@ from tests.servers.mirror import Mirror, tiny_torchscript
 @pytest.fixture
 def one_thread():
     yield from support.one_thread()
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A LaMa small enough to run hundreds of times; its weights are random."""
+    torch.manual_seed(1)
+    network = Lama(LamaConfig(4, 3, 1, 24), name="tiny")
+    return network.eval().requires_grad_(False)
 
 
 @pytest.fixture(scope="module")
