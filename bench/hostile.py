@@ -3,7 +3,8 @@
 Every input is sent as a photo and as a mask, `--copies` times at once, with an API key of its own. Meanwhile the honest
 client, with another key, submits a small job again and again. Per input: the answer and, where it was accepted, how
 its job ended; the seconds until the slowest copy was answered, the most memory that api and worker held above their
-idle state (PSS, with their children), and the honest client's slowest submission. Exits with 1 when a target of
+idle state (PSS, with their children), and the honest client's slowest submission. Then crowds: thousands of followers
+of one api, and hundreds of webhook receivers that hang beside one that answers. Exits with 1 when a target of
 docs/security.md is missed. `--files FOLDER` takes every file of a folder in addition. Linux only.
 """
 
@@ -26,6 +27,7 @@ import httpx2
 import numpy as np
 from PIL import Image
 
+from bench.support.crowds import Crowd, crowds
 from images.errors import ImageError
 from images.read import probe
 from jobs.store.owners.api_keys import Keys, Limits
@@ -228,22 +230,38 @@ def main() -> int:
     """Run the bench; 1 when a target was missed."""
     parser = argparse.ArgumentParser(prog="python -m bench.hostile", description=__doc__)
     parser.add_argument("--files", metavar="FOLDER", help="send every file of this folder too")
-    parser.add_argument("--only", metavar="TEXT", help="only inputs whose name has this in it")
+    parser.add_argument("--only", metavar="TEXT", help="only inputs and crowds whose name has this in it")
+    parser.add_argument("--no-crowds", action="store_true", help="leave out followers and webhooks")
     parser.add_argument("--copies", type=int, default=2, help="of each input at once (default: 2)")
     parser.add_argument("--job-seconds", type=float, default=15.0, help="after which an accepted job is canceled")
     parser.add_argument("--json", metavar="FILE", help="write the rows here")
     options = parser.parse_args()
-    rows = run(options)
+    wanted = [(name, crowd) for name, crowd in crowds() if options.only is None or options.only in name]
+    rows = run(options) if options.only is None or not wanted else []
+    found: list[Crowd] = []
+    for _, crowd in [] if options.no_crowds else wanted:
+        with tempfile.TemporaryDirectory() as directory:
+            found.append(crowd(Path(directory)))
+        print(f"{found[-1].name}: {found[-1].figures} {'; '.join(found[-1].missed)}", flush=True)
     if options.json:
-        Path(options.json).write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-    missed = [row for row in rows if row.missed]
+        Path(options.json).write_text(
+            json.dumps([asdict(row) for row in rows] + [asdict(crowd) for crowd in found], indent=1) + "\n"
+        )
+    missed = sum(bool(row.missed) for row in rows) + sum(bool(crowd.missed) for crowd in found)
+    if rows:
+        summary(rows)
+    print(f"{len(rows) + len(found)} inputs and crowds; {missed} missed a target")
+    return 1 if missed else 0
+
+
+def summary(rows: list[Row]) -> None:
+    """The worst of all inputs."""
     print(
         f"{len(rows)} inputs; worst: {max(row.seconds for row in rows):.1f} s, "
         f"api {max(row.api_bytes for row in rows) / 1e6:.0f} MB, "
         f"worker {max(row.worker_bytes for row in rows) / 1e6:.0f} MB, "
-        f"honest client {max(row.honest_seconds for row in rows):.2f} s; {len(missed)} missed a target"
+        f"honest client {max(row.honest_seconds for row in rows):.2f} s"
     )
-    return 1 if missed else 0
 
 
 if __name__ == "__main__":
