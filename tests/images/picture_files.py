@@ -87,8 +87,11 @@ def raw_tiff(pixels, photometric, *, order="<", planar=1, tags=()):
     return head + data + directory + bytes(4) + extra
 
 
-def exif_block(orientation=6, *, order="<", thumbnail=b""):
-    """An EXIF block (no prefix) with a maker, an orientation and a thumbnail in its second directory."""
+def exif_block(orientation=6, *, order="<", thumbnail=b"", short=False):
+    """An EXIF block (no prefix) with a maker, an orientation and a thumbnail in its second directory.
+
+    short: the thumbnail's length is stored as SHORT, as some cameras do.
+    """
     maker = b"Lamacam\0"
     first = 8 + 2 + 2 * 12 + 4
     second = first + len(maker)
@@ -100,7 +103,8 @@ def exif_block(orientation=6, *, order="<", thumbnail=b""):
         return head + bytes(4) + maker
     head += struct.pack(order + "I", second) + maker + struct.pack(order + "H", 2)
     head += struct.pack(order + "HHII", 0x0201, 4, 1, second + 2 + 24 + 4)
-    head += struct.pack(order + "HHII", 0x0202, 4, 1, len(thumbnail)) + bytes(4)
+    length = ("HHIHxx", 3) if short else ("HHII", 4)
+    head += struct.pack(order + length[0], 0x0202, length[1], 1, len(thumbnail)) + bytes(4)
     return head + thumbnail
 
 
