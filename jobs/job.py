@@ -94,6 +94,7 @@ class Progress(Frozen):
 
     stage: Literal["decode", "refine", "encode"] = Field(description="The current stage.")
     fraction: float = Field(description="Completed part of the refinement.", ge=0, le=1)
+    waiting: bool = Field(default=False, description="The photo is read, and other jobs have the device.")
     scale: int | None = Field(default=None, description="The current scale, from 1 for the coarsest.")
     scales: int | None = Field(default=None, description="Number of scales of the current window.")
     iteration: int | None = Field(default=None, description="Iteration at the current scale, from 1.")

@@ -1,18 +1,25 @@
-"""When a job will end: the estimate behind Retry-After."""
+"""When a job will end: the range that clients are shown, and a Retry-After."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 
-from api.following.job_view import JobView
+from api.following.job_view import Estimate, JobView
 from api.service import Service
 from jobs.job import Job, Status
-from jobs.store.durations import mean_job_seconds
+from jobs.store.durations import Pace, hole_pixels, mean_job_seconds, paces
 from jobs.store.heartbeat import workers
 
 # Bounds of a Retry-After. More than one request a second is useless; after a minute the estimate is out of date.
 SHORTEST_SECONDS, LONGEST_SECONDS = 1, 60
+# Of a job on a machine where none has succeeded: a small hole on a processor and one of a few megapixels; on a GPU.
+UNMEASURED_CPU, UNMEASURED_GPU = Estimate(low_seconds=3, high_seconds=120), Estimate(low_seconds=0.2, high_seconds=6)
+FADING = 0.5  # how much a measured job counts when another one has followed
+ONE_JOB_MARGIN, MARGIN = 2.0, 1.3  # factors by which the time of like jobs differs; the first one is slow
+# The factor by which the progress so far may be wrong, up to each fraction of it.
+PROGRESS_MARGINS = ((0.15, 2.0), (0.4, 1.4), (1.0, 1.2))
 
 
 def view_of(service: Service, job: Job) -> tuple[JobView, int | None]:
@@ -23,14 +30,44 @@ def view_of(service: Service, job: Job) -> tuple[JobView, int | None]:
     if job.status.final:
         return JobView.of(job), None
     ahead = service.fair_queue.ahead([job])[0]
-    left = seconds_left(
-        job,
-        now=service.store.now(),
-        ahead=ahead or 0,
-        usual=mean_job_seconds(service.redis),
-        at_work=sum(worker.state.serving for worker in workers(service.redis)),
-    )
-    return JobView.of(job, ahead), math.ceil(min(max(left, SHORTEST_SECONDS), LONGEST_SECONDS))
+    serving = [worker for worker in workers(service.redis) if worker.state.serving]
+    now, usual = service.store.now(), mean_job_seconds(service.redis)
+    left = seconds_left(job, now=now, ahead=ahead or 0, usual=usual, at_work=len(serving))
+    estimate = None
+    if serving:
+        on_gpu = all((worker.device or "").startswith("cuda") for worker in serving)
+        whole = estimate_of(paces(service.redis, job), hole_pixels(job), on_gpu=on_gpu)
+        estimate = what_is_left(job, whole, now=now, wait=usual * ((ahead or 0) // len(serving)))
+    return JobView.of(job, ahead, estimate), math.ceil(min(max(left, SHORTEST_SECONDS), LONGEST_SECONDS))
+
+
+def estimate_of(last: Sequence[Pace], pixels: int, *, on_gpu: bool) -> Estimate:
+    """How long a job with a hole of so many pixels takes from start to end. last: of jobs like it, newest first.
+
+    A job takes the time of one with another hole, or as many times that as the hole has pixels more: fixed costs and
+    windows let the truth lie between. The newest job counts most, so that two jobs teach what a machine can do.
+    """
+    if not last:
+        return UNMEASURED_GPU if on_gpu else UNMEASURED_CPU
+    weights = [FADING**place for place in range(len(last))]
+    margin = MARGIN if len(last) > 1 else ONE_JOB_MARGIN
+    weighed = list(zip(weights, last, strict=True))
+    low = sum(weight * pace.seconds * min(1.0, pixels / pace.pixels) for weight, pace in weighed)
+    high = sum(weight * pace.seconds * max(1.0, pixels / pace.pixels) for weight, pace in weighed)
+    return Estimate(low_seconds=low / sum(weights) / margin, high_seconds=high / sum(weights) * margin)
+
+
+def what_is_left(job: Job, whole: Estimate, *, now: datetime, wait: float) -> Estimate:
+    """The seconds until a job ends. whole: from start to end. wait: for the jobs before it, while it is queued."""
+    if job.status is Status.QUEUED:
+        return Estimate(low_seconds=wait / MARGIN + whole.low_seconds, high_seconds=wait * MARGIN + whole.high_seconds)
+    spent = (now - (job.started_at or now)).total_seconds()
+    done = job.progress.fraction if job.progress else 0.0
+    if done > 0:
+        left = max(0.0, spent / done - spent)
+        margin = next(factor for most, factor in PROGRESS_MARGINS if done <= most)
+        return Estimate(low_seconds=left / margin, high_seconds=left * margin)
+    return Estimate(low_seconds=max(0.0, whole.low_seconds - spent), high_seconds=max(0.0, whole.high_seconds - spent))
 
 
 def seconds_left(job: Job, *, now: datetime, ahead: int, usual: float, at_work: int) -> float:

@@ -30,6 +30,13 @@ class Links(BaseModel):
         return cls(self=job, **{name: f"{job}/{name}" for name in ("result", "cancel", "retry", "events")})
 
 
+class Estimate(BaseModel):
+    """The seconds until a job ends, as a range: wide while little is known, narrower the more jobs were measured."""
+
+    low_seconds: float = Field(description="At least so many seconds, rather.", ge=0)
+    high_seconds: float = Field(description="At most so many seconds, rather.", ge=0)
+
+
 class JobView(BaseModel):
     """A job as clients see it. Times are UTC."""
 
@@ -37,6 +44,7 @@ class JobView(BaseModel):
     status: Status = Field(description="`queued`, `running`, then `succeeded`, `failed` or `canceled`.")
     seq: int = Field(description="Grows with every change of the job: the answer with the larger `seq` is newer.")
     queue_position: int | None = Field(description="Its place in the queue while it is queued; 1 starts next.")
+    estimate: Estimate | None = Field(description="When it ends; null when it has ended, and while no worker is there.")
     created_at: datetime = Field(description="When the upload was accepted.")
     started_at: datetime | None = Field(description="When the latest attempt began.")
     completed_at: datetime | None = Field(description="When it became final.")
@@ -58,9 +66,10 @@ class JobView(BaseModel):
     links: Links = Field(description="Links to the job's resources.")
 
     @classmethod
-    def of(cls, job: Job, jobs_ahead: int | None = None) -> JobView:
+    def of(cls, job: Job, jobs_ahead: int | None = None, estimate: Estimate | None = None) -> JobView:
         """The view of a job. jobs_ahead: how many jobs start before it, if that is known."""
         made: dict[str, Any] = {
+            "estimate": estimate,
             "attempts": job.attempt,
             "links": Links.of(job.id),
             "queue_position": jobs_ahead + 1 if job.status is Status.QUEUED and jobs_ahead is not None else None,

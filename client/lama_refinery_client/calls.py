@@ -185,7 +185,7 @@ def merged(job: Job, data: Mapping[str, Any]) -> Job:
     known = {member: value for member, value in data.items() if member in Job.model_fields and member != "id"}
     if known.get("status", "queued") != "queued":
         known["queue_position"] = None
-    return Job.model_validate({**job.model_dump(), **known})
+    return Job.model_validate({**job.model_dump(), "estimate": None, **known})
 
 
 def _batch(name: str) -> str:

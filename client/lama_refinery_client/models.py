@@ -41,6 +41,7 @@ class Progress(Answer):
 
     stage: str = ""
     fraction: float = 0.0
+    waiting: bool = False  # the photo is read, and other jobs have the device
     scale: int | None = None
     scales: int | None = None
     iteration: int | None = None
@@ -48,6 +49,13 @@ class Progress(Answer):
     window: int | None = None
     windows: int | None = None
     preview: int | None = None
+
+
+class Estimate(Answer):
+    """The seconds until a job ends, as a range."""
+
+    low_seconds: float
+    high_seconds: float
 
 
 class Input(Answer):
@@ -98,6 +106,7 @@ class Job(Answer):
     expires_at: datetime | None = None
     attempts: int = 0
     cancel_requested: bool = False
+    estimate: Estimate | None = None  # as of this answer; events bring none
     queue_position: int | None = None  # while it is queued; 1 is the next to start
     parameters: dict[str, Any] = {}
     input: Input | None = None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis
 
 from jobs.job import Job, Status
 from jobs.parameters import NetworkChoice
-from jobs.store.redis_keys import DURATIONS, REFINED
+from jobs.store.redis_keys import DURATIONS, PACES, REFINED
 
 KEPT = 20  # enough for a steady mean, few enough to follow a change of the photos within minutes
 UNMEASURED_SECONDS = 5.0  # assumed until a job has succeeded: about one photo with one hole on a GPU
@@ -22,8 +22,10 @@ def record(client: redis.Redis, job: Job) -> None:
     seconds = {DURATIONS: (job.completed_at - job.started_at).total_seconds()}
     if "refine" in job.timings_seconds:
         seconds[REFINED % job.parameters.network] = job.timings_seconds["refine"]
+    values: dict[str, float | str] = {**seconds}
+    values[_paces_key(job)] = f"{seconds[DURATIONS]} {hole_pixels(job)}"
     pipe = client.pipeline()
-    for name, value in seconds.items():
+    for name, value in values.items():
         pipe.lpush(name, value)
         pipe.ltrim(name, 0, KEPT - 1)
     with contextlib.suppress(redis.exceptions.OutOfMemoryError):  # a full store keeps the earlier ones
@@ -41,6 +43,28 @@ def mean_device_seconds(client: redis.Redis, network: NetworkChoice) -> float:
     Decoding, encoding and the wait for the device are not in it: they run beside another job's refinement.
     """
     return _mean(client, REFINED % network)
+
+
+class Pace(NamedTuple):
+    """How long a job took from start to end, and the pixels of its hole."""
+
+    seconds: float
+    pixels: int
+
+
+def paces(client: redis.Redis, job: Job) -> list[Pace]:
+    """Of the last jobs with the same network and preset, newest first. Raises redis.RedisError."""
+    last: Any = client.lrange(_paces_key(job), 0, -1)
+    return [Pace(float(seconds), int(pixels)) for seconds, pixels in (entry.split() for entry in last)]
+
+
+def hole_pixels(job: Job) -> int:
+    """The pixels of a job's hole, at least one."""
+    return max(1, round(job.input.width * job.input.height * job.input.hole_fraction))
+
+
+def _paces_key(job: Job) -> str:
+    return PACES % (job.parameters.network, job.parameters.preset)
 
 
 def _mean(client: redis.Redis, name: str) -> float:

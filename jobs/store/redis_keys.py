@@ -52,6 +52,9 @@ USED = SPACE + "used-%s:%s"  # of a quota and an API key, a hash of what was use
 FILES = SPACE + "files:%s"  # of an owner, a hash: a record for each file; see jobs.store.owners.files
 IDEMPOTENCY = SPACE + "idempotency:%s:%s"  # of an owner and the SHA-256 of the client's key, a hash
 WORKER = SPACE + "worker:%s"  # a worker's presence as JSON; it vanishes when the worker does not renew it
+PACES = (
+    SPACE + "paces:%s:%s"
+)  # of a network and a preset, a list: `seconds hole-pixels` of the last jobs that succeeded
 REFINED = SPACE + "refined:%s"  # of a network, a list: device seconds of the last jobs that succeeded
 
 SHARED = {

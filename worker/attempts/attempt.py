@@ -94,7 +94,7 @@ class Attempt:
                 previews = stack.enter_context(Previews(job, decoded, parts.codecs, parts.blobs, self._steps))
             refinement = stack.enter_context(closing(self._submit(decoded, previews)))
             with self._timings.stage("wait"):
-                self._follow(refinement, messages.Begun)
+                self._wait_for_device(refinement)
             self._steps.stage("refine", 0.0)
             with self._timings.stage("refine"):
                 done, files = self._follow(refinement, messages.Done, previews)
@@ -119,6 +119,13 @@ class Attempt:
             step_seconds=self._parts.settings.progress_interval_seconds,
             preview_size=previews.size if previews else (),
         )
+
+    def _wait_for_device(self, refinement: Refinement) -> None:
+        """Until the device begins; the progress says so if that is not at once."""
+        received = refinement.next(CHECK_SECONDS)
+        if received is None:
+            self._steps.stage("decode", 0.0, waiting=True)
+            self._follow(refinement, messages.Begun)
 
     def _follow(self, refinement: Refinement, until: type[M], previews: Previews | None = None) -> tuple[M, list[int]]:
         """Handle the device's messages until one of that kind arrives. Returns it and its files."""

@@ -63,14 +63,14 @@ class Steps:
         self._previews += 1
         self._written = -1e9
 
-    def stage(self, stage: Literal["decode", "refine", "encode"], fraction: float) -> None:
-        """Note the beginning of a stage.
+    def stage(self, stage: Literal["decode", "refine", "encode"], fraction: float, *, waiting: bool = False) -> None:
+        """Note the beginning of a stage. waiting: the photo is read, and other jobs have the device.
 
         From `encode` on, a stopping worker does not hand the job back: the work is done, and some seconds are left to
         store it (`worker.shutdown`).
         """
         self._refined = stage == "encode"
-        self._check(Progress(stage=stage, fraction=fraction, preview=self._previews or None))
+        self._check(Progress(stage=stage, fraction=fraction, waiting=waiting, preview=self._previews or None))
 
     def check(self) -> None:
         """Check whether to continue, without writing."""

@@ -14,7 +14,6 @@ import itertools
 import logging
 import os
 import queue
-import statistics
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
     from jobs.store.heartbeat import DeviceState
 
 log = logging.getLogger(__name__)
-MEASURED_TASKS = 9  # the last ones of a network; their median is its speed here
+# How much a measured task counts when another one of the network has followed: the second one counts more than the
+# first, which was slow because everything was new.
+FADING = 0.5
 # The automatic number on a GPU. Four processes that only refined kept a kernel running all the time on an H200
 # (docs/service-performance.md). A process takes 1 GB for its context and weights, and what torch reserves for tiles of
 # 1024 x 1024 pixels: 2.5 GB (docs/performance.md). Beside each, the codecs need cores.
@@ -121,7 +122,7 @@ class DevicePool:
         self._unusable = ""
         self._stopped = False
         self._networks: dict[str, dict[str, Any]] = {}
-        self._measured: dict[str, deque[float]] = {}
+        self._measured: dict[str, tuple[float, float]] = {}  # faded sums of seconds and of work, by network
         self.device: messages.Device | None = None
         self.resident, self.installed = "", list[str]()
         self.on_end: Callable[[], None] = lambda: None  # called when a process has died
@@ -212,7 +213,7 @@ class DevicePool:
     def networks(self) -> list[dict[str, Any]]:
         """The loaded networks, sorted by name, each as the fields of `jobs.store.heartbeat.NetworkFacts`."""
         with self._lock:
-            speeds = {name: statistics.median(last) for name, last in self._measured.items()}
+            speeds = {name: seconds / work for name, (seconds, work) in self._measured.items()}
             return [
                 {**facts, "seconds_per_work_pixel": speeds.get(name)} for name, facts in sorted(self._networks.items())
             ]
@@ -295,8 +296,12 @@ class DevicePool:
         elif isinstance(message, messages.Done | messages.Cancelled | messages.Failed):
             process.current, process.following, process.nearly = process.following, None, False
             if isinstance(message, messages.Done) and message.work:
-                speeds = self._measured.setdefault(message.network, deque(maxlen=MEASURED_TASKS))
-                speeds.append(message.seconds / message.work)
+                # Sums, and no mean of ratios: a small task has the same fixed costs as a large one, and tells less.
+                seconds, work = self._measured.get(message.network, (0.0, 0.0))
+                self._measured[message.network] = (
+                    FADING * seconds + message.seconds,
+                    FADING * work + message.work,
+                )
         refinement.put(TaskFailed(message) if isinstance(message, messages.Failed) else message, files)
 
     def _assign(self) -> None:

@@ -17,10 +17,10 @@ export function progressText(job, lost) {
 
 /** @param {PhotoJob} job */
 function stageText({ progress }) {
-  if (!progress || progress.stage === "decode") return t().reading;
+  if (!progress || progress.stage === "decode") return progress?.waiting ? t().waitingForDevice : t().reading;
   if (progress.stage === "encode") return t().writing;
   const { scale, scales, window, windows } = progress;
-  if (!scale || !scales) return t().waitingForDevice;
+  if (!scale || !scales) return t().filling;
   const what = scales === 1 ? t().filling : scale === 1 ? t().coarse : t().sharpening(scale - 1, scales - 1);
   return window && windows && windows > 1 ? t().inWindow(window, windows, what) : what;
 }

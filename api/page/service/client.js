@@ -6,7 +6,7 @@ import { isAbort, Trouble, troubleOf } from "./trouble.js";
 import { upload } from "./upload.js";
 
 /** @typedef {{stage: string, fraction: number, scale: number | null, scales: number | null, iteration: number | null,
- *   iterations: number | null, window: number | null, windows: number | null, preview: number | null}} Progress */
+ *   iterations: number | null, window: number | null, windows: number | null, preview: number | null, waiting?: boolean}} Progress */
 /** @typedef {{media_type: string, width: number, height: number, bytes: number}} ResultInfo */
 /** @typedef {{id: string, status: string, queue_position: number | null, progress: Progress | null,
  *   cancel_requested: boolean, result: ResultInfo | null, error: {detail: string, code: string, status: number} | null,

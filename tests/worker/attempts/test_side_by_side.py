@@ -86,7 +86,7 @@ class Worker:
         thread.start()
         self._threads.append(thread)
         at = {
-            "wait": lambda: self.pool.waiting() == 1,
+            "wait": lambda: self.pool.waiting() == 1 and self.get(job.id).progress.waiting,
             "refine": lambda: (progress := self.get(job.id).progress) and progress.stage == "refine",
         }.get(stage, lambda: (job.id, stage) in self.blobs.reached)
         support.wait_until(at, what=f"the stage {stage}")
