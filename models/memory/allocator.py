@@ -42,7 +42,7 @@ def _load_glibc() -> ctypes.CDLL | None:
         library = ctypes.CDLL(None)
         library.mallopt.argtypes = [ctypes.c_int, ctypes.c_int]
         library.malloc_trim.argtypes = [ctypes.c_size_t]
-    except (OSError, AttributeError):
+    except (OSError, AttributeError, TypeError):  # TypeError: on Windows the library needs a name
         return None
     with suppress(AttributeError):
         library.mallinfo2.restype = _Statistics

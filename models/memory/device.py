@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import resource
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 from models.memory import allocator
 from models.memory.host import free_host_memory
@@ -70,7 +74,7 @@ def forget_peak(device: torch.device) -> None:
 
 def peak_memory(device: torch.device) -> int:
     """Bytes: on CUDA, this call's peak of allocated memory; on MPS, which counts no peak, what torch holds now with its
-    cache, which it keeps; elsewhere the process's peak resident size, on Linux since the call began.
+    cache, which it keeps; elsewhere the process's peak resident size, on Linux since the call began; 0 on Windows.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -79,5 +83,7 @@ def peak_memory(device: torch.device) -> int:
     try:
         return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) * 1024
     except (OSError, IndexError):
+        if resource is None:
+            return 0
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024

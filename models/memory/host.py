@@ -17,6 +17,7 @@ class _Files(NamedTuple):
     idle: str
 
 
+UNKNOWN_BYTES = 4 * 2**30  # where the system does not say, as on Windows; --memory-budget says more
 V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 V2 = _Files("memory.max", "memory.current", "inactive_file")
 
@@ -26,7 +27,9 @@ def free_host_memory(root: Path = Path("/")) -> int:
     try:
         free = _entry(root / "proc/meminfo", "MemAvailable:") * 1024
     except (OSError, ValueError):
-        free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        free = (
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2 if hasattr(os, "sysconf") else UNKNOWN_BYTES
+        )
     return min([free, *_rooms(root)])
 
 
