@@ -58,7 +58,7 @@ def url_of(listener: socket.socket) -> str:
 def make_server(app: FastAPI, before_stop: Callable[[], None] = lambda: None) -> uvicorn.Server:
     """uvicorn without its own logging; `run(sockets=[...])` serves until SIGINT or SIGTERM.
 
-    before_stop: called in the event loop when the server is told to stop, to end event streams and waiting requests.
+    before_stop: called in the event loop when the server is asked to stop, to end event streams and waiting requests.
     It raises this process's limit on open files, and logs a limit that is too low for thousands of clients.
     """
     import uvicorn  # not needed before the embedded service has started its worker

@@ -74,9 +74,9 @@ def together(options: argparse.Namespace, batch: int, processes: int) -> dict[st
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    told = [json.loads(process.communicate()[0]) for process in running]
+    answers = [json.loads(process.communicate()[0]) for process in running]
     row: dict[str, Any] = {"processes": processes, "windows at a time": batch}
-    return row | {f"{name}: windows/s": sum(rates[name] for rates in told) for name in ("pass", "step")}
+    return row | {f"{name}: windows/s": sum(rates[name] for rates in answers) for name in ("pass", "step")}
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """`python -m bench.chaos --minutes N`: kills parts of a real service at random and prints the ledger of its jobs.
 
-Workers are killed, frozen past their leases and thawed, and told to stop; Valkey is killed and comes back with its
+Workers are killed, frozen past their leases and thawed, and asked to stop; Valkey is killed and comes back with its
 file, or is frozen; the api is killed in the middle of uploads, or frozen; jobs are canceled; one webhook in ten is
 answered with an error. Workers that ended by themselves are replaced, as a supervisor would. Then everything is left
 alone until all jobs have ended. Exits with 1 when anything is wrong in the end.

@@ -150,11 +150,11 @@ class Items:
         with Image.open(self._path(".png", *key)) as opened:
             return np.asarray(opened)
 
-    def put(self, picture: Picture, told: dict[str, Any], *key: str) -> None:
+    def put(self, picture: Picture, found: dict[str, Any], *key: str) -> None:
         """Store a picture with its figures."""
         Image.fromarray(picture).save(self._path(".png", *key), compress_level=1)
         begun = self._path(".part", *key)  # renamed when complete, so that no file is half written
-        begun.write_text(json.dumps(told))
+        begun.write_text(json.dumps(found))
         begun.rename(self._path(".json", *key))
 
 
@@ -253,17 +253,17 @@ def main() -> None:
             seed = index // args.crops + 1000 * number  # with more crops, a photo's first hole stays the same
             mask, stem = masks.draw(kind, side, seed), f"{Path(photo).stem}-{number}"
             for name in args.methods:
-                told = items.find(kind, stem, name)
-                if told is None:
-                    result, told = fill_and_measure(network, name, truth, mask, backbones)
-                    items.put(result, told, kind, stem, name)
-                rows.append({"photo": photo, "kind": kind, "method": name, "figures": told["figures"]})
-                vectors.setdefault((kind, name), []).extend(told["embeddings"])
-            told = items.find(kind, stem, "truth")
-            if told is None:
-                told = {"embeddings": embedded(truth, mask, backbones)}
-                items.put(truth, told, kind, stem, "truth")
-            vectors.setdefault((kind, "truth"), []).extend(told["embeddings"])
+                found = items.find(kind, stem, name)
+                if found is None:
+                    result, found = fill_and_measure(network, name, truth, mask, backbones)
+                    items.put(result, found, kind, stem, name)
+                rows.append({"photo": photo, "kind": kind, "method": name, "figures": found["figures"]})
+                vectors.setdefault((kind, name), []).extend(found["embeddings"])
+            found = items.find(kind, stem, "truth")
+            if found is None:
+                found = {"embeddings": embedded(truth, mask, backbones)}
+                items.put(truth, found, kind, stem, "truth")
+            vectors.setdefault((kind, "truth"), []).extend(found["embeddings"])
             shown = [items.picture(kind, stem, name) for name in args.methods]
             sheet(shown, truth, mask, args.out / "sheets" / f"{kind}-{stem}.jpg")
     distance = {

@@ -56,10 +56,10 @@ def reached(found: dict[str, list[Row]], on_gpu: bool) -> list[Row]:
             continue
         worst = min(seen) if how == ">=" else max(seen)
         met = worst >= bound if how == ">=" else worst <= bound
-        told = "not measured: needs a GPU" if needs_gpu and not on_gpu else worst
+        measured = "not measured: needs a GPU" if needs_gpu and not on_gpu else worst
         what = ", ".join([part, *map(str, where.values()), column])
-        answer = "" if isinstance(told, str) else "yes" if met else "no"
-        rows.append({"target": f"{what} {how} {bound:g}", "here": told, "reached": answer})
+        answer = "" if isinstance(measured, str) else "yes" if met else "no"
+        rows.append({"target": f"{what} {how} {bound:g}", "here": measured, "reached": answer})
     return rows
 
 

@@ -13,13 +13,13 @@ LEAST_LIKENESS = 0.75  # of difflib: REFINERY_MAX_PIXEL is like REFINERY_MAX_PIX
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str]:
-    """What to say about each variable that nobody reads, by its name."""
+    """A warning about each variable with the prefix that no part of the service reads, by its name."""
     known = [f"{PREFIX}{name.upper()}" for name in (*Settings.model_fields, *OTHER_VARIABLES)]
     strange = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
-    return {name: _words(name, known) for name in strange}
+    return {name: _warning(name, known) for name in strange}
 
 
-def _words(name: str, known: list[str]) -> str:
+def _warning(name: str, known: list[str]) -> str:
     suffixes = {other.removeprefix(PREFIX): other for other in known}  # the common beginning makes all of them alike
     near = difflib.get_close_matches(name.removeprefix(PREFIX), suffixes, 1, LEAST_LIKENESS)
     advice = f"did you mean {suffixes[near[0]]}?" if near else "docs/settings.md has their names"

@@ -170,8 +170,8 @@ def _inpaint(arguments: Sequence[str]) -> None:
         _write(args.out, data)
     clock["write"] = time.perf_counter()
     if args.json:
-        told = {"warnings": [dataclasses.asdict(warning) for warning in warnings]}
-        print(json.dumps(_summary(result, fraction, photo.format, args.out, clock) | told, indent=2))
+        report = {"warnings": [dataclasses.asdict(warning) for warning in warnings]}
+        print(json.dumps(_summary(result, fraction, photo.format, args.out, clock) | report, indent=2))
     else:
         for warning in warnings:
             console.print(f"warning: {warning.detail}")

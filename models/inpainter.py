@@ -351,7 +351,7 @@ def _current(device: torch.device) -> contextlib.AbstractContextManager[object]:
 
 @contextlib.contextmanager
 def _precision(*, tf32: bool) -> Iterator[None]:
-    """Whether CUDA may round what it convolves to 10 bits (TF32), as torch lets it unless told.
+    """Whether CUDA may round what it convolves to 10 bits (TF32), as torch does by default.
 
     Sums of products of bfloat16 are never rounded to that on the way, which torch would allow.
     """

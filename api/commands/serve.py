@@ -40,8 +40,8 @@ def main(arguments: list[str]) -> int:
         return _fail(explained(error))
     except TracingError as error:
         return _fail(error)
-    for words in unknown_variables(os.environ).values():
-        log.warning("%s", words)
+    for warning in unknown_variables(os.environ).values():
+        log.warning("%s", warning)
     if options.embedded:
         return _embedded(settings, options.host, options.port, (options.data or Path(default_data_dir())).resolve())
     return _api_only(settings, options.host, options.port)

@@ -1,6 +1,6 @@
 """The whole service on one machine: a private Valkey, one worker, and the api in this process.
 
-Nothing survives this process: its children end with it (api.embedded.die_with_parent), and when it is told to stop, it
+Nothing survives this process: its children end with it (api.embedded.die_with_parent), and when it is asked to stop, it
 stops them in order. One data directory serves one process at a time.
 """
 

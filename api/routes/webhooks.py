@@ -37,7 +37,7 @@ class DeliveryView(BaseModel):
     event: WebhookEvent = Field(description="The event that it reports.")
     state: DeliveryState = Field(
         description="`pending`; `delivered`; `failed`: every attempt did, or the receiver answered 410; `superseded`: "
-        "it failed, and something newer had to be told; `disabled`: not sent, because of an earlier 410."
+        "it failed, and a newer event was waiting; `disabled`: not sent, because of an earlier 410."
     )
     created_at: datetime = Field(description="When the event happened.")
     next_attempt_at: datetime | None = Field(

@@ -26,23 +26,23 @@ def measures(result: Picture, truth: Picture, mask: Hole, backbones: dict[str, B
     device = next((backbone.device for backbone in backbones.values()), torch.device("cpu"))
     a, b = to_tensor(result).to(device), to_tensor(truth).to(device)
     hole = torch.from_numpy(mask).float()[None, None].to(device)
-    told = {}
+    figures = {}
     for name, backbone in backbones.items():
         at = backbone.distance(a, b)
-        told[f"lpips {name}"] = float(at.mean())
-        told[f"lpips {name}, hole"] = float((at * hole).sum() / hole.sum())
+        figures[f"lpips {name}"] = float(at.mean())
+        figures[f"lpips {name}, hole"] = float((at * hole).sum() / hole.sum())
     for suffix, (x, y, h) in {
         "": (a, b, hole),
         " /4": (F.avg_pool2d(a, 4), F.avg_pool2d(b, 4), (F.avg_pool2d(hole, 4) > 0.5).float()),
     }.items():
         weight = h / h.sum().clamp(min=1)
         error = float((((x - y) ** 2).mean(dim=1, keepdim=True) * weight).sum())
-        told[f"psnr{suffix}"] = float(-10 * np.log10(max(error, 1e-10)))
-        told[f"l1{suffix}"] = float(((x - y).abs().mean(dim=1, keepdim=True) * weight).sum())
-        told[f"ssim{suffix}"] = float((ssim(x, y) * weight).sum())
-    told["detail"] = energy(a, hole) / max(energy(b, hole), 1e-9)
-    told["seam"] = seam(a, hole) / max(seam(b, hole), 1e-9)
-    return told
+        figures[f"psnr{suffix}"] = float(-10 * np.log10(max(error, 1e-10)))
+        figures[f"l1{suffix}"] = float(((x - y).abs().mean(dim=1, keepdim=True) * weight).sum())
+        figures[f"ssim{suffix}"] = float((ssim(x, y) * weight).sum())
+    figures["detail"] = energy(a, hole) / max(energy(b, hole), 1e-9)
+    figures["seam"] = seam(a, hole) / max(seam(b, hole), 1e-9)
+    return figures
 
 
 def ssim(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -86,5 +86,5 @@ def _loop(picture: str, network: str, device: str, seconds: float, fields: dict[
 
 
 if __name__ == "__main__":
-    _, file, name, where, long, told = sys.argv
-    _loop(file, name, where, float(long), json.loads(told))
+    _, file, name, where, long, fields = sys.argv
+    _loop(file, name, where, float(long), json.loads(fields))

@@ -233,10 +233,10 @@ def proportional_memory(pid: int) -> dict[str, int]:
     for number, command in {pid: "api", **support.descendants(pid)}.items():
         kind = next((kind for word, kind in KINDS.items() if word in command), command)
         try:
-            told = Path(f"/proc/{number}/smaps_rollup").read_text()
+            text = Path(f"/proc/{number}/smaps_rollup").read_text()
         except OSError:  # it has just ended
             continue
-        size = next(int(line.split()[1]) for line in told.splitlines() if line.startswith("Pss:"))
+        size = next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
         found[kind] = found.get(kind, 0) + 1024 * size
     return found
 

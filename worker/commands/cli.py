@@ -73,7 +73,7 @@ def dead_letters(context: click.Context) -> None:
 def doctor(as_json: bool) -> int:
     """Say what this machine can do, what is missing, and what to run next.
 
-    The exit code is 1 when something is wrong; what is only absent counts as a hint.
+    The exit code is 1 when a finding is an error. A missing part that not every machine needs is a hint.
     """
     from worker.commands.doctor import examine
 
@@ -83,5 +83,5 @@ def doctor(as_json: bool) -> int:
     else:
         width = max(len(finding.subject) for finding in findings)
         for finding in findings:
-            click.echo(f"{finding.state:5} {finding.subject:{width}}  {finding.words}")
-    return int(any(finding.state == "wrong" for finding in findings))
+            click.echo(f"{finding.state:5} {finding.subject:{width}}  {finding.message}")
+    return int(any(finding.state == "error" for finding in findings))

@@ -31,15 +31,15 @@ LITTLE_MEMORY_BYTES = 2 * 2**30  # what Big-LaMa and one refined tile of 1024 pi
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at. state: ok, hint (absent, and not needed by all), or wrong."""
+    """One finding. state: `ok`, `hint` (missing, but not every machine needs it), or `error`."""
 
-    state: Literal["ok", "hint", "wrong"]
+    state: Literal["ok", "hint", "error"]
     subject: str
-    words: str
+    message: str
 
 
 def examine(environment: Mapping[str, str]) -> list[Finding]:
-    """Everything that was found out, the settings last."""
+    """All findings, with the settings near the end."""
     looks: tuple[Callable[[Mapping[str, str]], Iterator[Finding]], ...] = (
         _versions,
         _device,
@@ -74,7 +74,7 @@ def _device(environment: Mapping[str, str]) -> Iterator[Finding]:
     try:
         device = pick_device(environment.get(f"{PREFIX}DEVICE", "auto"))
     except ModelsError as error:
-        yield Finding("wrong", "device", str(error))
+        yield Finding("error", "device", str(error))
         return
     if device.type != "cuda":
         yield Finding("ok", "device", f"{device} with {os.cpu_count()} cores; a GPU is many times as fast")
@@ -84,26 +84,26 @@ def _device(environment: Mapping[str, str]) -> Iterator[Finding]:
     if importlib.util.find_spec("triton") and (shutil.which("cc") or shutil.which("gcc")):
         yield Finding("ok", "kernels", "Triton and a C compiler are here: LaMa runs in bfloat16")
     else:
-        words = "Triton needs a C compiler (install gcc and Python's headers): LaMa runs two to four times slower"
-        yield Finding("wrong", "kernels", words)
+        message = "Triton needs a C compiler (install gcc and Python's headers): LaMa runs two to four times slower"
+        yield Finding("error", "kernels", message)
 
 
 def _memory(environment: Mapping[str, str]) -> Iterator[Finding]:
     from models.memory.host import free_host_memory
 
     free = free_host_memory()
-    words = f"{free / 2**30:.1f} GiB free"
+    message = f"{free / 2**30:.1f} GiB free"
     if free < LITTLE_MEMORY_BYTES:
-        yield Finding("hint", "memory", f"{words}; bound the engine with REFINERY_MEMORY_BUDGET_BYTES")
+        yield Finding("hint", "memory", f"{message}; bound the engine with REFINERY_MEMORY_BUDGET_BYTES")
     else:
-        yield Finding("ok", "memory", words)
+        yield Finding("ok", "memory", message)
 
 
 def _networks(environment: Mapping[str, str]) -> Iterator[Finding]:
     try:
         file_of(environment.get(f"{PREFIX}NETWORK", "auto"))
     except NetworkError as error:
-        yield Finding("wrong", "networks", f"{PREFIX}NETWORK: {error}")
+        yield Finding("error", "networks", f"{PREFIX}NETWORK: {error}")
         return
     if is_here("big-lama"):
         yield Finding("ok", "networks", f"builtin; big-lama in {weights_path('big-lama')}")
@@ -118,8 +118,10 @@ def _store(environment: Mapping[str, str]) -> Iterator[Finding]:
         try:
             url = running_url(directory / "valkey")
         except OSError:
-            words = f"no service runs on {directory}, and REFINERY_REDIS_URL is not set: lama-refinery serve starts one"
-            yield Finding("hint", "store", words)
+            message = (
+                f"no service runs on {directory}, and REFINERY_REDIS_URL is not set: lama-refinery serve starts one"
+            )
+            yield Finding("hint", "store", message)
             return
     else:
         url = shared
@@ -131,9 +133,9 @@ def _store(environment: Mapping[str, str]) -> Iterator[Finding]:
         finally:
             client.close()
     except ValidationError:
-        return  # told with the settings
+        return  # _settings reports it
     except redis.RedisError as error:
-        yield Finding("wrong", "store", f"{host} does not answer (REFINERY_REDIS_URL): {error}")
+        yield Finding("error", "store", f"{host} does not answer (REFINERY_REDIS_URL): {error}")
         return
     yield Finding("ok", "store", f"{host} answers")
 
@@ -146,7 +148,7 @@ def _disk(environment: Mapping[str, str]) -> Iterator[Finding]:
     path = Path(url2pathname(urlsplit(place).path))
     there = next(folder for folder in (path, *path.parents) if folder.exists())
     if not os.access(there, os.W_OK):
-        yield Finding("wrong", "images", f"{there} is not writable: choose another place with REFINERY_BLOBS_URL")
+        yield Finding("error", "images", f"{there} is not writable: choose another place with REFINERY_BLOBS_URL")
         return
     free = shutil.disk_usage(there).free
     state: Literal["ok", "hint"] = "hint" if free < LITTLE_DISK_BYTES else "ok"
@@ -157,10 +159,10 @@ def _settings(environment: Mapping[str, str]) -> Iterator[Finding]:
     try:
         Settings()
     except ValidationError as error:
-        yield Finding("wrong", "settings", explained(error))
+        yield Finding("error", "settings", explained(error))
     unknown = unknown_variables(environment)
-    for words in unknown.values():
-        yield Finding("wrong", "settings", words)
+    for message in unknown.values():
+        yield Finding("error", "settings", message)
     given = {name: value for name, value in sorted(environment.items()) if name.startswith(PREFIX)}
     for name, value in given.items():
         if name not in unknown:

@@ -45,8 +45,8 @@ def main(arguments: list[str]) -> int:
     except TracingError as error:
         print(f"worker: {error}", file=sys.stderr)
         return 2
-    for words in unknown_variables(os.environ).values():
-        log.warning("%s", words)
+    for warning in unknown_variables(os.environ).values():
+        log.warning("%s", warning)
     try:
         file_of(settings.network)
     except NetworkError as error:

@@ -120,23 +120,23 @@ def _processes(worker: Presence) -> str:
     if not worker.device_processes:
         return ""
     busy = sum(process.state == "busy" for process in worker.device_processes)
-    told = [f"{busy} of {len(worker.device_processes)} busy"]
-    told += [f"{worker.waiting_for_device} waiting"] if worker.waiting_for_device else []
-    told += [f"{worker.waiting_for_codec} to decode or encode"] if worker.waiting_for_codec else []
-    told += [f"GPU {worker.gpu_busy:.0%}"] if worker.gpu_busy is not None else []
-    return ", ".join(told)
+    parts = [f"{busy} of {len(worker.device_processes)} busy"]
+    parts += [f"{worker.waiting_for_device} waiting"] if worker.waiting_for_device else []
+    parts += [f"{worker.waiting_for_codec} to decode or encode"] if worker.waiting_for_codec else []
+    parts += [f"GPU {worker.gpu_busy:.0%}"] if worker.gpu_busy is not None else []
+    return ", ".join(parts)
 
 
 def _words(job_id: str, job: Job | None, now: datetime) -> str:
     """One running job: its id, the attempt, the stage and how far it is, and for how long."""
     if job is None or job.progress is None or job.started_at is None:
         return job_id
-    told = job.progress
-    stage = f"{told.stage} {told.fraction:.0%}" if told.stage == "refine" else told.stage
-    if told.scale:
-        stage += f", scale {told.scale}/{told.scales}"
-    if told.windows and told.windows > 1:
-        stage += f", window {told.window}/{told.windows}"
+    progress = job.progress
+    stage = f"{progress.stage} {progress.fraction:.0%}" if progress.stage == "refine" else progress.stage
+    if progress.scale:
+        stage += f", scale {progress.scale}/{progress.scales}"
+    if progress.windows and progress.windows > 1:
+        stage += f", window {progress.window}/{progress.windows}"
     return f"{job_id} #{job.attempt} {stage}, {_age((now - job.started_at).total_seconds())}"
 
 

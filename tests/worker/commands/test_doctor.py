@@ -32,12 +32,12 @@ def test_a_machine_where_all_is_well(valkey_url, tmp_path):
     assert code == 0, found
     assert [one["state"] for one in found if one["subject"] in ("versions", "device", "store", "images")] == ["ok"] * 4
     (networks,) = of(found, "networks")
-    assert (networks["state"], "weights download big-lama" in networks["words"]) == ("hint", True)
+    assert (networks["state"], "weights download big-lama" in networks["message"]) == ("hint", True)
 
 
 def test_what_is_wrong_is_named_with_what_to_do(tmp_path):
     code, found = findings(redis_url="redis://127.0.0.1:1/0", network="big-lama", weights_dir=str(tmp_path), foo="1")
-    wrong = " ".join(one["words"] for one in found if one["state"] == "wrong")
+    wrong = " ".join(one["message"] for one in found if one["state"] == "error")
     assert code == 1
     for words in (
         "REFINERY_REDIS_URL",
@@ -46,7 +46,7 @@ def test_what_is_wrong_is_named_with_what_to_do(tmp_path):
     ):
         assert words in wrong
     code, found = findings(max_pixels="-3")
-    assert (code, "REFINERY_MAX_PIXELS" in of(found, "settings")[0]["words"]) == (1, True)
+    assert (code, "REFINERY_MAX_PIXELS" in of(found, "settings")[0]["message"]) == (1, True)
 
 
 def test_secrets_are_not_shown(valkey_url):
