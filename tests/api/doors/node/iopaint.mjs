@@ -34,7 +34,7 @@ try {
   await writeFile(join(OUT, "sent.json"), answer.request().postData());
   if (!answer.ok()) throw new Error(await answer.text());
   const download = page.waitForEvent("download");
-  await page.locator("button:enabled").last().click(); // under the photo: undo, redo, compare, download
+  await page.locator("button").last().click(); // under the photo: undo, redo, compare, download, once there is a result
   await (await download).saveAs(join(OUT, "result.png"));
 } finally {
   await browser.close();
