@@ -21,8 +21,7 @@ try {
   await page.goto(address);
   await page.locator("input[type=file]").first().setInputFiles(PHOTO);
   const canvas = page.locator("canvas").last();
-  await canvas.waitFor();
-  await page.waitForTimeout(1000); // the photo slides into its place
+  await canvas.hover(); // once the photo has slid into its place
   const filled = page.waitForResponse((response) => response.url().endsWith("/api/v1/inpaint"));
   const box = await canvas.boundingBox();
   const [x, y] = [box.x + box.width / 2, box.y + box.height / 2];
