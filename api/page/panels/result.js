@@ -20,6 +20,7 @@ export function showResult(workspace, keyed) {
     if (!photo || !result) return;
     const size = t().photoSize(result.width, result.height);
     say("result-facts", t().resultFacts(size, t().megabytes(result.blob.size), result.network));
+    say("result-warnings", (result.warnings ?? []).join(" "));
     byId("copy-result", HTMLButtonElement).disabled = !result.viewable;
     const out = filledName(photo.name, result.mediaType);
     showCalls({ origin: location.origin, photo: photo.name, fields: result.fields, keyed: keyed(), out });

@@ -9,7 +9,7 @@ import { upload } from "./upload.js";
  *   iterations: number | null, window: number | null, windows: number | null, preview: number | null, waiting?: boolean}} Progress */
 /** @typedef {{media_type: string, width: number, height: number, bytes: number}} ResultInfo */
 /** @typedef {{id: string, status: string, queue_position: number | null, progress: Progress | null,
- *   cancel_requested: boolean, result: ResultInfo | null, error: {detail: string, code: string, status: number} | null,
+ *   cancel_requested: boolean, result: ResultInfo | null, warnings: {detail: string}[], error: {detail: string, code: string, status: number} | null,
  *   network: {name: string, device: string} | null, timings_seconds: Record<string, number>}} Job */
 /** @typedef {{windows: unknown[], estimated_seconds: number | null, queue_length: number}} Plan */
 /** @typedef {{id: string, status: string, progress: Progress | null}} JobEvent */

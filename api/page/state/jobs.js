@@ -199,7 +199,8 @@ export class Jobs {
     const viewable = await createImageBitmap(blob).then((bitmap) => (bitmap.close(), true)).catch(() => false);
     const seconds = last.timings_seconds["total"] ?? 0;
     const network = last.network?.name ?? "";
-    photo.push({ kind: "fill", result: { blob, mediaType, width, height, viewable, jobId: last.id, network, seconds, fields: job.fields } });
+    const result = { blob, mediaType, width, height, viewable, jobId: last.id, network, seconds, fields: job.fields };
+    photo.push({ kind: "fill", result: { ...result, warnings: last.warnings.map(({ detail }) => detail) } });
     if (viewable) photo.holed = false;
     else photo.notice = t().cannotShow;
   }

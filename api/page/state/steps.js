@@ -6,8 +6,9 @@ import { unpackInto } from "../mask/runs.js";
 
 /** @typedef {import("../mask/mask.js").Rect} Rect */
 /** @typedef {{blob: Blob, mediaType: string, width: number, height: number, viewable: boolean, jobId: string,
- *   network: string, seconds: number, fields: Record<string, string>}} Result
- * viewable: whether this browser can show it. fields: as they were sent with the job. */
+ *   network: string, seconds: number, fields: Record<string, string>, warnings?: string[]}} Result
+ * viewable: whether this browser can show it. fields: as they were sent with the job. warnings: what of the photo it does
+ * not have; absent in results that were kept before there were any. */
 /** @typedef {{kind: "brush" | "eraser", radius: number, points: number[]}} Stroke points: x, y, x, y, … of the photo. */
 /** @typedef {{kind: "rectangle" | "lasso", erase: boolean, points: number[]}} Area */
 /** @typedef {{kind: "clear"} | {kind: "invert"}} Whole */
