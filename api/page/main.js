@@ -62,6 +62,7 @@ jobs.onPreview = (photo, id) => {
   // It may have been replaced by the result meanwhile, or the connection broke; the next one comes.
   void service.preview(id, AbortSignal.timeout(5000)).then((blob) => board.preview(photo, blob)).catch(() => {});
 };
+jobs.canShow = board.canShow.bind(board);
 
 function fill() {
   const photo = workspace.selected;

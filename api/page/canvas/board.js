@@ -91,6 +91,18 @@ export class Board {
     this.workspace.changed();
   }
 
+  /** Whether the browser can show a picture. That of the shown photo stays decoded, so that it follows the preview at once.
+   * @param {Photo} photo @param {Blob} blob */
+  async canShow(photo, blob) {
+    try {
+      if (photo === this.photo) await this.pictures.get(blob);
+      else (await createImageBitmap(blob)).close();
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** Show how far a job is. @param {Photo} photo @param {Blob | null} blob */
   async preview(photo, blob) {
     const picture = blob && (await Picture.of(blob));

@@ -31,6 +31,8 @@ export class Jobs {
     this.uploads = Promise.resolve();
     /** @type {(photo: Photo, id: string) => void} Called when a photo has a newer preview. */
     this.onPreview = () => {};
+    /** @type {(photo: Photo, blob: Blob) => Promise<boolean>} Whether the browser can show a photo's result. */
+    this.canShow = async () => true;
     /** @type {Photo | null} */
     let shown = null;
     workspace.onChange(() => {
@@ -196,7 +198,7 @@ export class Jobs {
     this.workspace.changed();
     const blob = await this.#retrying(signal, () => this.service.result(last.id, signal));
     const { media_type: mediaType, width, height } = last.result;
-    const viewable = await createImageBitmap(blob).then((bitmap) => (bitmap.close(), true)).catch(() => false);
+    const viewable = await this.canShow(photo, blob);
     const seconds = last.timings_seconds["total"] ?? 0;
     const network = last.network?.name ?? "";
     const result = { blob, mediaType, width, height, viewable, jobId: last.id, network, seconds, fields: job.fields };

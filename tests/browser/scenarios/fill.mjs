@@ -59,10 +59,29 @@ export const history = {
     await help.prepare(page, folder);
     await help.shown(page, 1);
     const original = await help.drawn(page);
+    const [x, y] = await help.place(page, [175, 140]); // in the hole
+    const box = await page.locator("#board").boundingBox();
+    await page.evaluate(([left, top]) => {
+      const base = document.querySelector("#base").getContext("2d");
+      const colours = (window.coloursAfterTheJob = new Set());
+      let ran = false;
+      const look = () => {
+        ran ||= document.body.dataset.state === "running";
+        if (ran && document.body.dataset.state === "edit") colours.add(base.getImageData(left, top, 1, 1).data.join());
+      };
+      const frame = () => {
+        setTimeout(look); // after this frame was drawn
+        if (window.coloursAfterTheJob) requestAnimationFrame(frame);
+      };
+      frame();
+    }, [Math.round(x - box.x), Math.round(y - box.y)]);
     await page.click("#fill");
     await help.shown(page, 2);
     const first = await help.drawn(page);
     assert.notEqual(first, original);
+    const seen = await page.evaluate(() => [...window.coloursAfterTheJob]);
+    await page.evaluate(() => delete window.coloursAfterTheJob);
+    assert.equal(seen.length, 1, `the photo without its hole does not flash up: ${seen.join(" ")}`);
     await page.click("[data-tool=rectangle]");
     await help.stroke(page, [20, 20], [60, 60]);
     await page.click("#fill");
