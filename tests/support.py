@@ -191,3 +191,13 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def compare(got, golden, *, largest, average):
+    """Fail with a histogram of the differences, which tells a shifted edge from noise everywhere."""
+    assert got.shape == golden.shape
+    difference = np.abs(got.astype(np.float64) - golden)
+    counts, edges = np.histogram(difference, bins=[0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, np.inf])
+    table = "\n".join(f"  from {low:g}: {count}" for low, count in zip(edges, counts, strict=False))
+    assert difference.max() <= largest, f"differs by {difference.max():g}; values by difference\n{table}"
+    assert difference.mean() <= average, f"differs by {difference.mean():g} on average\n{table}"

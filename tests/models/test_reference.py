@@ -8,19 +8,10 @@ import pytest
 from PIL import Image
 
 from models import inpaint, load_network, resolve_preset
+from tests.support import compare
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 CASES = sorted(path.parent.name for path in GOLDENS.glob("*/case.json"))
-
-
-def compare(got, golden, *, largest, average):
-    """Fail with a histogram of the differences, which tells a shifted edge from noise everywhere."""
-    assert got.shape == golden.shape
-    difference = np.abs(got.astype(np.float64) - golden)
-    counts, edges = np.histogram(difference, bins=[0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, np.inf])
-    table = "\n".join(f"  from {low:g}: {count}" for low, count in zip(edges, counts, strict=False))
-    assert difference.max() <= largest, f"differs by {difference.max():g}; values by difference\n{table}"
-    assert difference.mean() <= average, f"differs by {difference.mean():g} on average\n{table}"
 
 
 def case_arrays(folder):

@@ -161,10 +161,11 @@ def test_tasks_that_come_together_are_all_done(pool):
         assert (first != photo.before).any()
 
 
-def test_memory_that_is_too_small_leads_to_a_leaner_plan(pool):
-    photo = Photo()
-    *_, (done, _) = all_of(photo.submit(pool, budget_share=1e-9))
-    assert done.preset["tile_side"] < resolve_preset("default").tile_side
+def test_a_task_that_fits_into_no_plan_is_refused_with_what_would_fit(pool):
+    with pytest.raises(TaskFailed) as refused:
+        all_of(Photo().submit(pool, budget_share=1e-9))
+    assert refused.value.failure.why == "memory"
+    assert "MiB may be used: allow " in refused.value.failure.reason
 
 
 def test_it_tells_what_it_computes_on(pool):
