@@ -34,10 +34,11 @@ def view_of(service: Service, job: Job) -> tuple[JobView, int | None]:
     now, usual = service.store.now(), mean_job_seconds(service.redis)
     left = seconds_left(job, now=now, ahead=ahead or 0, usual=usual, at_work=len(serving))
     estimate = None
-    if serving:
-        on_gpu = all((worker.device or "").startswith("cuda") for worker in serving)
+    able = [worker for worker in serving if any(job.parameters.network in facts.parameter for facts in worker.networks)]
+    if able:
+        on_gpu = all((worker.device or "").startswith("cuda") for worker in able)
         whole = estimate_of(paces(service.redis, job), hole_pixels(job), on_gpu=on_gpu)
-        estimate = what_is_left(job, whole, now=now, wait=usual * ((ahead or 0) // len(serving)))
+        estimate = what_is_left(job, whole, now=now, wait=usual * ((ahead or 0) // len(able)))
     return JobView.of(job, ahead, estimate), math.ceil(min(max(left, SHORTEST_SECONDS), LONGEST_SECONDS))
 
 
@@ -54,20 +55,25 @@ def estimate_of(last: Sequence[Pace], pixels: int, *, on_gpu: bool) -> Estimate:
     weighed = list(zip(weights, last, strict=True))
     low = sum(weight * pace.seconds * min(1.0, pixels / pace.pixels) for weight, pace in weighed)
     high = sum(weight * pace.seconds * max(1.0, pixels / pace.pixels) for weight, pace in weighed)
-    return Estimate(low_seconds=low / sum(weights) / margin, high_seconds=high / sum(weights) * margin)
+    return _range(low / sum(weights) / margin, high / sum(weights) * margin)
 
 
 def what_is_left(job: Job, whole: Estimate, *, now: datetime, wait: float) -> Estimate:
     """The seconds until a job ends. whole: from start to end. wait: for the jobs before it, while it is queued."""
     if job.status is Status.QUEUED:
-        return Estimate(low_seconds=wait / MARGIN + whole.low_seconds, high_seconds=wait * MARGIN + whole.high_seconds)
+        return _range(wait / MARGIN + whole.low_seconds, wait * MARGIN + whole.high_seconds)
     spent = (now - (job.started_at or now)).total_seconds()
     done = job.progress.fraction if job.progress else 0.0
     if done > 0:
         left = max(0.0, spent / done - spent)
         margin = next(factor for most, factor in PROGRESS_MARGINS if done <= most)
-        return Estimate(low_seconds=left / margin, high_seconds=left * margin)
-    return Estimate(low_seconds=max(0.0, whole.low_seconds - spent), high_seconds=max(0.0, whole.high_seconds - spent))
+        return _range(left / margin, left * margin)
+    return _range(max(0.0, whole.low_seconds - spent), max(0.0, whole.high_seconds - spent))
+
+
+def _range(low: float, high: float) -> Estimate:
+    """An estimate, to the tenth of a second."""
+    return Estimate(low_seconds=round(low, 1), high_seconds=round(high, 1))
 
 
 def seconds_left(job: Job, *, now: datetime, ahead: int, usual: float, at_work: int) -> float:

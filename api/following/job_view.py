@@ -44,7 +44,9 @@ class JobView(BaseModel):
     status: Status = Field(description="`queued`, `running`, then `succeeded`, `failed` or `canceled`.")
     seq: int = Field(description="Grows with every change of the job: the answer with the larger `seq` is newer.")
     queue_position: int | None = Field(description="Its place in the queue while it is queued; 1 starts next.")
-    estimate: Estimate | None = Field(description="When it ends; null when it has ended, and while no worker is there.")
+    estimate: Estimate | None = Field(
+        description="When it ends; null when it has ended, and while no worker has its network."
+    )
     created_at: datetime = Field(description="When the upload was accepted.")
     started_at: datetime | None = Field(description="When the latest attempt began.")
     completed_at: datetime | None = Field(description="When it became final.")

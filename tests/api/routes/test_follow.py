@@ -297,6 +297,16 @@ def test_a_plan_for_a_worker_that_has_been_measured(api, service):
     assert small.json()["width"] == small.json()["height"] == 70
 
 
+def test_a_job_is_estimated_where_a_worker_has_its_network(api, service):
+    heartbeat.announce(service.redis, worker())
+    there, absent = (
+        api.post("/v1/jobs", files=support.form(), data={"network": name}).json()["estimate"]
+        for name in ("auto", "big-lama")
+    )
+    assert there == {"low_seconds": 3.0, "high_seconds": 120.0}
+    assert absent is None
+
+
 def test_plans_refuse_what_submissions_refuse(api, service):
     for changes, code in (
         ({"data": {"iterations": "0"}}, "invalid-parameters"),
