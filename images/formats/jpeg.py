@@ -22,7 +22,8 @@ _DESCRIBING = {jpeg_metadata.APP0, jpeg_metadata.APP1, jpeg_metadata.APP2, jpeg_
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 # Baseline, extended and progressive, Huffman or arithmetic: not lossless, not hierarchical.
 _READABLE = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-MAX_SCANS = 100  # encoders make 10 to 20
+USUAL_SCANS, MAX_SCANS = 20, 100  # encoders make 10 to 20
+MAX_SCANNED_PIXELS = 4_000_000_000  # beyond usual scans; each is a pass over all pixels, 1e9 of which take a second
 
 
 def survey(file: BinaryIO, name: str) -> Facts:
@@ -43,10 +44,11 @@ def survey(file: BinaryIO, name: str) -> Facts:
             described.add(marker, file.read(length))
     if frame is None or not scans:
         raise damaged(name, "jpeg", "there is no picture in it")
-    if scans > MAX_SCANS:
+    most_scans = max(USUAL_SCANS, min(MAX_SCANS, MAX_SCANNED_PIXELS // (frame[0] * frame[1])))
+    if scans > most_scans:
         raise ImageTooCostly(
             f"The {name} declares {frame[0]} x {frame[1]} pixels in {scans} scans, and each takes another pass over "
-            f"all pixels. At most {MAX_SCANS} scans are read: open it in an image editor and save it again."
+            f"all pixels. At most {most_scans} scans are read at this size: save it again in an image editor."
         )
     orientation, metadata = described.read()
     width, height = frame

@@ -1,6 +1,7 @@
 """Small files that would cost far more than they weigh: refused by their structure, in little memory."""
 
 import io
+import struct
 import sys
 from collections import Counter
 
@@ -11,7 +12,7 @@ from PIL import Image
 from images.codec.pool import CodecPool
 from images.codec.shared import SharedArray
 from images.errors import BrokenImage, ImageTooCostly
-from images.formats import jpeg, png
+from images.formats import jpeg, png_metadata
 from images.read import probe, read_image
 from tests.images.hostile_files import IMAGE_DEPTH, LONG, TIFFS, plain, profiles, shifted, tiff, tiled
 from tests.images.picture_files import progressive, saved, smooth
@@ -54,12 +55,16 @@ def test_a_jpeg_of_many_scans(pool):
         with pytest.raises(ImageTooCostly, match=r"2000 x 2000 pixels in \d+ scans"):
             read(data)
     assert probe(progressive(16, jpeg.MAX_SCANS - 20)).width == 16
+    size = b"\x08" + struct.pack(">HH", 16, 16)  # in the frame header, behind the precision
+    large = progressive(16, 80).replace(size, b"\x08" + struct.pack(">HH", 12_240, 12_240))
+    with pytest.raises(ImageTooCostly, match="At most 26 scans"):
+        probe(large)
 
 
 def test_one_profile_of_a_png_is_inflated(monkeypatch):
     inflated = []
-    honest = png._profile
-    monkeypatch.setattr(png, "_profile", lambda data: inflated.append(data) or honest(data))
+    honest = png_metadata._profile
+    monkeypatch.setattr(png_metadata, "_profile", lambda data: inflated.append(data) or honest(data))
     probe(profiles())
     assert len(inflated) == 1
 
