@@ -15,7 +15,7 @@ from jobs.parameters import Parameters
 from tests import support
 from worker.attempts.attempt import Parts
 from worker.attempts.leases import LeaseKeeper
-from worker.attempts.runner import Attempts, Claims
+from worker.attempts.runner import AttemptRunner, Claims
 from worker.device import handle, messages
 from worker.device.pool import DevicePool
 from worker.metrics import WorkerMetrics
@@ -69,7 +69,7 @@ class Worker:
         parts = Parts(self.store, self.blobs, codecs, self.pool, settings, self.stopping)
         claims = Claims("w", parts, service.fair_queue)
         leases = LeaseKeeper(self.store, settings)
-        self._attempts = Attempts(parts, claims, leases, service.janitor, WorkerMetrics())
+        self._runner = AttemptRunner(parts, claims, leases, service.janitor, WorkerMetrics())
 
     def begin(self, stage, then=("fill", "done"), **parameters):
         """A job that is held in a stage until `let_go`; its id. then: what the device does after it was held there."""
@@ -82,7 +82,7 @@ class Worker:
         if stage == "refine":
             self.pool.scripts[job.id] = ["begin", f"wait {self.directory / job.id}", *then]
         self.store.create(job)
-        thread = threading.Thread(target=self._attempts.work, args=("auto",))
+        thread = threading.Thread(target=self._runner.work, args=("auto",))
         thread.start()
         self._threads.append(thread)
         at = {
@@ -187,7 +187,7 @@ def test_a_job_that_ends_in_any_stage_leaves_no_result_and_the_other_alone(start
     getattr(worker, ending)(job)
     if stage != "refine":  # a device hears of it while it works; the others only when they go on
         worker.let_go(job)
-    support.wait_until(lambda: len(worker._attempts._leases.held()) == 1, what="the attempt to end")
+    support.wait_until(lambda: len(worker._runner._leases.held()) == 1, what="the attempt to end")
     assert worker.get(other).status is Status.RUNNING
     worker.let_go(other)
     worker.join()
