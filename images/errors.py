@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-ACCEPTED = "PNG, JPEG, WebP and TIFF"
+ACCEPTED = "PNG, JPEG, WebP, TIFF, HEIC and AVIF"
 
 
 class ImageError(Exception):

@@ -14,14 +14,26 @@ from images.warnings import ImageWarning
 if TYPE_CHECKING:
     from images.formats.source import Format
 
-MEDIA_TYPES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp", "tiff": "image/tiff"}  # by format
+MEDIA_TYPES = {
+    "png": "image/png",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "tiff": "image/tiff",
+}  # by the format of a result
+
+
+def result_format(wanted: str, own: str) -> str:
+    """The format of a result: the wanted one, or for "same" the photo's own, or PNG where that is only read."""
+    if wanted != "same":
+        return wanted
+    return own if own in MEDIA_TYPES else "png"
 
 
 @dataclass(frozen=True)
 class Header:
     """What a file promises before it is decoded.
 
-    format: "png", "jpeg", "webp" or "tiff". width, height: upright, that is after EXIF orientation.
+    format: "png", "jpeg", "webp", "tiff", "heic" or "avif". width, height: upright, that is after EXIF orientation.
     has_alpha: whether `read_image` will give four channels. bits: 8 or 16, the depth it will give.
     """
 

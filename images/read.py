@@ -1,4 +1,4 @@
-"""Photos out of image files: PNG, JPEG, WebP, TIFF, told by content.
+"""Photos out of image files: PNG, JPEG, WebP, TIFF, HEIC, AVIF, told by content.
 
 A source is a path, bytes, or a seekable binary file (which stays open). Nothing here keeps state: any number
 of threads may read at once.
@@ -37,7 +37,7 @@ def read_image(
     """Decode `source`: its first picture, upright, whatever kind of pixels it has.
 
     1-bit, grey, palette, RGB, YCbCr give uint8; 16-bit grey and RGB, with or without alpha, uint16 in full;
-    12- and 32-bit and float samples become uint16 (`formats.samples` says how). Transparent colours (tRNS)
+    10-, 12- and 32-bit and float samples become uint16 (`formats.samples` says how). Transparent colours (tRNS)
     become an alpha channel. CMYK and Lab are converted to 8-bit sRGB, by the file's profile where it has one,
     and that profile is dropped. So is a profile that does not fit the pixels. `allocate` makes the array for the
     pixels, of a shape and a dtype; otherwise numpy does. Raises like `probe`, and BrokenImage for damage that only

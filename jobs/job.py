@@ -82,7 +82,9 @@ class InputInfo(Frozen):
 
     width: int = Field(description="Pixels, after EXIF orientation.", ge=1)
     height: int = Field(description="Pixels, after EXIF orientation.", ge=1)
-    format: Literal["png", "jpeg", "webp", "tiff"] = Field(description="The image's format, by its content.")
+    format: Literal["png", "jpeg", "webp", "tiff", "heic", "avif"] = Field(
+        description="The image's format, by its content."
+    )
     hole_fraction: float = Field(description="Part of the image that is hole.", ge=0, lt=1)
     mask_source: Literal["mask", "alpha"] = Field(description="The uploaded mask, or the image's alpha.")
     name: str | None = Field(default=None, description="The image's file name, without its folder.")

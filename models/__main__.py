@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "`python -m models info FILE` says what a checkpoint is.",
     )
     parser.add_argument("--version", action="version", version=f"lama-refinery {version('lama-refinery')}")
-    parser.add_argument("photo", type=Path, help="PNG, JPEG, WebP or TIFF; EXIF rotation is applied")
+    parser.add_argument("photo", type=Path, help="PNG, JPEG, WebP, TIFF, HEIC or AVIF; EXIF rotation is applied")
     parser.add_argument(
         "mask",
         type=Path,

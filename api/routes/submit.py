@@ -79,7 +79,8 @@ async def submit(request: Request, service: ServiceDep, events: Events, caller: 
     """Send the photo as the file `image` and the mask, which is white where the hole is, as the file `mask`; or send
     JSON with `image_url` and `mask_url`.
 
-    Without a mask, the transparent part of the image is the hole. PNG, JPEG, WebP and TIFF are accepted.
+    Without a mask, the transparent part of the image is the hole. PNG, JPEG, WebP, TIFF,
+    HEIC and AVIF are accepted.
     """
     preferences = Preferences.of(request.headers, service.settings.max_wait_seconds)
     async with AsyncExitStack() as held:

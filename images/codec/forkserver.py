@@ -13,13 +13,20 @@ import socket
 import sys
 
 import imagecodecs
+import pi_heif  # type: ignore[import-untyped]  # noqa: F401
 import simplejpeg  # type: ignore[import-untyped]  # noqa: F401
-from PIL import Image, ImageCms, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
+from PIL import AvifImagePlugin, Image, ImageCms, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin  # noqa: F401
 
 from images.codec import child, isolation, wire
 
 # imagecodecs imports a codec when it is first asked for; a codec process could not.
-CODECS = (imagecodecs.png_decode, imagecodecs.png_encode, imagecodecs.tiff_decode, imagecodecs.deflate_encode)
+CODECS = (
+    imagecodecs.png_decode,
+    imagecodecs.png_encode,
+    imagecodecs.tiff_decode,
+    imagecodecs.deflate_encode,
+    imagecodecs.avif_decode,
+)
 
 
 def main(fd: int) -> int:

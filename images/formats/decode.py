@@ -2,7 +2,7 @@
 
 Pillow decodes JPEG, WebP and most of TIFF. TIFF of 16 bits goes through imagecodecs (libtiff), as Pillow
 would cut its colour to 8 bits without a word; so does all PNG (libpng), for that reason and because Pillow
-takes a file whose last rows are missing for a whole one.
+takes a file whose last rows are missing for a whole one. HEIC and AVIF have decoders of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from images.errors import ImageError, TooManyPixels
-from images.formats import exif, jpeg, png, tiff, webp
+from images.formats import exif, heif, jpeg, png, tiff, webp
 from images.formats.source import Facts, Source, damaged, opened, sniff, upright_size
 from images.metadata import Metadata
 from images.warnings import CONVERTED_COLOURS, UNUSABLE_PROFILE, ImageWarning
@@ -35,6 +35,8 @@ _SURVEYS: dict[str, Callable[[BinaryIO, str], Facts]] = {
     "jpeg": jpeg.survey,
     "webp": webp.survey,
     "tiff": tiff.survey,
+    "heic": heif.survey_heic,
+    "avif": heif.survey_avif,
 }
 _BAND_PIXELS = 1 << 20
 
@@ -98,8 +100,8 @@ def survey(source: Source, name: str, max_pixels: int | None = None) -> Facts:
 def decoded(source: Source, facts: Facts, name: str) -> Iterator[Stored]:
     """The pixels of `source`, whose survey gave `facts`. Raises BrokenImage, also while bands are read."""
     with opened(source) as file, _guarded(facts, name):
-        by_imagecodecs = facts.deep or facts.format == "png"
-        yield _by_imagecodecs(file, facts, name) if by_imagecodecs else _by_pillow(file, facts)
+        at_once = facts.deep or facts.format in ("png", "heic", "avif")
+        yield _at_once(file, facts, name) if at_once else _by_pillow(file, facts)
 
 
 @contextmanager
@@ -118,9 +120,9 @@ def _guarded(facts: Facts, name: str) -> Iterator[None]:
         raise damaged(name, facts.format, "its pixels cannot be decoded") from error
 
 
-def _by_imagecodecs(file: BinaryIO, facts: Facts, name: str) -> Stored:
-    if facts.format == "png":
-        pixels = png.decode(file)
+def _at_once(file: BinaryIO, facts: Facts, name: str) -> Stored:
+    if facts.format != "tiff":
+        pixels = png.decode(file) if facts.format == "png" else heif.decode(file, facts)
         pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
         grey = pixels.shape[2] < 3
     else:

@@ -14,9 +14,16 @@ from images.metadata import Metadata
 from images.warnings import ImageWarning
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-Format: TypeAlias = Literal["png", "jpeg", "webp", "tiff"]
+Format: TypeAlias = Literal["png", "jpeg", "webp", "tiff", "heic", "avif"]
 
-NAMES: dict[Format, str] = {"png": "PNG", "jpeg": "JPEG", "webp": "WebP", "tiff": "TIFF"}
+NAMES: dict[Format, str] = {
+    "png": "PNG",
+    "jpeg": "JPEG",
+    "webp": "WebP",
+    "tiff": "TIFF",
+    "heic": "HEIC",
+    "avif": "AVIF",
+}
 HEAD_BYTES = 1024
 
 
@@ -111,6 +118,8 @@ def sniff(file: BinaryIO, name: str) -> Format:
         if head[8:10] == b"CR":
             raise _unsupported(name, "a camera raw file (CR2)")
         return "tiff"
+    if brand := _brand(head):
+        return brand
     if not head:
         raise NotAnImage(f"The {name} is an empty file (0 bytes). Accepted are {ACCEPTED} images.")
     if picture := _other_picture(head):
@@ -140,6 +149,7 @@ _PICTURES = (
     (b"gimp xcf", "a GIMP document"),
     (b"qoif", "a QOI image"),
 )
+_AVIF = {b"avif", b"avis"}
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _OTHERS = (
     (b"%PDF-", "a PDF document"),
@@ -149,13 +159,20 @@ _OTHERS = (
 )
 
 
+def _brand(head: bytes) -> Format | None:
+    """Of an ISO media file that holds a picture: which codec it is for, by the brands at its beginning."""
+    if head[4:8] != b"ftyp":
+        return None
+    end = min(int.from_bytes(head[:4], "big"), len(head))
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, end - 3, 4))}
+    if head[8:12] not in _AVIF | _HEIF:
+        return None
+    return "avif" if brands & _AVIF else "heic"
+
+
 def _other_picture(head: bytes) -> str | None:
     """What picture `head` begins, of those that are not accepted; None if it begins none."""
     if head[4:8] == b"ftyp":
-        if head[8:12] in (b"avif", b"avis"):
-            return "an AVIF image"
-        if head[8:12] in _HEIF:
-            return "a HEIC/HEIF image"
         if head[8:12] == b"crx ":
             return "a camera raw file (CR3)"
         return None

@@ -16,7 +16,7 @@ from images.codec.encoder import Encoder
 from images.errors import ImageError
 from images.hole import find_hole, hole_fraction
 from images.hole_rule import HoleRule, ReadFrom
-from images.photo import Photo
+from images.photo import Photo, result_format
 from images.read import read_image
 from images.write import check_side
 from models.commands.arguments import UsageError, parse_bytes
@@ -136,7 +136,7 @@ class LocalEngine:
     def _decode(self, picture: Picture) -> _Decoded:
         photo = read_image(picture.photo)
         hole = find_hole(photo, picture.mask, self._rule)
-        form = photo.format if self._format == "same" else self._format
+        form = result_format(self._format, photo.format)
         check_side(photo.width, photo.height, form)  # before the work, not after it
         return _Decoded(photo, hole, picture.mask is None, form)
 

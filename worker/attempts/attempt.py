@@ -15,6 +15,7 @@ from typing import BinaryIO, TypeVar
 from images.codec.answers import Decoded, Encoded
 from images.codec.pool import CodecPool
 from images.codec.shared import SharedArray
+from images.photo import result_format
 from images.warnings import ImageWarning
 from jobs.blobs import BlobMissing, Blobs
 from jobs.errors import ServiceUnavailable
@@ -150,7 +151,7 @@ class Attempt:
         self._steps.stage("encode", 1.0)
         with self._timings.stage("encode"), ExitStack() as stack:
             own = self._job.input.format
-            name, source = own if asked.format == "same" else asked.format, None
+            name, source = result_format(asked.format, own), None
             if name == own == "jpeg" and asked.quality is None:
                 source = stack.enter_context(self._opened("image"))
             return self._parts.codecs.encode(

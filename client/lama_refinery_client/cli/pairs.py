@@ -15,11 +15,9 @@ FORMATS = {
     ".webp": "webp",
     ".tif": "tiff",
     ".tiff": "tiff",
-    ".avif": "avif",
-    ".jxl": "jxl",
 }
-READABLE = {*FORMATS, ".heic", ".heif"}
-SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif", "avif": ".avif", "jxl": ".jxl"}
+READABLE = {*FORMATS, ".avif", ".heic", ".heif"}
+SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 MASK = "_mask"  # NAME_mask.png, NAME_mask001.png: the names of the released code's predict script
 
 
