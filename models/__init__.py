@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         ModelsError,
         NetworkError,
         NotEnoughMemory,
+        NotFinite,
         PresetError,
     )
     from models.filling import inpaint
@@ -35,6 +36,7 @@ _HOMES = {
         "ModelsError",
         "NetworkError",
         "NotEnoughMemory",
+        "NotFinite",
         "PresetError",
     ),
     "filling": ("inpaint",),
@@ -58,6 +60,7 @@ __all__ = [
     "Network",
     "NetworkError",
     "NotEnoughMemory",
+    "NotFinite",
     "Plan",
     "Preset",
     "PresetError",

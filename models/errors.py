@@ -27,6 +27,10 @@ class NotEnoughMemory(ModelsError):
     """Even the leanest plan does not fit into the memory there is."""
 
 
+class NotFinite(ModelsError):
+    """The network's prediction has values that are NaN or infinite, in float32 too."""
+
+
 class Cancelled(ModelsError):
     """Raised from an `on_step` callback: the caller no longer wants the result."""
 

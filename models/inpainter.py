@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from models import finishing, pixels
 from models.ahead import Ahead, send_windows
-from models.errors import NotEnoughMemory
+from models.errors import NotEnoughMemory, NotFinite
 from models.memory import allocator
 from models.memory.device import BUDGET_SHARES, engine_facts, forget_peak, free_memory, give_back, peak_memory
 from models.memory.device_errors import is_out_of_memory
@@ -209,12 +210,20 @@ class Inpainter:
                     for window in search.plan.windows[done:]:
                         show = partial(_show, on_preview, search.plan, window) if on_preview else None
                         tick = partial(progress.tick, done)
-                        network, memory_plan = self.variant(search.memory_plan.preset), search.memory_plan
-                        refiner = WindowRefiner(network, memory_plan, tick, show=show, graphs=self._graphs)
                         sent = ahead.window(window.box) if ahead else None
-                        part = self._window(
-                            refiner, memory_plan.preset, window, source, hole, left, target, opaque, sent
-                        )
+                        for memory_plan in self._precisions(search.memory_plan):
+                            network = self.variant(memory_plan.preset)
+                            refiner = WindowRefiner(network, memory_plan, tick, show=show, graphs=self._graphs)
+                            part = self._window(
+                                refiner, memory_plan.preset, window, source, hole, left, target, opaque, sent
+                            )
+                            if part is not None:
+                                break
+                        else:
+                            raise NotFinite(
+                                f"the network {self.network.name} predicted values that are NaN or infinite: check "
+                                "that its weights are the right ones (`python -m models info`), or use another network"
+                            )
                         runs.append(part)
                         done += 1
                     continue
@@ -228,6 +237,14 @@ class Inpainter:
             self._step_down(search, left, failure)
             progress.replan(search.plan, len(runs))
         return runs
+
+    def _precisions(self, memory_plan: MemoryPlan) -> Iterator[MemoryPlan]:
+        """The plan, and after a prediction that is not finite the same in float32 if it was in bfloat16."""
+        yield memory_plan
+        preset = dataclasses.replace(memory_plan.preset, bf16=False)
+        if self.variant(preset) is not self.variant(memory_plan.preset):
+            log.warning("a prediction in bfloat16 is not finite; its window is filled again in float32")
+            yield dataclasses.replace(memory_plan, preset=preset)
 
     def _kept(self, memory_plan: MemoryPlan) -> contextlib.AbstractContextManager[None]:
         """While inside, the allocator works as this plan assumes."""
@@ -246,10 +263,11 @@ class Inpainter:
         target: NDArray[Any],
         opaque: bool,
         sent: tuple[Tensor, Tensor] | None,
-    ) -> WindowRun:
+    ) -> WindowRun | None:
         """Bring a window to the device unless it was sent, fill it there, and write its filled pixels into `target`.
 
-        left: what of the hole was not filled when this plan began.
+        left: what of the hole was not filled when this plan began. None, with nothing written, when the network has
+        predicted a value that is not finite.
         """
         started = time.perf_counter()
         part = window.box.slices
@@ -271,6 +289,8 @@ class Inpainter:
             # By index: with a mask, torch waits for the GPU to learn how many pixels there are.
             index = torch.from_numpy(np.flatnonzero(its_hole)).to(self.device, non_blocking=True)
             filling = composite[0].flatten(1).index_select(1, index).T.contiguous().cpu().numpy()
+        if not np.isfinite(filling).all():
+            return None
         pixels.write(filling, target[part], its_hole, opaque=opaque)
         return WindowRun(window.box, its_hole, filling, scales, time.perf_counter() - started)
 

@@ -72,6 +72,8 @@ class WindowRefiner:
     def refine(self, image: Tensor, mask: Tensor, levels: Sequence[Level]) -> tuple[Tensor, list[ScaleRun]]:
         """The composite (1x3xHxW in [0, 1], known pixels as given) and one ScaleRun per scale, coarsest first.
 
+        Where a prediction was not finite, the hole has NaN.
+
         image: 1x3xHxW in [0, 1]. mask: 1x1xHxW of 0 and 1, 1 = hole. levels: from `tiles.plan_levels` with the
         tile_side of the memory plan, coarsest first.
         """
@@ -85,6 +87,8 @@ class WindowRefiner:
         for scale, level in enumerate(levels, start=1):
             picture, hole = pictures[scale - 1], holes[scale - 1]
             prediction, losses = self._predict(scale, level, picture, hole, guide, guided[scale - 1])
+            # An infinite value becomes NaN, which no later step hides: who reads the composite finds it.
+            prediction.masked_fill_(prediction.isinf(), torch.nan)
             filled = torch.where(hole > 0, prediction.clamp(0, 1), picture)
             del prediction  # as large as the window, and the next steps need room
             at = (..., *level.finished.slices)

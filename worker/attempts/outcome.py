@@ -69,6 +69,8 @@ def _explained(error: Exception, job: Job) -> tuple[Problem, str]:
             shown = InvalidParameters(str(error))
         case TaskFailed(failure=failure) if failure.why == "network":
             shown = NetworkUnavailable(failure.reason)
+        case TaskFailed(failure=failure) if failure.why == "numbers":
+            shown, fault = InternalError(f"The job cannot be filled: {failure.reason}."), failure.details
         case TaskFailed(failure=failure) if failure.why == "memory" and failure.reason:
             shown = OutOfMemory(f"The job does not fit into this worker's memory: {failure.reason}.")
         case TaskFailed(failure=failure):

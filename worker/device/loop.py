@@ -291,6 +291,8 @@ def _failure(number: int, error: Exception) -> messages.Failed:
         return messages.Failed(number, "memory", str(error), details)
     if is_out_of_memory(error):
         return messages.Failed(number, "memory", "", details)
+    if isinstance(error, models.NotFinite):
+        return messages.Failed(number, "numbers", str(error), details)
     return messages.Failed(number, "error", f"{type(error).__name__}: {error}", details)
 
 

@@ -171,13 +171,14 @@ class Cancelled(Message):
 @dataclass(frozen=True)
 class Failed(Message):
     """The task cannot be done. why: `memory`: not even the leanest plan fits; `network`: its network is not installed;
-    `device`: this process can no longer use its device, and ends; `error`: anything else.
+    `numbers`: the network predicted values that are not finite; `device`: this process can no longer use its device,
+    and ends; `error`: anything else.
 
     reason: one line. details: the traceback.
     """
 
     number: int
-    why: Literal["memory", "network", "device", "error"]
+    why: Literal["memory", "network", "numbers", "device", "error"]
     reason: str
     details: str
 
