@@ -262,7 +262,7 @@ SMALL = Limits(floor_bytes=1 << 20, bytes_per_pixel=0.6)
 
 
 def test_processor_time_is_bounded():
-    image = progressive(9000, 90)
+    image = progressive(9000, 40)
     with CodecPool(1, limits=SLOW) as pool:
         with pytest.raises(errors.ImageTooCostly, match=r"9000 x 9000 pixels.*processor time"):
             pool.check(image, image)
