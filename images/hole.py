@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from images.errors import BrokenImage, EmptyHole, HoleCoversEverything, MissingMask, SizeMismatch
 from images.formats import decode, png
-from images.formats.source import Facts, Source
+from images.formats.recognise import Facts, Source
 from images.grow import grow
 from images.hole_rule import HoleRule
 from images.mask import Drawn, read

@@ -11,7 +11,7 @@ from PIL import Image
 
 from images.errors import AmbiguousMask, MissingMask
 from images.formats import decode, exif
-from images.formats.source import Facts, Source
+from images.formats.recognise import Facts, Source
 from images.hole_rule import HoleRule
 from images.photo import luminance
 

@@ -12,7 +12,7 @@ from images.metadata import NO_METADATA, Metadata
 from images.warnings import ImageWarning
 
 if TYPE_CHECKING:
-    from images.formats.source import Format
+    from images.formats.recognise import Format
 
 MEDIA_TYPES = {
     "png": "image/png",

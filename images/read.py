@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from images.formats import decode
-from images.formats.source import Source
+from images.formats.recognise import Source
 from images.photo import Header, Photo
 
 Allocate: TypeAlias = "Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]"

@@ -13,7 +13,7 @@ from PIL import Image
 
 from images.errors import FormatCannotHold
 from images.formats import exif, jpeg_metadata, png, png_metadata, tiff
-from images.formats.source import NAMES, Format
+from images.formats.recognise import NAMES, Format
 from images.metadata import Metadata
 from images.photo import MEDIA_TYPES, Photo, luminance
 from images.warnings import FLATTENED, GREY_PROFILE, UNNAMED_COLOURS, Warn, ignore, lost_texts, to_8_bits

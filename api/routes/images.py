@@ -15,7 +15,7 @@ from api.openapi.parts import problems
 from api.routes.results import IMAGES
 from api.submission.fetching import fetch_into
 from api.submission.json_body import read_members
-from images.formats.source import sniff
+from images.formats.recognise import sniff
 from jobs.errors import FieldError, InvalidParameters
 
 router = APIRouter(prefix="/v1", tags=["images"])

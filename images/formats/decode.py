@@ -19,7 +19,7 @@ from PIL import Image, ImageCms
 
 from images.errors import ImageError, TooManyPixels
 from images.formats import exif, heif, jpeg, png, tiff, webp
-from images.formats.source import Facts, Source, damaged, opened, sniff, upright_size
+from images.formats.recognise import Facts, Source, damaged, opened, sniff, upright_size
 from images.metadata import Metadata
 from images.warnings import CONVERTED_COLOURS, UNUSABLE_PROFILE, ImageWarning
 

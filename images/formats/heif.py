@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin
 
 from images.formats import exif, xmp
-from images.formats.source import Facts, Format, damaged, truncated, variant
+from images.formats.recognise import Facts, Format, damaged, truncated, variant
 from images.metadata import Metadata
 from images.warnings import GAIN_MAP, ImageWarning, further_pictures
 

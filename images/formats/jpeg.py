@@ -11,7 +11,7 @@ import simplejpeg  # type: ignore[import-untyped]
 
 from images.errors import ImageTooCostly
 from images.formats import jpeg_metadata
-from images.formats.source import Facts, damaged, size_of, truncated, variant
+from images.formats.recognise import Facts, damaged, size_of, truncated, variant
 
 _CHUNK = 1 << 16
 # In entropy-coded data 0xFF is followed by 0 (a stuffed byte), by D0..D7 (restart) or by FF (fill). Anything

@@ -12,7 +12,7 @@ import imagecodecs
 from numpy.typing import NDArray
 
 from images.formats import png_metadata
-from images.formats.source import Facts, damaged, size_of, truncated, variant
+from images.formats.recognise import Facts, damaged, size_of, truncated, variant
 from images.metadata import Metadata
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

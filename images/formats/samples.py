@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from images.formats.source import variant
+from images.formats.recognise import variant
 
 _BAND_BYTES = 8 << 20  # of samples that are converted at a time
 # Sharpening and resizing make values that lie a little outside 0 to 1. Values further out than this are another scale,

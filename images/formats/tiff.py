@@ -16,8 +16,8 @@ from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from images.formats import exif, xmp
+from images.formats.recognise import Facts, damaged, size_of, truncated, variant
 from images.formats.samples import to_uint16
-from images.formats.source import Facts, damaged, size_of, truncated, variant
 from images.metadata import Density, Metadata, Unit
 from images.warnings import further_pictures
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from images.errors import NotTransplanted
 from images.formats import exif, jpeg, jpeg_segments
 from images.formats.libjpeg import GREY, RGB, Coefficients, coefficients
-from images.formats.source import Source, opened
+from images.formats.recognise import Source, opened
 
 Floats: TypeAlias = "NDArray[np.float32]"
 

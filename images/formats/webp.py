@@ -7,7 +7,7 @@ import struct
 from typing import BinaryIO
 
 from images.formats import exif, xmp
-from images.formats.source import Facts, damaged, size_of, truncated
+from images.formats.recognise import Facts, damaged, size_of, truncated
 from images.metadata import Metadata
 from images.warnings import ImageWarning, further_pictures
 

@@ -1,4 +1,4 @@
-"""Where image bytes come from, and which format they are by content: names and headers are never asked."""
+"""Which format a file is, by its first bytes: names and headers are never asked. Its facts, and errors that name it."""
 
 from __future__ import annotations
 
