@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.dependencies import Sender, ServiceDep
 from api.openapi.parts import problems
-from api.routes.results import IMAGES
+from api.routes.results import BINARY
 from api.submission.fetching import fetch_into
 from api.submission.json_body import read_members
-from images.formats.recognise import sniff
+from images.formats.recognise import NAMES, sniff
 from jobs.errors import FieldError, InvalidParameters
 
 router = APIRouter(prefix="/v1", tags=["images"])
@@ -43,7 +43,7 @@ BODY = {
     responses={
         200: {
             "description": "The file, as it is, under the media type that its content has.",
-            "content": IMAGES,
+            "content": dict.fromkeys((f"image/{format}" for format in NAMES), BINARY),
         },
         **problems(400, 413, 415, 422),
     },

@@ -12,7 +12,8 @@ def data_url(data: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    ("format", "media_type"), [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp")]
+    ("format", "media_type"),
+    [("png", "image/png"), ("jpeg", "image/jpeg"), ("webp", "image/webp"), ("avif", "image/avif")],
 )
 def test_a_picture_comes_as_it_is_under_its_own_type(api, format, media_type):
     file = support.as_file(support.pixels(), format)
