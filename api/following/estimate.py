@@ -8,9 +8,10 @@ from datetime import datetime
 
 from api.following.job_view import Estimate, JobView
 from api.service import Service
-from jobs.job import Job, Status
+from jobs.job import InputInfo, Job, Status
+from jobs.parameters import Parameters
 from jobs.store.durations import Pace, hole_pixels, mean_job_seconds, paces
-from jobs.store.heartbeat import workers
+from jobs.store.heartbeat import Presence, workers
 
 # Bounds of a Retry-After. More than one request a second is useless; after a minute the estimate is out of date.
 SHORTEST_SECONDS, LONGEST_SECONDS = 1, 60
@@ -30,16 +31,35 @@ def view_of(service: Service, job: Job) -> tuple[JobView, int | None]:
     if job.status.final:
         return JobView.of(job), None
     ahead = service.fair_queue.ahead([job])[0]
-    serving = [worker for worker in workers(service.redis) if worker.state.serving]
+    present = workers(service.redis)
+    at_work = sum(worker.state.serving for worker in present)
     now, usual = service.store.now(), mean_job_seconds(service.redis)
-    left = seconds_left(job, now=now, ahead=ahead or 0, usual=usual, at_work=len(serving))
+    left = seconds_left(job, now=now, ahead=ahead or 0, usual=usual, at_work=at_work)
     estimate = None
-    able = [worker for worker in serving if any(job.parameters.network in facts.parameter for facts in worker.networks)]
-    if able:
-        on_gpu = all((worker.device or "").startswith("cuda") for worker in able)
-        whole = estimate_of(paces(service.redis, job), hole_pixels(job), on_gpu=on_gpu)
+    able = able_workers(present, job.parameters)
+    if whole := whole_job(service, job.parameters, job.input, able):
         estimate = what_is_left(job, whole, now=now, wait=usual * ((ahead or 0) // len(able)))
     return JobView.of(job, ahead, estimate), math.ceil(min(max(left, SHORTEST_SECONDS), LONGEST_SECONDS))
+
+
+def able_workers(present: list[Presence], parameters: Parameters) -> list[Presence]:
+    """The live workers that have the network of a job."""
+    return [
+        worker
+        for worker in present
+        if worker.state.serving and any(parameters.network in facts.parameter for facts in worker.networks)
+    ]
+
+
+def whole_job(service: Service, parameters: Parameters, upload: InputInfo, able: list[Presence]) -> Estimate | None:
+    """How long a job takes from start to end; None without a worker for it. able: see `able_workers`.
+
+    Asks Redis for the last jobs like it. Raises redis.RedisError.
+    """
+    if not able:
+        return None
+    on_gpu = all((worker.device or "").startswith("cuda") for worker in able)
+    return estimate_of(paces(service.redis, parameters), hole_pixels(upload), on_gpu=on_gpu)
 
 
 def estimate_of(last: Sequence[Pace], pixels: int, *, on_gpu: bool) -> Estimate:

@@ -72,8 +72,7 @@ function fill() {
   dismiss("complaint");
   board.compare(false);
   service.declined = false;
-  const estimate = planner.plan?.estimated_seconds ?? null;
-  void jobs.start(photo, fields, estimate);
+  void jobs.start(photo, fields);
 }
 
 showSettings(workspace);

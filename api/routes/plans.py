@@ -9,6 +9,8 @@ from pydantic import BaseModel, Field
 
 from api.access.limits import permitted
 from api.dependencies import Caller, Sender, ServiceDep
+from api.following.estimate import able_workers, whole_job
+from api.following.job_view import Estimate
 from api.openapi.parts import problems
 from api.openapi.submission_body import REQUEST_BODY
 from api.service import Service
@@ -63,6 +65,10 @@ class PlanView(BaseModel):
     estimated_seconds: float | None = Field(
         description="Estimated time of refinement, from the worker's last jobs; null before the first."
     )
+    estimate: Estimate | None = Field(
+        description="Seconds from the job's start to its end, by the last jobs with the same network and preset; null "
+        "while no worker has the network."
+    )
     estimated_peak_bytes: int = Field(
         description="Of refinement, above the network's own. A worker whose free memory is less plans smaller windows "
         "and tiles; what fits in none fails as `out-of-memory`."
@@ -82,14 +88,18 @@ async def make(request: Request, service: ServiceDep, caller: Caller, sender: Se
     async with receive(request) as upload:
         upload.parameters = permitted(upload.parameters, caller.limits)
         check_parameters(upload.parameters, service.settings)
-        facts = facts_for(upload.parameters.network, await service.call(workers, service.redis))
+        present = await service.call(workers, service.redis)
+        facts = facts_for(upload.parameters.network, present)
         await fetch_all(service, upload, sender)
         info, stored = await inspect(service, upload, sender)
         with stored:
             async with service.codecs.turn(sender) as turn:
                 hole = await service.call(partial(service.codecs.unpack, stored, owner=turn))
+        estimate = await service.call(
+            whole_job, service, upload.parameters, info, able_workers(present, upload.parameters)
+        )
         with hole:
-            return await service.validate(_plan, service, upload, facts, info, hole)
+            return await service.validate(_plan, service, upload, facts, info, estimate, hole)
 
 
 def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
@@ -106,7 +116,14 @@ def facts_for(parameter: str, present: list[Presence]) -> NetworkFacts:
     raise NetworkUnavailable(f"No worker has the network {parameter!r} at present: ask for `auto`.")
 
 
-def _plan(service: Service, upload: Upload, facts: NetworkFacts, info: InputInfo, hole: SharedArray) -> PlanView:
+def _plan(
+    service: Service,
+    upload: Upload,
+    facts: NetworkFacts,
+    info: InputInfo,
+    estimate: Estimate | None,
+    hole: SharedArray,
+) -> PlanView:
     preset = resolve_preset(upload.parameters.preset, upload.parameters.overrides())
     worked_on = shrunk_hole(hole.array, shrunk_size(hole.array.shape, preset.px_budget))
     search = PlanSearch(worked_on, preset, facts.engine)
@@ -118,6 +135,7 @@ def _plan(service: Service, upload: Upload, facts: NetworkFacts, info: InputInfo
         input=info,
         network=facts.name,
         estimated_seconds=None if speed is None else round(speed * planned.work, 3),
+        estimate=estimate,
         estimated_peak_bytes=search.bytes_needed,
         queue_length=service.store.count(QUEUED),
         **planned.report(),

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import redis
 
-from jobs.job import Job, Status
-from jobs.parameters import NetworkChoice
+from jobs.job import InputInfo, Job, Status
+from jobs.parameters import NetworkChoice, Parameters
 from jobs.store.redis_keys import DURATIONS, PACES, REFINED
 
 KEPT = 20  # enough for a steady mean, few enough to follow a change of the photos within minutes
@@ -23,7 +23,7 @@ def record(client: redis.Redis, job: Job) -> None:
     if "refine" in job.timings_seconds:
         seconds[REFINED % job.parameters.network] = job.timings_seconds["refine"]
     values: dict[str, float | str] = {**seconds}
-    values[_paces_key(job)] = f"{seconds[DURATIONS]} {hole_pixels(job)}"
+    values[_paces_key(job.parameters)] = f"{seconds[DURATIONS]} {hole_pixels(job.input)}"
     pipe = client.pipeline()
     for name, value in values.items():
         pipe.lpush(name, value)
@@ -52,19 +52,19 @@ class Pace(NamedTuple):
     pixels: int
 
 
-def paces(client: redis.Redis, job: Job) -> list[Pace]:
+def paces(client: redis.Redis, parameters: Parameters) -> list[Pace]:
     """Of the last jobs with the same network and preset, newest first. Raises redis.RedisError."""
-    last: Any = client.lrange(_paces_key(job), 0, -1)
+    last: Any = client.lrange(_paces_key(parameters), 0, -1)
     return [Pace(float(seconds), int(pixels)) for seconds, pixels in (entry.split() for entry in last)]
 
 
-def hole_pixels(job: Job) -> int:
-    """The pixels of a job's hole, at least one."""
-    return max(1, round(job.input.width * job.input.height * job.input.hole_fraction))
+def hole_pixels(upload: InputInfo) -> int:
+    """The pixels of an upload's hole, at least one."""
+    return max(1, round(upload.width * upload.height * upload.hole_fraction))
 
 
-def _paces_key(job: Job) -> str:
-    return PACES % (job.parameters.network, job.parameters.preset)
+def _paces_key(parameters: Parameters) -> str:
+    return PACES % (parameters.network, parameters.preset)
 
 
 def _mean(client: redis.Redis, name: str) -> float:

@@ -1,6 +1,7 @@
 // All texts of the page in English. Another language is another file with the same names, named in index.js.
 
 /** @typedef {typeof en} Texts */
+/** @typedef {{value: number, unit: "s" | "min" | "h"}} Duration */
 
 export const en = {
   languageName: "EN",
@@ -137,8 +138,11 @@ export const en = {
     if (seconds < 5400) return `about ${Math.round(seconds / 60)} minutes`;
     return `about ${Math.round(seconds / 3600)} hours`;
   },
-  durationRange: (/** @type {number} */ low, /** @type {number} */ high, /** @type {"s" | "min" | "h"} */ unit) =>
-    `${low} to ${high} ${{ s: "seconds", min: "minutes", h: "hours" }[unit]}`,
+  durationRange: (/** @type {Duration} */ low, /** @type {Duration} */ high) => {
+    const units = { s: low.value === 1 ? "second" : "seconds", min: "minutes", h: "hours" };
+    const from = low.unit === high.unit ? low.value : `${low.value} ${units[low.unit]}`;
+    return `${from} to ${high.value} ${{ ...units, s: "seconds" }[high.unit]}`;
+  },
 
   // Photos
   photos: "Photos",
@@ -227,7 +231,7 @@ export const en = {
   fromProgram: "The same from a program",
   programLanguage: "Language of the program",
   theCall: "The call",
-  callTakesLong: "A job of more than a minute answers 202 with its id:",
+  callTakesLong: "A job that takes longer than the wait answers 202 with its id:",
   callNeedsMask: "Save the mask beside the photo to run it as it is.",
 
   // The service

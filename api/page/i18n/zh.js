@@ -126,7 +126,10 @@ export const zh = {
     if (seconds < 5400) return `约 ${Math.round(seconds / 60)} 分钟`;
     return `约 ${Math.round(seconds / 3600)} 小时`;
   },
-  durationRange: (low, high, unit) => ` ${low} 到 ${high} ${{ s: "秒", min: "分钟", h: "小时" }[unit]}`,
+  durationRange: (low, high) => {
+    const units = { s: "秒", min: "分钟", h: "小时" };
+    return ` ${low.value} ${low.unit === high.unit ? "" : units[low.unit]}到 ${high.value} ${units[high.unit]}`;
+  },
 
   photos: "照片",
   addPhotos: "添加照片",
@@ -208,7 +211,7 @@ export const zh = {
   fromProgram: "用程序完成同样的操作",
   programLanguage: "程序语言",
   theCall: "调用代码",
-  callTakesLong: "超过一分钟的任务会以 202 应答，并给出任务 id：",
+  callTakesLong: "超过等待时间的任务会以 202 应答，并给出任务 id：",
   callNeedsMask: "把蒙版保存在照片旁边即可直接运行。",
 
   serviceLost: "服务没有应答。您涂抹的内容已保存，服务恢复后任务会继续。",

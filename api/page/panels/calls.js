@@ -18,7 +18,7 @@ export function curl({ origin, photo, fields, keyed, out }) {
     ...Object.entries(fields).map(([name, value]) => [name, value]),
   ].map(([name, value]) => `-F ${shell(`${name}=${value}`)}`);
   return [
-    `curl -sS -f -H 'Prefer: wait=60' -H 'Accept: image/*'${key} \\`,
+    `curl -sS -f -H 'Prefer: wait=600' -H 'Accept: image/*'${key} \\`,
     `  ${form.join(" ")} \\`,
     `  -o ${shell(out)} ${origin}/v1/jobs`,
     `# ${t().callTakesLong}`,

@@ -92,8 +92,8 @@ function planText(photo, planner) {
   if (planner.asking) parts.push(t().estimating);
   else if (planner.problem) parts.push(planner.problem);
   else if (!plan) parts.push(t().readyToFill);
-  else if (plan.estimated_seconds === null) parts.push(t().readyToFill, t().notTimed);
-  else parts.push(t().willTake(inWords(plan.estimated_seconds)));
+  else if (plan.estimate === null) parts.push(t().readyToFill, t().notTimed);
+  else parts.push(t().willTake(inWords(plan.estimate.low_seconds, plan.estimate.high_seconds)));
   if (plan?.queue_length) parts.push(t().behind(plan.queue_length));
   return parts.join(" ");
 }

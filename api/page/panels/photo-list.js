@@ -49,7 +49,7 @@ export function showPhotoList(workspace, jobs, fields, complain) {
 
   onClick("fill-all", () => {
     const chosen = fields();
-    if (chosen) for (const photo of workspace.photos) void jobs.start(photo, chosen, null);
+    if (chosen) for (const photo of workspace.photos) void jobs.start(photo, chosen);
   });
   onClick("download-all", () => {
     const files = workspace.photos.flatMap(({ name, result }) =>

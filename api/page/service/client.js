@@ -10,8 +10,9 @@ import { upload } from "./upload.js";
 /** @typedef {{media_type: string, width: number, height: number, bytes: number}} ResultInfo */
 /** @typedef {{id: string, status: string, queue_position: number | null, progress: Progress | null,
  *   cancel_requested: boolean, result: ResultInfo | null, warnings: {detail: string}[], error: {detail: string, code: string, status: number} | null,
- *   network: {name: string, device: string} | null, timings_seconds: Record<string, number>}} Job */
-/** @typedef {{windows: unknown[], estimated_seconds: number | null, queue_length: number}} Plan */
+ *   network: {name: string, device: string} | null, estimate: Estimate | null, timings_seconds: Record<string, number>}} Job */
+/** @typedef {{low_seconds: number, high_seconds: number}} Estimate */
+/** @typedef {{windows: unknown[], estimate: Estimate | null, queue_length: number}} Plan */
 /** @typedef {{id: string, status: string, progress: Progress | null}} JobEvent */
 /** @typedef {{name: string, parameter: string[], devices: string[]}} Network */
 

@@ -43,11 +43,11 @@ export class Jobs {
     connection.onChange(() => this.#wake());
   }
 
-  /** @param {Photo} photo @param {Record<string, string>} fields @param {number | null} estimate Seconds. */
-  async start(photo, fields, estimate) {
+  /** @param {Photo} photo @param {Record<string, string>} fields */
+  async start(photo, fields) {
     if (photo.job || !photo.holed) return;
     photo.problem = photo.notice = "";
-    photo.job = newJob({ key: randomId(), id: null, fields, estimate });
+    photo.job = newJob({ key: randomId(), id: null, fields });
     void this.workspace.save(photo);
     await this.#work(photo, photo.job);
   }
@@ -174,6 +174,7 @@ export class Jobs {
     job.ahead = Math.max(0, (now.queue_position ?? 1) - 1);
     if (now.cancel_requested) job.canceling = true;
     if (now.progress) job.progress = now.progress;
+    job.estimate = now.estimate && { ...now.estimate, at: Date.now() };
   }
 
   /** @param {Photo} photo @param {PhotoJob} job @param {string} id @param {Progress} progress */

@@ -2,6 +2,7 @@
 
 /** @typedef {import("./steps.js").Step} Step */
 /** @typedef {import("./steps.js").Result} Result */
+/** @typedef {import("../service/client.js").Estimate} Estimate */
 /** @typedef {import("../service/client.js").Progress} Progress */
 
 /**
@@ -9,11 +10,11 @@
  * @property {string} key Makes one job of a submission that is sent twice.
  * @property {string | null} id None before the service has answered.
  * @property {Record<string, string>} fields
- * @property {number | null} estimate Seconds that the plan told, if it did.
  * @property {"waiting" | "sending" | "queued" | "running" | "fetching"} phase waiting: for the uploads before it.
  * @property {number} sent Part of the upload, 0 to 1.
  * @property {number} ahead Jobs before it in the queue.
  * @property {Progress | null} progress
+ * @property {(Estimate & {at: number}) | null} estimate The service's latest, and when it came (milliseconds since 1970).
  * @property {{at: number, fraction: number} | null} began When refinement was first heard of (milliseconds since 1970),
  *   and how far it was.
  * @property {boolean} canceling A cancel was asked for.
@@ -92,7 +93,7 @@ export class Photo {
     const steps = this.steps.map((step) =>
       step.kind === "fill" ? { kind: step.kind, result: { ...step.result, blob: null } } : step,
     );
-    const job = this.job && { key: this.job.key, id: this.job.id, fields: this.job.fields, estimate: this.job.estimate };
+    const job = this.job && { key: this.job.key, id: this.job.id, fields: this.job.fields };
     const { id, name, addedAt, width, height, position, holed, deletedAt } = this;
     return { id, name, addedAt, width, height, position, holed, deletedAt, steps, job };
   }
@@ -125,8 +126,8 @@ export class Photo {
   }
 }
 
-/** @param {{key: string, id: string | null, fields: Record<string, string>, estimate: number | null}} known @returns {PhotoJob} */
+/** @param {{key: string, id: string | null, fields: Record<string, string>}} known @returns {PhotoJob} */
 export function newJob(known) {
   const phase = known.id ? "queued" : "waiting";
-  return { ...known, phase, sent: 0, ahead: 0, progress: null, began: null, canceling: false };
+  return { ...known, phase, sent: 0, ahead: 0, progress: null, estimate: null, began: null, canceling: false };
 }

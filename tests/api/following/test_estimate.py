@@ -47,4 +47,4 @@ def test_an_estimate_is_a_wide_range_first_and_two_jobs_make_it_a_narrow_one(ser
         update={"status": Status.SUCCEEDED, "started_at": now, "completed_at": now + timedelta(seconds=8)}
     )
     durations.record(service.redis, succeeded)
-    assert durations.paces(service.redis, job) == [Pace(8.0, 10_000)]
+    assert durations.paces(service.redis, job.parameters) == [Pace(8.0, 10_000)]

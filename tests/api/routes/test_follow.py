@@ -271,6 +271,7 @@ def test_a_plan_without_workers_is_for_the_built_in_network(api, service):
     ):
         assert plan.status_code == 200, plan.text
         assert (plan.json()["network"], plan.json()["estimated_seconds"]) == ("migan-512-places2", None)
+        assert plan.json()["estimate"] is None
         assert (plan.json()["width"], plan.json()["height"]) == (96, 80)
     assert list(service.blobs.job_ids()) == []
     assert not service.redis.keys("refinery:job:*")
@@ -287,6 +288,7 @@ def test_a_plan_for_a_worker_that_has_been_measured(api, service):
     (window,) = plan["windows"]
     assert len(window["scales"]) > 1
     assert plan["estimated_seconds"] == pytest.approx(plan["work_pixels"] * 1e-6, abs=0.001)
+    assert plan["estimate"] == {"low_seconds": 3.0, "high_seconds": 120.0}
     held = WINDOW_BYTES_PER_PIXEL * window["scales"][-1]["width"] * window["scales"][-1]["height"]
     assert plan["estimated_peak_bytes"] == BASE_BYTES + held + plan["largest_refined_pixels"] * 10_000
     longer = api.post(

@@ -25,7 +25,7 @@ export const fill = {
     await page.click("[data-tool=eraser]");
     await help.stroke(page, [180, 135], [182, 136]);
     await help.parameters(page, help.REFINED);
-    await page.locator("#plan", { hasText: /Will take|Ready to fill/ }).waitFor();
+    await page.locator("#plan", { hasText: /^Will take/ }).waitFor();
     await help.accessible(page, "painted");
     await shoot("painted");
     await help.saved(page, "#save-mask", join(folder, "mask.png"));
