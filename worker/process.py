@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any, get_args
@@ -22,12 +23,13 @@ from jobs import broker
 from jobs.blobs import Blobs
 from jobs.janitor import Janitor
 from jobs.parameters import NetworkChoice
-from jobs.settings import Settings
+from jobs.settings import PREFIX, Settings
 from jobs.store.connection import connect
 from jobs.store.fair_queue import FairQueue
 from jobs.store.heartbeat import DeviceProcessInfo, NetworkFacts, WorkerState
 from jobs.store.job_store import JobStore
 from models.planning.networks import FACTS
+from models.weights.places import DOWNLOAD_COMMAND
 from worker.attempts.attempt import Parts
 from worker.attempts.leases import LeaseKeeper
 from worker.attempts.runner import AttemptRunner, Claims
@@ -46,6 +48,24 @@ MOST_JOBS = 32  # of a worker, unless a setting says how many
 def worker_name() -> str:
     """A name that no other running worker has."""
     return f"{socket.gethostname()}-{os.getpid()}-{os.urandom(2).hex()}"
+
+
+class NoNetwork(Exception):
+    """This machine has none of the networks that REFINERY_WORKER_NETWORKS names. The message says what to do."""
+
+
+def served(known: set[str], wanted: Sequence[str]) -> list[str]:
+    """The values of a job's `network` that a worker takes. known: those it could; wanted: those it may, or empty.
+
+    Raises NoNetwork.
+    """
+    found = sorted(known & set(wanted or known))
+    if not found:
+        raise NoNetwork(
+            f"{PREFIX}WORKER_NETWORKS names only networks that are not on this machine: add one of "
+            f"{', '.join(sorted(known))}, or fetch Big-LaMa's weights with `{DOWNLOAD_COMMAND}`"
+        )
+    return found
 
 
 class Worker:
@@ -70,8 +90,8 @@ class Worker:
     def run(self) -> int:
         """Wait for a device, then work until SIGTERM. Returns the exit code.
 
-        Raises DeviceUnusable when no device process comes up, redis.RedisError when the store cannot be reached,
-        AddressInUse when the metrics cannot be served.
+        Raises DeviceUnusable when no device process comes up, NoNetwork when it could take no job, redis.RedisError
+        when the store cannot be reached, AddressInUse when the metrics cannot be served.
         """
         with ExitStack() as undo:
             undo.callback(self._client.close)
@@ -90,14 +110,14 @@ class Worker:
             return self._consume()
 
     def _meet_devices(self) -> None:
-        """Choose the networks of this worker's jobs by what the first device process reported."""
+        """Choose the networks of this worker's jobs by what the first device process reported. Raises NoNetwork."""
         devices = self._devices
         devices.on_end = self._metrics.device_process_ended
         devices.on_unusable = self._shutdown.fail
         assert devices.device is not None
         self._gpu = GpuMeter(devices.device.uuid)
         known = {name for facts in self._facts() for name in facts.parameter}
-        self._networks = sorted(known & set(self._settings.worker_networks or known))
+        self._networks = served(known, self._settings.worker_networks)
         self._heartbeat.show(self._look)
         self._heartbeat.change(WorkerState.STARTING, "connecting to the queue")
 

@@ -18,6 +18,7 @@ DIE_WITH_PARENT = str(Path(__file__).with_name("die_with_parent.py"))
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0
 HEALTHY_SECONDS = 60.0  # after a life of this length, the next end counts as the first one
 POLL_SECONDS = 0.1
+HOPELESS_CODE = 2  # the exit code of a child that the same settings and files would end again
 ERROR_PAUSE_SECONDS = 1.0  # between attempts when the system cannot start a process at all
 
 
@@ -62,13 +63,17 @@ class Child:
         self._started = time.monotonic()
 
     def restart_if_ended(self) -> bool:
-        """Restart it when it has ended and its pause is over. False: it ended too often, and stays down."""
+        """Restart it when it has ended and its pause is over. False: it ended too often or for good, and stays down."""
         if self.pid is not None:
             return True
         now = time.monotonic()
         if self._process is not None:
-            ending = _ending(self._process.returncode)
+            code = self._process.returncode
+            ending = _ending(code)
             self._close()
+            if code == HOPELESS_CODE:
+                log.error("%s cannot work with these settings and files, as its last message says", self.name)
+                return False
             self._quick_ends = 1 if now - self._started > HEALTHY_SECONDS else self._quick_ends + 1
             if self._max_quick_ends is not None and self._quick_ends >= self._max_quick_ends:
                 log.error("%s ended again and again (%s); it is not restarted", self.name, ending)

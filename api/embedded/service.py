@@ -103,6 +103,9 @@ class Embedded:
             app = create_app(settings)
             access = access_for(app.state.service, self._host)
             self._server = make_server(app, app.state.events.close)
+            if self._code:  # a part was given up in the meantime
+                app.state.service.close()
+                return self._code
             print(_greeting(url_of(listener), self._directory, access), flush=True)
             undo.callback(_ignore_signals)  # runs before anything is taken down
             self._server.run(sockets=[listener])

@@ -30,7 +30,10 @@ dead-letters --help."""
 
 
 def main(arguments: list[str]) -> int:
-    """Run a worker; the exit code: 0 after SIGTERM or Ctrl-C, 1 for a failure, 2 for wrong usage."""
+    """Run a worker; the exit code: 0 after SIGTERM or Ctrl-C, 1 for a failure, 2 for what no restart mends.
+
+    Of that kind are wrong settings and a network that cannot be loaded.
+    """
     parser = argparse.ArgumentParser(prog="python -m worker", description=DESCRIPTION, epilog=EPILOG)
     parser.add_argument("--version", action="version", version=f"lama-refinery {version('lama-refinery')}")
     parser.parse_args(arguments)
@@ -61,7 +64,7 @@ def _work(settings: Settings) -> int:
     from jobs.codecs import codec_pool
     from models.memory.host import free_host_memory
     from worker.device.messages import Start
-    from worker.device.pool import DevicePool, DeviceUnusable
+    from worker.device.pool import DevicePool, DeviceUnusable, NetworkUnusable
 
     with ExitStack() as undo:
         devices = DevicePool(
@@ -80,10 +83,13 @@ def _work(settings: Settings) -> int:
         codecs = undo.enter_context(codec_pool(settings, free_host_memory()))
         codecs.start()
         from worker.metrics import AddressInUse
-        from worker.process import Worker
+        from worker.process import NoNetwork, Worker
 
         try:
             return Worker(settings, devices, codecs).run()
+        except (NetworkUnusable, NoNetwork) as error:
+            log.error("%s", error)
+            return 2
         except (DeviceUnusable, AddressInUse) as error:
             log.error("%s", error)
         except redis.RedisError as error:

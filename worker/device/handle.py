@@ -40,8 +40,11 @@ class Listener(Protocol):
     def ended(self, process: DeviceProcess, reason: str) -> None:
         """The process has ended, and its task with it. It is started again."""
 
-    def start_failed(self, process: DeviceProcess, reason: str) -> None:
-        """The process did not become ready. Another start follows after a pause, without end."""
+    def start_failed(self, process: DeviceProcess, reason: str, *, for_good: bool) -> None:
+        """The process did not become ready. Another start follows after a pause, without end.
+
+        for_good: whether that fails too.
+        """
 
 
 class DeviceProcess:
@@ -63,6 +66,7 @@ class DeviceProcess:
         self._awake = 0.0  # seconds, without those for which this process was itself frozen
         self._last_sign = 0.0  # of life, on that clock
         self._reason = ""  # why the child is to be ended
+        self._for_good = False  # whether another child would end for the same reason
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"device-{number}", daemon=True)
 
@@ -108,13 +112,13 @@ class DeviceProcess:
     def _live(self) -> bool:
         """Run one child from its start to its end. Returns whether it became ready."""
         self._channel, theirs = pair()
-        self._reason = ""
+        self._reason, self._for_good = "", False
         command = [sys.executable, "-m", CHILD, str(theirs.fileno()), str(os.getpid())]
         try:
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, env=_environment(), pass_fds=[theirs.fileno()])
         except OSError as error:
             self._channel.close()
-            self._listener.start_failed(self, f"it cannot be started: {error}")
+            self._listener.start_failed(self, f"it cannot be started: {error}", for_good=False)
             return False
         finally:
             theirs.close()
@@ -132,7 +136,7 @@ class DeviceProcess:
             log.error("device process %d: %s", self.number, reason)
             self._listener.ended(self, reason)
         else:
-            self._listener.start_failed(self, reason)
+            self._listener.start_failed(self, reason, for_good=self._for_good)
         return came_up
 
     def _serve(self, child: subprocess.Popen[bytes]) -> None:
@@ -164,7 +168,7 @@ class DeviceProcess:
 
     def _receive(self, message: messages.Message, files: list[int]) -> None:
         if isinstance(message, messages.NotReady):
-            self._reason = message.reason
+            self._reason, self._for_good = message.reason, message.for_good
             return
         if isinstance(message, messages.Ready):
             self.ready, self.failures = True, 0

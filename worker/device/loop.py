@@ -37,6 +37,7 @@ def serve(channel: Channel, start: messages.Start) -> int:
     allocator.use_single_arena()  # before there are threads
     if start.threads:
         torch.set_num_threads(start.threads)
+    device = None
     try:
         device = pick_device(start.device)
         channel.send(messages.Device(str(_indexed(device)), memory_bytes(device), _uuid(device)))
@@ -45,7 +46,8 @@ def serve(channel: Channel, start: messages.Start) -> int:
     except Closed:
         return 0
     except (models.NetworkError, models.CheckpointError) as error:
-        channel.send(messages.NotReady(f"the network cannot be loaded: {error}"))
+        # A device may come back, unlike right weights.
+        channel.send(messages.NotReady(f"the network cannot be loaded: {error}", for_good=device is not None))
         return 1
     except Exception as error:
         log.exception("the device cannot be used")

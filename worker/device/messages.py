@@ -66,9 +66,10 @@ class Ready(Message):
 
 @dataclass(frozen=True)
 class NotReady(Message):
-    """It cannot start and ends. reason: what was wrong, and what to do."""
+    """It cannot start and ends. reason: what was wrong, and what to do. for_good: whether any later start fails too."""
 
     reason: str
+    for_good: bool = False
 
 
 @dataclass(frozen=True)

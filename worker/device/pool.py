@@ -41,6 +41,10 @@ class DeviceUnusable(Exception):
     """The device processes cannot start. The message says why."""
 
 
+class NetworkUnusable(DeviceUnusable):
+    """The network cannot be loaded, and a later start cannot either. The message says why."""
+
+
 class DeviceLost(Exception):
     """The process of the task died, hung, or lost its device. The message says which."""
 
@@ -119,7 +123,7 @@ class DevicePool:
         self._waiting: deque[Refinement] = deque()
         self._numbers = itertools.count(1)
         self._settled = threading.Event()  # the first process is ready, or has failed to start
-        self._unusable = ""
+        self._unusable: DeviceUnusable | None = None
         self._stopped = False
         self._networks: dict[str, dict[str, Any]] = {}
         self._measured: dict[str, tuple[float, float]] = {}  # faded sums of seconds and of work, by network
@@ -135,10 +139,10 @@ class DevicePool:
         self._add()
 
     def wait_until_ready(self) -> None:
-        """Wait until a process is ready. Raises DeviceUnusable."""
+        """Wait until a process is ready. Raises DeviceUnusable, or NetworkUnusable."""
         self._settled.wait()
         if self._unusable:
-            raise DeviceUnusable(self._unusable)
+            raise self._unusable
 
     def stop(self) -> None:
         """End the processes. Tasks that are not done get DevicesStopped."""
@@ -251,12 +255,12 @@ class DevicePool:
                     self._waiting.appendleft(refinement)
             self._assign()
 
-    def start_failed(self, process: DeviceProcess, reason: str) -> None:
+    def start_failed(self, process: DeviceProcess, reason: str, *, for_good: bool) -> None:
         """See `handle.Listener`."""
         with self._lock:
             first = not self._settled.is_set()
             if first:
-                self._unusable = reason
+                self._unusable = NetworkUnusable(reason) if for_good else DeviceUnusable(reason)
                 process.stop()
                 self._settled.set()
                 return

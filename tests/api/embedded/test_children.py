@@ -31,6 +31,15 @@ def test_a_child_that_was_started_again_outlives_the_end_of_supervision():
     supervisor.release()
 
 
+def test_a_child_whose_settings_are_wrong_is_not_started_again(caplog):
+    child = Child("worker", [sys.executable, "-c", "raise SystemExit(2)"])
+    child.start()
+    support.wait_until(lambda: child.pid is None, 20)
+    assert not child.restart_if_ended()
+    assert caplog.messages == ["worker cannot work with these settings and files, as its last message says"]
+    child.stop(5)
+
+
 def test_a_data_directory_that_cannot_be_made_is_told_in_words():
     with pytest.raises(DirectoryUnusable, match=r"the data directory /proc/foo cannot be used \(.*\): choose another"):
         lock(Path("/proc/foo"))

@@ -13,7 +13,7 @@ from models.planning.presets import resolve_preset
 from tests import support
 from worker.device import handle, messages
 from worker.device.channel import pair
-from worker.device.pool import DevicePool, DeviceUnusable, TaskFailed
+from worker.device.pool import DevicePool, DeviceUnusable, NetworkUnusable, TaskFailed
 
 START = {"network": "builtin", "device": "cpu", "threads": 1, "memory_budget_bytes": 0, "log_level": "info"}
 TWO_SCALES = {"min_side": 64, "largest_bridged_ratio": 0.0, "iterations": 3}
@@ -176,18 +176,24 @@ def test_it_tells_what_it_computes_on(pool):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "error", "says"),
     [
-        ({"network": "/nowhere/x.safetensors"}, "the network cannot be loaded: unknown network"),
-        ({"device": "cuda:7"}, "the network cannot be loaded: device 'cuda:7' cannot be used here"),
+        ({"network": "/nowhere/x.safetensors"}, NetworkUnusable, "the network cannot be loaded: unknown network"),
+        ({"network": __file__}, NetworkUnusable, "the network cannot be loaded: "),
+        (
+            {"device": "cuda:7"},
+            DeviceUnusable,
+            "the network cannot be loaded: device 'cuda:7' cannot be used here",
+        ),
     ],
 )
-def test_why_it_does_not_start(changes, says):
+def test_why_it_does_not_start(changes, error, says):
     made = pool_of(**changes)
     made.start()
     with pytest.raises(DeviceUnusable) as unusable:
         made.wait_until_ready()
     made.stop()
+    assert unusable.type is error
     assert str(unusable.value).startswith(says)
 
 
