@@ -72,7 +72,7 @@ class InternalError(RefineryError):
 
 
 class OutOfMemory(RefineryError):
-    """The job does not fit into this machine's memory."""
+    """The job does not fit into the memory that the worker may use."""
 
     code, status, title = "out-of-memory", 500, "Not enough memory for this job"
 
