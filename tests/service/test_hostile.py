@@ -62,7 +62,8 @@ def what_is_there(running):
     """Jobs in Redis, blobs, temporary files."""
     with redis.Redis.from_url(running_url(running.data / "valkey"), decode_responses=True) as client:
         # Workers and locks come and go, and how long jobs took is kept.
-        fleeting = ("refinery:worker", "refinery:janitor", "refinery:durations", "unacked", "_kombu")
+        known = ("refinery:durations", "refinery:paces")
+        fleeting = ("refinery:worker", "refinery:janitor", *known, "unacked", "_kombu")
         keys = {key for key in client.scan_iter("*") if not key.startswith(fleeting)}
     return keys, [*(running.data / "blobs").iterdir()], [*(running.folder / "tmp").iterdir()]
 
