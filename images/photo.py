@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from images.metadata import NO_METADATA, Metadata
-from images.warnings import ImageWarning
+from images.warnings import HEIC_AS_JPEG, ImageWarning, Warn, as_png, ignore
 
 if TYPE_CHECKING:
     from images.formats.recognise import Format
@@ -22,11 +22,35 @@ MEDIA_TYPES = {
 }  # by the format of a result
 
 
-def result_format(wanted: str, own: str) -> str:
-    """The format of a result: the wanted one, or for "same" the photo's own, or PNG where that is only read."""
+class Described(Protocol):
+    """What `result_format` asks of a photo."""
+
+    @property
+    def format(self) -> str: ...
+    @property
+    def has_alpha(self) -> bool: ...
+    @property
+    def bits(self) -> int: ...
+    @property
+    def metadata(self) -> Metadata: ...
+
+
+def result_format(wanted: str, photo: Described, warn: Warn = ignore) -> str:
+    """The format of a result: the wanted one, or for "same" the photo's own.
+
+    Where that is only read, it is JPEG for HEIC, as phones convert it, and PNG for AVIF and for a HEIC that JPEG cannot
+    hold: with alpha, with more than 8 bits, or with colours that neither sRGB nor a profile describes. `warn` hears of
+    it.
+    """
     if wanted != "same":
         return wanted
-    return own if own in MEDIA_TYPES else "png"
+    if photo.format in MEDIA_TYPES:
+        return photo.format
+    if photo.format == "heic" and not photo.has_alpha and photo.bits == 8 and not photo.metadata.colours:
+        warn(HEIC_AS_JPEG)
+        return "jpeg"
+    warn(as_png(photo.format.upper()))
+    return "png"
 
 
 @dataclass(frozen=True)

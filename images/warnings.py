@@ -56,6 +56,17 @@ def compressed_anew(reason: str) -> ImageWarning:
     )
 
 
+def as_png(format: str) -> ImageWarning:
+    """format: a name for people."""
+    return ImageWarning(
+        "format-changed", f"{format} is read, and not written. The result is a PNG, which keeps all pixels."
+    )
+
+
+HEIC_AS_JPEG = ImageWarning(
+    "format-changed",
+    "HEIC is read, and not written. The result is a JPEG, so pixels outside the hole differ a little. PNG keeps them.",
+)
 GAIN_MAP = ImageWarning(
     "gain-map",
     "The image has a gain map, which brightens it on HDR screens. It was left out: it shows the photo before filling.",

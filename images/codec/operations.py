@@ -23,7 +23,7 @@ from images.formats.transplant import transplant
 from images.hole import check_mask_size, find_hole, hole_fraction, pack_hole, unpack_hole
 from images.hole_rule import HoleRule
 from images.metadata import Metadata
-from images.photo import MEDIA_TYPES, Header, Photo, result_format
+from images.photo import MEDIA_TYPES, Header, Photo
 from images.read import probe, read_image
 from images.warnings import ImageWarning
 from images.write import check_side, encode
@@ -56,7 +56,7 @@ def check(parent: Parent, request: dict[str, Any], fds: dict[str, int], blobs: l
         limit = request["max_pixels"]
         header = probe(image, max_pixels=limit)
         parent.surveyed(header, "image", decoding=False)
-        check_side(header.width, header.height, result_format(request["format"], header.format))
+        check_side(header.width, header.height, header.format if request["format"] == "same" else request["format"])
         hole = _found_hole(parent, image, mask, header, request)
     packed = pack_hole(hole)
     _hand_over(parent, packed)

@@ -14,7 +14,7 @@ import pi_heif  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin
 
-from images.formats import exif, xmp
+from images.formats import exif, png_metadata, xmp
 from images.formats.recognise import Facts, Format, damaged, truncated, variant
 from images.metadata import Metadata
 from images.warnings import GAIN_MAP, ImageWarning, further_pictures
@@ -96,6 +96,8 @@ def _metadata(info: dict[str, Any], warnings: list[ImageWarning]) -> Metadata:
         codes = int(named["color_primaries"]), int(named["transfer_characteristics"])
         if _UNSPECIFIED not in codes and not info.get("icc_profile"):
             colours = (("cICP", bytes((*codes, 0, 1))),)  # of RGB in its full range, as decoded
+            if png_metadata.is_srgb(colours):  # taken for granted
+                colours = ()
     return Metadata(info.get("icc_profile"), block, xmp.kept(info.get("xmp"), warnings.append), colours=colours)
 
 

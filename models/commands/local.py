@@ -18,6 +18,7 @@ from images.hole import find_hole, hole_fraction
 from images.hole_rule import HoleRule, ReadFrom
 from images.photo import Photo, result_format
 from images.read import read_image
+from images.warnings import ImageWarning
 from images.write import check_side
 from models.commands.arguments import UsageError, parse_bytes
 from models.commands.files import write_whole
@@ -52,15 +53,19 @@ SERVICE_ONLY = frozenset(
 )
 
 
-class Picture(Protocol):
-    """One picture to fill: a photo, its mask (None: its alpha), and where the result goes."""
+class Input(Protocol):
+    """A photo and its mask (None: its alpha)."""
 
     @property
     def photo(self) -> Path: ...
     @property
     def mask(self) -> Path | None: ...
-    @property
-    def output(self) -> Path: ...
+
+
+class Picture(Input, Protocol):
+    """One picture to fill, and where a result of some format goes."""
+
+    def output_as(self, form: str) -> Path: ...
 
 
 class Report(Protocol):
@@ -77,6 +82,7 @@ class _Decoded:
     hole: NDArray[np.bool_]
     opaque: bool  # whether filled pixels become so
     form: str
+    warnings: list[ImageWarning]
 
 
 class LocalEngine:
@@ -125,7 +131,7 @@ class LocalEngine:
             if stored is not None:
                 stored.result()
 
-    def estimate(self, picture: Picture) -> dict[str, Any]:
+    def estimate(self, picture: Input) -> dict[str, Any]:
         """What filling a picture would take, ready for JSON."""
         decoded = self._decode(picture)
         return {
@@ -133,12 +139,13 @@ class LocalEngine:
             **self._inpainter.estimate(decoded.hole, preset=self._preset),
         }
 
-    def _decode(self, picture: Picture) -> _Decoded:
+    def _decode(self, picture: Input) -> _Decoded:
         photo = read_image(picture.photo)
         hole = find_hole(photo, picture.mask, self._rule)
-        form = result_format(self._format, photo.format)
+        warnings = list(photo.warnings)
+        form = result_format(self._format, photo, warnings.append)
         check_side(photo.width, photo.height, form)  # before the work, not after it
-        return _Decoded(photo, hole, picture.mask is None, form)
+        return _Decoded(photo, hole, picture.mask is None, form, warnings)
 
     def _refine(self, index: int, decoded: _Decoded, report: Report) -> Result:
         def step(step: Step) -> None:
@@ -159,7 +166,7 @@ class LocalEngine:
         self, encoder: Encoder, index: int, picture: Picture, decoded: _Decoded, result: Result, report: Report
     ) -> None:
         try:
-            warnings = list(decoded.photo.warnings)
+            warnings, output = decoded.warnings, picture.output_as(decoded.form)
             data = encoder.encode(
                 picture.photo,
                 decoded.photo,
@@ -169,13 +176,14 @@ class LocalEngine:
                 quality=self._quality,
                 warn=warnings.append,
             )
-            write_whole(picture.output, data)
+            write_whole(output, data)
         except (ImageError, OSError, UsageError) as error:
             report.failed(index, _words(error))
             return
         facts = {
             "hole_fraction": hole_fraction(decoded.hole),
             "format": decoded.form,
+            "output": str(output),
             "warnings": [asdict(warning) for warning in warnings],
             **result.report(),
         }

@@ -11,10 +11,9 @@ import click
 
 
 @dataclass(frozen=True)
-class _Picture:
+class _Input:
     photo: Path
     mask: Path | None
-    output: Path = Path("-")
 
 
 @click.command("plan")
@@ -50,7 +49,7 @@ def command(photo: Path, mask: Path | None, changes: tuple[str, ...], as_json: b
     fields |= {"mask_invert": "true"} if options["mask_invert"] else {}
     try:
         engine = open_engine(fields, device=options["device"], memory_budget=options["memory_budget"])
-        estimate = engine.estimate(_Picture(photo, mask))
+        estimate = engine.estimate(_Input(photo, mask))
     except (ImageError, ModelsError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:

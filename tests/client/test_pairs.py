@@ -69,6 +69,21 @@ def test_results_of_one_name_are_kept_apart(folder):
     assert [output for *_, output in found("in")] == ["out/a.jpg.png", "out/a.png.png"]
 
 
+def test_a_result_whose_format_its_photo_decides_is_named_by_it(folder):
+    make("in/a.heic", "in/b.HEIC", "in/b.png", "in/c.avif")
+    pairs = find_pairs(["in"], None, Path("out"), "same")
+    assert [str(pair.output_as("jpeg")) for pair in pairs] == [
+        "out/a.jpg",
+        "out/b.HEIC.jpg",
+        "out/b.png.png",
+        "out/c.jpg",
+    ]
+    assert [str(pair.output_as("png")) for pair in pairs][::3] == ["out/a.png", "out/c.png"]
+    assert all(pair.output in pair.outputs() for pair in pairs)
+    (alone,) = find_pairs(["in/a.heic"], None, Path("b.jpg"), "same")
+    assert str(alone.output_as("png")) == "b.jpg"
+
+
 def test_results_inside_the_folder_are_no_photos(folder):
     make("in/a.jpg", "in/out/a.png")
     assert found("in", output="in/out") == [("in/a.jpg", None, "in/out/a.png")]

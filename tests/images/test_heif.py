@@ -1,5 +1,6 @@
 """HEIC and AVIF: what phones and browsers save."""
 
+import dataclasses
 import io
 import re
 import struct
@@ -124,6 +125,31 @@ def test_codec_processes_read_them_and_survive_damage():
                     pool.decode(bytes(broken)).close()
 
 
-def test_what_is_only_read_comes_back_as_png():
-    assert [result_format("same", own) for own in ("heic", "avif", "jpeg")] == ["png", "png", "jpeg"]
-    assert result_format("jpeg", "heic") == "jpeg"
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("heic-turned", "jpeg"),
+        ("heic-alpha", "png"),
+        ("heic-deep", "png"),
+        ("avif-turned", "png"),
+        ("avif-deep", "png"),
+    ],
+)
+def test_what_is_only_read_comes_back_in_the_nearest_format_and_says_so(kind, expected):
+    warnings = []
+    photo = read_image(FILES[kind])
+    assert result_format("same", photo, warnings.append) == expected
+    assert [(warning.code, expected.upper() in warning.detail) for warning in warnings] == [("format-changed", True)]
+    assert result_format("tiff", photo, pytest.fail) == "tiff"
+
+
+def test_a_heic_of_wide_colours_without_a_profile_becomes_no_jpeg():
+    photo = read_image(HEIC["turned"])
+    wide = dataclasses.replace(photo.metadata, icc=None, colours=(("cICP", bytes((12, 13, 0, 1))),))
+    assert result_format("same", dataclasses.replace(photo, metadata=wide)) == "png"
+
+
+def test_codes_that_say_srgb_say_nothing():
+    told = avif(SMOOTH, primaries=1, transfer=13)
+    assert read_image(told).metadata.colours == ()
+    assert read_image(avif(SMOOTH, primaries=12, transfer=13)).metadata.colours == (("cICP", bytes((12, 13, 0, 1))),)

@@ -150,11 +150,11 @@ class Attempt:
         asked = self._job.parameters
         self._steps.stage("encode", 1.0)
         with self._timings.stage("encode"), ExitStack() as stack:
-            own = self._job.input.format
-            name, source = result_format(asked.format, own), None
-            if name == own == "jpeg" and asked.quality is None:
+            source, warnings = None, list[ImageWarning]()
+            name = result_format(asked.format, decoded.facts, warnings.append)
+            if name == decoded.facts.format == "jpeg" and asked.quality is None:
                 source = stack.enter_context(self._opened("image"))
-            return self._parts.codecs.encode(
+            encoded = self._parts.codecs.encode(
                 decoded.facts,
                 pixels,
                 name,
@@ -163,6 +163,7 @@ class Attempt:
                 hole=decoded.hole,
                 poll=self._steps.check,
             )
+            return dataclasses.replace(encoded, warnings=(*warnings, *encoded.warnings))
 
     def _store(self, encoded: Encoded) -> None:
         self._steps.stage("encode", 1.0)

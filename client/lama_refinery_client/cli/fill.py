@@ -143,7 +143,7 @@ def _open_pairs(pairs: Sequence[Pair], report: Report, *, skip_existing: bool) -
     for index, pair in enumerate(pairs):
         if pair.problem:
             report.failed(index, pair.problem)
-        elif skip_existing and pair.output.exists():
+        elif skip_existing and any(path.exists() for path in pair.outputs()):
             report.skipped(index)
         else:
             todo.append((index, pair))

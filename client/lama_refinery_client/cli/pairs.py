@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 FORMATS = {
@@ -16,7 +16,8 @@ FORMATS = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
-READABLE = {*FORMATS, ".avif", ".heic", ".heif"}
+ONLY_READ = {".avif": ".png", ".heic": ".jpg", ".heif": ".jpg"}  # with the suffix that results mostly have
+READABLE = {*FORMATS, *ONLY_READ}
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 MASK = "_mask"  # NAME_mask.png, NAME_mask001.png: the names of the released code's predict script
 
@@ -30,7 +31,8 @@ class Pair:
     """One picture to fill.
 
     mask: None where the photo's transparency is the hole. output: the result's file. name: the photo as the user knows
-    it. problem: why it cannot be filled, if that shows already.
+    it. problem: why it cannot be filled, if that shows already. follows: the result's format is known once it is there,
+    and decides the output's suffix.
     """
 
     photo: Path
@@ -38,6 +40,15 @@ class Pair:
     output: Path
     name: str
     problem: str | None = None
+    follows: bool = False
+
+    def output_as(self, form: str) -> Path:
+        """Where a result of that format goes."""
+        return self.output.with_suffix(SUFFIXES[form]) if self.follows else self.output
+
+    def outputs(self) -> list[Path]:
+        """Where the result may be."""
+        return [self.output_as(form) for form in (SUFFIXES if self.follows else ("",))]
 
 
 def find_pairs(photos: Sequence[str], masks: Path | None, output: Path, form: str) -> list[Pair]:
@@ -58,23 +69,23 @@ def find_pairs(photos: Sequence[str], masks: Path | None, output: Path, form: st
             raise PairsError(f"-o {output}: {len(matched)} pictures need a folder, not one file")
         photo, name, mask = matched[0]
         return [_pair(photo, mask, output, name, masks)]
-    names = [_result_name(photo, name, mask, form) for photo, name, mask in matched]
-    taken = Counter(names)
+    pairs = [
+        _pair(photo, mask, output / _result_name(photo, name, mask, form), name, masks, form)
+        for photo, name, mask in matched
+    ]
+    taken = Counter(path for pair in pairs for path in pair.outputs())
     return [
-        _pair(
-            photo,
-            mask,
-            output / (result if taken[result] == 1 else result.with_name(f"{name.name}{result.suffix}")),
-            str(name),
-            masks,
-        )
-        for (photo, name, mask), result in zip(matched, names, strict=True)
+        pair
+        if all(taken[path] == 1 for path in pair.outputs())
+        else replace(pair, output=pair.output.with_name(f"{Path(pair.name).name}{pair.output.suffix}"))
+        for pair in pairs
     ]
 
 
-def _pair(photo: Path, mask: Path | None, output: Path, name: Path | str, masks: Path | None) -> Pair:
+def _pair(photo: Path, mask: Path | None, output: Path, name: Path, masks: Path | None, form: str = "") -> Pair:
     missing = f"{masks} has no mask for it" if masks is not None and mask is None else None
-    return Pair(photo, mask, output, str(name), missing)
+    follows = form == "same" and photo.suffix.lower() not in FORMATS
+    return Pair(photo, mask, output, str(name), missing, follows)
 
 
 def _photos(arguments: Sequence[str], output: Path) -> Iterator[tuple[Path, Path]]:
@@ -119,6 +130,7 @@ def _masks(photo: Path, name: Path, masks: Path | None) -> Sequence[Path | None]
 
 def _result_name(photo: Path, name: Path, mask: Path | None, form: str) -> Path:
     """Where a result goes below the output folder: the photo's name, or the mask's if a photo has several."""
-    suffix = (photo.suffix if photo.suffix.lower() in FORMATS else ".png") if form == "same" else SUFFIXES[form]
+    own = photo.suffix if photo.suffix.lower() in FORMATS else ONLY_READ.get(photo.suffix.lower(), ".png")
+    suffix = own if form == "same" else SUFFIXES[form]
     several = mask is not None and mask.stem.startswith(f"{name.stem}{MASK}") and mask.stem != f"{name.stem}{MASK}"
     return name.with_name(f"{mask.stem if several and mask else name.stem}{suffix}")

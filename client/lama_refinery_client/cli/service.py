@@ -83,9 +83,11 @@ class _Work:
             self._report.progress(index, 0.0, "sending")
             job = self._submit(pair)
             job = self._wait(index, job)
-            write(pair.output, self._client.result(job))
+            output = pair.output_as(_format(job))
+            write(output, self._client.result(job))
             warnings = [warning.detail for warning in job.warnings]
-            self._report.succeeded(index, {"job": job.model_dump(mode="json")}, "succeeded", warnings)
+            facts = {"output": str(output), "job": job.model_dump(mode="json")}
+            self._report.succeeded(index, facts, "succeeded", warnings)
         except Interrupted:
             return
         except GaveUp as late:
@@ -144,6 +146,11 @@ class _Work:
         except RefineryError:
             return False
         return True
+
+
+def _format(job: Job) -> str:
+    """Of the result of a job that has succeeded."""
+    return job.result.media_type.removeprefix("image/") if job.result else ""
 
 
 def _digest(pair: Pair, fields: Mapping[str, Any]) -> str:

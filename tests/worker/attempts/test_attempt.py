@@ -9,6 +9,7 @@ import sys
 import threading
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -112,11 +113,11 @@ def test_the_workers_own_process_has_no_engine_and_no_codecs():
 def succeed(service, store, settings, codecs):
     """Does a job on a device that changes no pixel: the job as it is then, and its result."""
 
-    def run(image, input_format="png", **parameters):
+    def run(image, input_format="png", hole=None, **parameters):
         info = INPUT.model_copy(update={"format": input_format})
         job = new_job(store.now(), Parameters(**parameters), info)
         service.blobs.put(job.id, "image", image)
-        service.blobs.put(job.id, "mask", support.as_file(support.hole()))
+        service.blobs.put(job.id, "mask", support.as_file(support.hole() if hole is None else hole))
         job = store.claim(store.create(job).id, "w")
         done = Done(
             1, network="n", device="cpu", preset={}, work=1, seconds=0.1, peak_memory_bytes=9, height=80, width=96
@@ -177,3 +178,14 @@ def test_a_jpeg_keeps_its_blocks_unless_a_quality_is_asked_for(succeed):
     assert Image.open(io.BytesIO(result)).quantization != Image.open(io.BytesIO(image)).quantization
     ended, _ = succeed(files.saved(picture.convert("CMYK"), "JPEG"), "jpeg", format="same")
     assert [warning.code for warning in ended.warnings] == ["colours-converted", "compressed-anew"]
+
+
+def test_a_photo_in_heic_comes_back_as_a_jpeg_with_what_its_file_said(succeed):
+    photo = (support.ROOT / "tests" / "images" / "cases" / "turned.heic").read_bytes()
+    hole = np.zeros((80, 60), np.uint8)
+    hole[20:30, 20:30] = 255
+    ended, result = succeed(photo, "heic", hole, format="same")
+    shown = Image.open(io.BytesIO(result))
+    assert (shown.format, shown.size, shown.getexif()[0x010F]) == ("JPEG", (60, 80), "Lamacam")
+    assert shown.info["icc_profile"]
+    assert (ended.result.media_type, [warning.code for warning in ended.warnings]) == ("image/jpeg", ["format-changed"])
