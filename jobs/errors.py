@@ -6,7 +6,7 @@ is stored on a failed job it says whose fault it was. Messages never contain pat
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -17,16 +17,32 @@ MAX_FIELD_ERRORS = 20  # a longer list helps nobody
 FULL_QUEUE_SECONDS = 10  # before a client should try a full queue again: about one job's time
 
 
-class FieldError(BaseModel):
-    """One wrong field of a request."""
+class _WithoutNone(BaseModel):
+    """A model whose members that are None are absent in JSON."""
 
     model_config = ConfigDict(frozen=True)
 
+    @model_serializer(mode="wrap")
+    def _without_absent_members(self, serialize: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
+        # Without a return type, so that the schema stays that of the fields.
+        return {name: value for name, value in serialize(self).items() if value is not None}
+
+
+class FieldError(_WithoutNone):
+    """One wrong field of a request."""
+
     field: str = Field(description="The field's name.", examples=["iterations"])
     message: str = Field(description="What is wrong with it.", examples=["should be at most 200"])
+    code: Literal["unknown-field", "number", "whole-number"] | None = Field(
+        default=None,
+        description="For programs: `unknown-field`; or what the value should be, `number` or `whole-number`, "
+        "from `minimum` to `maximum`. Absent for other faults.",
+    )
+    minimum: float | None = Field(default=None, description="The smallest number that is allowed.")
+    maximum: float | None = Field(default=None, description="The largest number that is allowed.")
 
 
-class Problem(BaseModel):
+class Problem(_WithoutNone):
     """A problem document as RFC 9457 defines it, with a stable `code` to compare."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,11 +58,6 @@ class Problem(BaseModel):
     )
     job_status: str | None = Field(default=None, description="The job's status, if it is the reason of the refusal.")
     request_id: str | None = Field(default=None, description="The request's id, as in X-Request-ID and in the log.")
-
-    @model_serializer(mode="wrap")
-    def _without_absent_members(self, serialize: SerializerFunctionWrapHandler):  # type: ignore[no-untyped-def]
-        # Without a return type, so that the schema stays that of the fields.
-        return {name: value for name, value in serialize(self).items() if value is not None}
 
     def as_json(self) -> dict[str, Any]:
         """The document as a JSON-able dict, absent members left out."""

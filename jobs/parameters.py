@@ -257,22 +257,28 @@ def field_error(item: Any, names: Sequence[str]) -> FieldError:
     name = str(item["loc"][0])[:64] if item["loc"] else "body"
     if item["type"] == "extra_forbidden":
         near = difflib.get_close_matches(name, names, 1)
-        return FieldError(field=name, message="there is no such field" + (f" (is it {near[0]}?)" if near else ""))
-    message = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-    if item["type"] != "value_error" and len(item["loc"]) == 1:
-        message = _allowed(name) or message
-    return FieldError(field=name, message=message)
+        hint = f" (is it {near[0]}?)" if near else ""
+        return FieldError(field=name, message=f"there is no such field{hint}", code="unknown-field")
+    if item["type"] != "value_error" and len(item["loc"]) == 1 and (known := _no_such_number(name)):
+        return known
+    return FieldError(field=name, message=str(item["msg"]).removeprefix("Value error, ").removeprefix("Input "))
 
 
 @cache
-def _allowed(name: str) -> str:
-    """What a number may be; empty for a field of another kind."""
+def _no_such_number(name: str) -> FieldError | None:
+    """What is wrong with a value that is not allowed for a number; None for a field of another kind."""
     schema = _schemas().get(name, {})
     choices = [choice for choice in schema.get("anyOf", [schema]) if "minimum" in choice]
     if not choices:
-        return ""
-    what = "whole number" if choices[0]["type"] == "integer" else "number"
-    return f"should be a {what} from {choices[0]['minimum']:g} to {choices[0]['maximum']:.12g}"
+        return None
+    whole, least, most = choices[0]["type"] == "integer", choices[0]["minimum"], choices[0]["maximum"]
+    return FieldError(
+        field=name,
+        message=f"should be a {'whole number' if whole else 'number'} from {least:g} to {most:.12g}",
+        code="whole-number" if whole else "number",
+        minimum=least,
+        maximum=most,
+    )
 
 
 @cache

@@ -58,6 +58,16 @@ def test_every_wrong_field_is_named():
     assert wrong_fields(itterations="5")["itterations"] == "there is no such field (is it iterations?)"
 
 
+def test_programs_can_read_what_a_number_may_be():
+    with pytest.raises(InvalidParameters) as caught:
+        Parameters.from_fields({"min_side": "x", "colour": "red", "preset": "best"})
+    told = {error["field"]: error for error in problem_of(caught.value).as_json()["errors"]}
+    number = told["min_side"]
+    assert (number["code"], number["minimum"], number["maximum"]) == ("whole-number", 64, 4096)
+    assert told["colour"] == {"field": "colour", "message": "there is no such field", "code": "unknown-field"}
+    assert told["preset"].keys() == {"field", "message"}
+
+
 def test_the_presets_are_those_there_are():
     assert set(Parameters.model_json_schema()["properties"]["preset"]["enum"]) == set(PRESETS)
 

@@ -245,6 +245,8 @@ export const en = {
   keyKept: "It is kept until this tab is closed.",
   useKey: "Use this key",
   keyNeeded: "The service needs an API key. Try again to enter one.",
+  wrongFields: (/** @type {import("../service/trouble.js").FieldError[]} */ wrong) =>
+    `${wrong.map(({ field, message }) => `${field}: ${message}`).join("; ")}.`,
   problems: /** @type {Record<string, string>} */ ({}), // the service's own words are English
 
   // Keys

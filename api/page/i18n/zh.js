@@ -224,6 +224,14 @@ export const zh = {
   keyKept: "关闭此标签页前一直有效。",
   useKey: "使用此密钥",
   keyNeeded: "服务需要 API 密钥。请再试一次并输入密钥。",
+  wrongFields: (wrong) => {
+    const one = (/** @type {import("../service/trouble.js").FieldError} */ { field, code, minimum, maximum, message }) => {
+      if (code === "unknown-field") return `没有名为 ${field} 的参数`;
+      const number = code === "whole-number" ? "整数" : "数";
+      return minimum === undefined ? `${field}：${message}` : `${field} 应为 ${minimum} 到 ${maximum} 之间的${number}`;
+    };
+    return `${wrong.map(one).join("；")}。`;
+  },
   problems: {
     unauthorized: "没有这个 API 密钥，或密钥无效。",
     "broken-image": "图片不完整或已损坏。",

@@ -2,6 +2,8 @@
 
 import { t } from "../i18n/index.js";
 
+/** @typedef {{field: string, message: string, code?: string, minimum?: number, maximum?: number}} FieldError */
+
 const PASSING = ["service-unavailable", "too-many-requests", "idempotency-key-in-use"];
 
 export class Trouble extends Error {
@@ -32,9 +34,9 @@ export async function troubleOf(answer) {
 
 /** @param {any} problem A problem document. @param {number} status @param {number} [wait] Seconds. */
 export function inWords(problem, status, wait = 0) {
-  /** @type {{field: string, message: string}[] | undefined} */
+  /** @type {FieldError[] | undefined} */
   const wrong = problem.errors; // `detail` has them too, with all fields that there are, which are for programs
-  const fields = wrong && `${wrong.map(({ field, message }) => `${field}: ${message}`).join("; ")}.`;
+  const fields = wrong && t().wrongFields(wrong);
   const words = fields ?? t().problems[problem.code] ?? problem.detail;
   const waiting = status === 429 && wait ? ` ${t().waitSeconds(wait)}` : "";
   const trouble = new Trouble(words + waiting, problem.code, status, wait);

@@ -165,7 +165,7 @@ export const chinese = {
     await help.accessible(page, "in Chinese");
     await help.parameters(page, "iterations=9000");
     await page.click("#fill");
-    await help.notice(page, "iterations").getByRole("button", { name: "再试一次" }).waitFor();
+    await help.notice(page, "iterations 应为 1 到 200 之间的整数。").getByRole("button", { name: "再试一次" }).waitFor();
     await help.parameters(page, help.REFINED);
     await page.click("#fill");
     await page.locator("#progress-text", { hasText: /第一遍|正在细化/ }).waitFor();
