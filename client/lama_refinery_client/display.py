@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from lama_refinery_client.models import Estimate, Job
 
+SHORTEST_MINUTES_SECONDS = 90  # from here on a time is given in minutes
+
 
 def describe(job: Job) -> str:
     """What a job is doing, in a few words, and for how long if the service has told."""
@@ -11,10 +13,15 @@ def describe(job: Job) -> str:
 
 
 def _range(estimate: Estimate) -> str:
-    """A range of seconds as a person says it: `5 to 20 s left`, `2 to 3 min left`."""
-    size, unit = (60, "min") if estimate.high_seconds >= 120 else (1, "s")
-    low, high = (max(1, round(seconds / size)) for seconds in (estimate.low_seconds, estimate.high_seconds))
-    return f"about {high} {unit} left" if low == high else f"{low} to {high} {unit} left"
+    """A range of seconds as a person says it: `5 to 20 s left`, `2 to 3 min left`, `3 s to 2 min left`."""
+    (low, low_unit), (high, high_unit) = _rounded(estimate.low_seconds), _rounded(estimate.high_seconds)
+    if (low, low_unit) == (high, high_unit):
+        return f"about {high} {high_unit} left"
+    return f"{low}{'' if low_unit == high_unit else f' {low_unit}'} to {high} {high_unit} left"
+
+
+def _rounded(seconds: float) -> tuple[int, str]:
+    return (round(seconds / 60), "min") if seconds >= SHORTEST_MINUTES_SECONDS else (max(1, round(seconds)), "s")
 
 
 def _doing(job: Job) -> str:

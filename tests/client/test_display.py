@@ -55,6 +55,14 @@ BASE = {
             },
             "window 2/5, scale 2/3, iteration 4/15",
         ),
+        (
+            {"status": "queued", "queue_position": 1, "estimate": {"low_seconds": 3.0, "high_seconds": 120.0}},
+            "queued, place 1, 3 s to 2 min left",
+        ),
+        (
+            {"status": "queued", "queue_position": 1, "estimate": {"low_seconds": 7.6, "high_seconds": 12.0}},
+            "queued, place 1, 8 to 12 s left",
+        ),
     ],
 )
 def test_words(fields, words):
