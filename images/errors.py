@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-ACCEPTED = "PNG, JPEG, WebP, TIFF, HEIC and AVIF"
+ACCEPTED = "PNG, JPEG, WebP, TIFF, HEIC, AVIF and JPEG XL"
 
 
 class ImageError(Exception):

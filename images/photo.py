@@ -38,9 +38,9 @@ class Described(Protocol):
 def result_format(wanted: str, photo: Described, warn: Warn = ignore) -> str:
     """The format of a result: the wanted one, or for "same" the photo's own.
 
-    Where that is only read, it is JPEG for HEIC, as phones convert it, and PNG for AVIF and for a HEIC that JPEG cannot
-    hold: with alpha, with more than 8 bits, or with colours that neither sRGB nor a profile describes. `warn` hears of
-    it.
+    Where that is only read, it is JPEG for HEIC, as phones convert it, and PNG for AVIF, JPEG XL and a HEIC that JPEG
+    cannot hold: with alpha, with more than 8 bits, or with colours that neither sRGB nor a profile describes. `warn`
+    hears of it.
     """
     if wanted != "same":
         return wanted
@@ -49,7 +49,7 @@ def result_format(wanted: str, photo: Described, warn: Warn = ignore) -> str:
     if photo.format == "heic" and not photo.has_alpha and photo.bits == 8 and not photo.metadata.colours:
         warn(HEIC_AS_JPEG)
         return "jpeg"
-    warn(as_png(photo.format.upper()))
+    warn(as_png({"jxl": "JPEG XL"}.get(photo.format, photo.format.upper())))
     return "png"
 
 
@@ -57,8 +57,8 @@ def result_format(wanted: str, photo: Described, warn: Warn = ignore) -> str:
 class Header:
     """What a file promises before it is decoded.
 
-    format: "png", "jpeg", "webp", "tiff", "heic" or "avif". width, height: upright, that is after EXIF orientation.
-    has_alpha: whether `read_image` will give four channels. bits: 8 or 16, the depth it will give.
+    format: "png", "jpeg", "webp", "tiff", "heic", "avif" or "jxl". width, height: upright, that is after
+    EXIF orientation. has_alpha: whether `read_image` will give four channels. bits: 8 or 16, the depth it will give.
     """
 
     format: Format

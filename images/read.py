@@ -1,4 +1,4 @@
-"""Photos out of image files: PNG, JPEG, WebP, TIFF, HEIC, AVIF, told by content.
+"""Photos out of image files: PNG, JPEG, WebP, TIFF, HEIC, AVIF, JPEG XL, told by content.
 
 A source is a path, bytes, or a seekable binary file (which stays open). Nothing here keeps state: any number
 of threads may read at once.

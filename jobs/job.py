@@ -82,7 +82,7 @@ class InputInfo(Frozen):
 
     width: int = Field(description="Pixels, after EXIF orientation.", ge=1)
     height: int = Field(description="Pixels, after EXIF orientation.", ge=1)
-    format: Literal["png", "jpeg", "webp", "tiff", "heic", "avif"] = Field(
+    format: Literal["png", "jpeg", "webp", "tiff", "heic", "avif", "jxl"] = Field(
         description="The image's format, by its content."
     )
     hole_fraction: float = Field(description="Part of the image that is hole.", ge=0, lt=1)

@@ -88,8 +88,8 @@ class _JobFields(BaseModel):
     format: Literal["same", "png", "jpeg", "webp", "tiff"] = Field(
         default="same",
         description="Format of the result; `same` is the image's own; JPEG for HEIC, or PNG where JPEG would lose "
-        "more; PNG for AVIF. PNG, WebP and TIFF lose nothing. A JPEG of a JPEG keeps every block that the hole does "
-        "not touch, bit by bit, unless `quality` is given.",
+        "more; PNG for AVIF and JPEG XL. PNG, WebP and TIFF lose nothing. A JPEG of a JPEG keeps every block that the "
+        "hole does not touch, bit by bit, unless `quality` is given.",
     )
     quality: int | None = Field(
         default=None,

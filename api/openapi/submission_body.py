@@ -33,7 +33,7 @@ def _object(required: str, properties: dict[str, Any]) -> dict[str, Any]:
 
 def _request_body() -> dict[str, Any]:
     fields = Parameters.model_json_schema()["properties"]
-    image = "The photo: PNG, JPEG, WebP, TIFF, HEIC or AVIF, recognised by content."
+    image = "The photo: PNG, JPEG, WebP, TIFF, HEIC, AVIF or JPEG XL, recognised by content."
     mask = (
         "An image of the photo's size; the hole is where its luminance is `mask_threshold` or more of 255. Without it "
         "the hole is where the image's alpha is below that."

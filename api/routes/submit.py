@@ -80,7 +80,7 @@ async def submit(request: Request, service: ServiceDep, events: Events, caller: 
     JSON with `image_url` and `mask_url`.
 
     Without a mask, the transparent part of the image is the hole. PNG, JPEG, WebP, TIFF,
-    HEIC and AVIF are accepted.
+    HEIC, AVIF and JPEG XL are accepted.
     """
     preferences = Preferences.of(request.headers, service.settings.max_wait_seconds)
     async with AsyncExitStack() as held:

@@ -26,6 +26,8 @@ CODECS = (
     imagecodecs.tiff_decode,
     imagecodecs.deflate_encode,
     imagecodecs.avif_decode,
+    imagecodecs.jpegxl_decode,
+    imagecodecs.brotli_decode,
 )
 
 

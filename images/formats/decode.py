@@ -2,7 +2,7 @@
 
 Pillow decodes JPEG, WebP and most of TIFF. TIFF of 16 bits goes through imagecodecs (libtiff), as Pillow
 would cut its colour to 8 bits without a word; so does all PNG (libpng), for that reason and because Pillow
-takes a file whose last rows are missing for a whole one. HEIC and AVIF have decoders of their own.
+takes a file whose last rows are missing for a whole one. HEIC, AVIF and JPEG XL have decoders of their own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from images.errors import ImageError, TooManyPixels
-from images.formats import exif, heif, jpeg, png, tiff, webp
+from images.formats import exif, heif, jpeg, jxl, png, tiff, webp
 from images.formats.recognise import Facts, Source, damaged, opened, sniff, upright_size
 from images.metadata import Metadata
 from images.warnings import CONVERTED_COLOURS, UNUSABLE_PROFILE, ImageWarning
@@ -37,6 +37,13 @@ _SURVEYS: dict[str, Callable[[BinaryIO, str], Facts]] = {
     "tiff": tiff.survey,
     "heic": heif.survey_heic,
     "avif": heif.survey_avif,
+    "jxl": jxl.survey,
+}
+_AT_ONCE: dict[str, Callable[[BinaryIO, Facts], Array]] = {
+    "png": lambda file, _: png.decode(file),
+    "heic": heif.decode,
+    "avif": heif.decode,
+    "jxl": jxl.decode,
 }
 _BAND_PIXELS = 1 << 20
 
@@ -100,7 +107,7 @@ def survey(source: Source, name: str, max_pixels: int | None = None) -> Facts:
 def decoded(source: Source, facts: Facts, name: str) -> Iterator[Stored]:
     """The pixels of `source`, whose survey gave `facts`. Raises BrokenImage, also while bands are read."""
     with opened(source) as file, _guarded(facts, name):
-        at_once = facts.deep or facts.format in ("png", "heic", "avif")
+        at_once = facts.deep or facts.format in _AT_ONCE
         yield _at_once(file, facts, name) if at_once else _by_pillow(file, facts)
 
 
@@ -122,7 +129,7 @@ def _guarded(facts: Facts, name: str) -> Iterator[None]:
 
 def _at_once(file: BinaryIO, facts: Facts, name: str) -> Stored:
     if facts.format != "tiff":
-        pixels = png.decode(file) if facts.format == "png" else heif.decode(file, facts)
+        pixels = _AT_ONCE[facts.format](file, facts)
         pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
         grey = pixels.shape[2] < 3
     else:

@@ -14,7 +14,7 @@ import pi_heif  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PIL import AvifImagePlugin
 
-from images.formats import exif, png_metadata, xmp
+from images.formats import exif, png_metadata, samples, xmp
 from images.formats.recognise import Facts, Format, damaged, truncated, variant
 from images.metadata import Metadata
 from images.warnings import GAIN_MAP, ImageWarning, further_pictures
@@ -42,9 +42,8 @@ def decode(file: BinaryIO, facts: Facts) -> NDArray[Any]:
         container = pi_heif.open_heif(file.read(), convert_hdr_to_8bit=False)
         found = np.array(container)  # a copy: the pixels go with the container
         # libheif shifts samples up to 16 bits, and so leaves the lowest ones empty.
-        return found if found.dtype == np.uint8 else _to_16_bits(found >> (16 - facts.depth), facts.depth)
-    found = imagecodecs.avif_decode(file.read(), numthreads=1)
-    return found if found.dtype == np.uint8 else _to_16_bits(found, facts.depth)
+        return samples.full_range(found if found.dtype == np.uint8 else found >> (16 - facts.depth), facts.depth)
+    return samples.full_range(imagecodecs.avif_decode(file.read(), numthreads=1), facts.depth)
 
 
 def _survey(file: BinaryIO, name: str, format: Format) -> Facts:
@@ -99,12 +98,3 @@ def _metadata(info: dict[str, Any], warnings: list[ImageWarning]) -> Metadata:
             if png_metadata.is_srgb(colours):  # taken for granted
                 colours = ()
     return Metadata(info.get("icc_profile"), block, xmp.kept(info.get("xmp"), warnings.append), colours=colours)
-
-
-def _to_16_bits(samples: NDArray[Any], depth: int) -> NDArray[np.uint16]:
-    """Samples of 9 to 16 bits in proportion: white becomes 65535. A band at a time, as 32 bits are twice the size."""
-    white = (1 << depth) - 1
-    out = np.empty(samples.shape, np.uint16)
-    for y in range(0, len(samples), 64):
-        out[y : y + 64] = (samples[y : y + 64].astype(np.uint32) * 65535 + white // 2) // white
-    return out

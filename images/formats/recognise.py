@@ -14,7 +14,7 @@ from images.metadata import Metadata
 from images.warnings import ImageWarning
 
 Source: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
-Format: TypeAlias = Literal["png", "jpeg", "webp", "tiff", "heic", "avif"]
+Format: TypeAlias = Literal["png", "jpeg", "webp", "tiff", "heic", "avif", "jxl"]
 
 NAMES: dict[Format, str] = {
     "png": "PNG",
@@ -23,6 +23,7 @@ NAMES: dict[Format, str] = {
     "tiff": "TIFF",
     "heic": "HEIC",
     "avif": "AVIF",
+    "jxl": "JPEG XL",
 }
 HEAD_BYTES = 1024
 
@@ -118,6 +119,8 @@ def sniff(file: BinaryIO, name: str) -> Format:
         if head[8:10] == b"CR":
             raise _unsupported(name, "a camera raw file (CR2)")
         return "tiff"
+    if head.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
+        return "jxl"
     if brand := _brand(head):
         return brand
     if not head:
@@ -135,8 +138,6 @@ _PICTURES = (
     (b"GIF87a", "a GIF image"),
     (b"GIF89a", "a GIF image"),
     (b"8BPS", "a Photoshop document"),
-    (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
-    (b"\xff\x0a", "a JPEG XL image"),
     (b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
     (b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
     (b"\0\0\x01\0", "a Windows icon"),

@@ -84,3 +84,17 @@ def _bands(samples: NDArray[Any]) -> Iterator[slice]:
     """Slices of rows that cover `samples`, each of a bounded size."""
     rows = max(1, _BAND_BYTES // samples[0].nbytes)
     return (slice(y, y + rows) for y in range(0, len(samples), rows))
+
+
+def full_range(found: NDArray[Any], depth: int) -> NDArray[Any]:
+    """Samples of `depth` bits, 1 to 16, in proportion: white becomes 255 (uint8) or 65535 (uint16).
+
+    A band of rows at a time, as 32 bits are twice the size.
+    """
+    white, whitest = (1 << depth) - 1, int(np.iinfo(found.dtype).max)
+    if white == whitest:
+        return found
+    out = np.empty_like(found)
+    for y in range(0, len(found), 64):
+        out[y : y + 64] = (found[y : y + 64].astype(np.uint32) * whitest + white // 2) // white
+    return out

@@ -35,7 +35,6 @@ PHOTO = Image.fromarray(files.smooth(8, 8))
         (files.saved(PHOTO, "JPEG2000"), UnsupportedFormat, "JPEG 2000"),
         (files.saved(PHOTO, "PPM"), UnsupportedFormat, "PNM"),
         (files.saved(PHOTO, "ICO"), UnsupportedFormat, "icon"),
-        (b"\xff\x0a\xfa\x1f", UnsupportedFormat, "JPEG XL"),
         (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', UnsupportedFormat, "SVG"),
         (b"8BPS\0\1", UnsupportedFormat, "Photoshop"),
     ],

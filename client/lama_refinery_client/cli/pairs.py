@@ -16,7 +16,12 @@ FORMATS = {
     ".tif": "tiff",
     ".tiff": "tiff",
 }
-ONLY_READ = {".avif": ".png", ".heic": ".jpg", ".heif": ".jpg"}  # with the suffix that results mostly have
+ONLY_READ = {
+    ".avif": ".png",
+    ".heic": ".jpg",
+    ".heif": ".jpg",
+    ".jxl": ".png",
+}  # with the suffix that results mostly have
 READABLE = {*FORMATS, *ONLY_READ}
 SUFFIXES = {"png": ".png", "jpeg": ".jpg", "webp": ".webp", "tiff": ".tif"}
 MASK = "_mask"  # NAME_mask.png, NAME_mask001.png: the names of the released code's predict script
