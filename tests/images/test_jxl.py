@@ -43,6 +43,16 @@ def with_colours(data, *fields):
     return header.to_bytes((at + 7) // 8, "little") + data[rest:]
 
 
+def lossy_with_colours(data, *fields):
+    """The same of a lossy file, whose header is its size and "all as usual": 8 bits, stored as XYB, sRGB."""
+    bits = int.from_bytes(data, "little")
+    assert (bits >> 31) & 0b11 == 0b11
+    header, at = bits & ((1 << 31) - 1), 31
+    for value, count in ((0, 1), (0, 1), (0, 3), (1, 1), (0, 2), (1, 1), (0, 1), *fields, (0b100, 3)):
+        header, at = header | value << at, at + count
+    return header.to_bytes((at + 7) // 8, "little") + data[5:]
+
+
 def in_boxes(*boxes, parts=1):
     data = jxl(SMOOTH)
     if parts == 1:
@@ -105,6 +115,14 @@ def test_colours_other_than_srgb_are_told():
     assert photo.metadata.colours == (("cICP", bytes((12, 13, 0, 1))),)
     assert (photo.pixels == SMOOTH).all()
     assert read_image(jxl(SMOOTH, lossless=False)).metadata.colours == ()
+
+
+def test_a_lossy_file_is_decoded_into_the_colours_that_it_names():
+    red = jxl(np.full((60, 80, 3), (200, 40, 40), np.uint8), lossless=False, distance=0.5)
+    assert np.abs(read_image(red).pixels[30, 40].astype(int) - (200, 40, 40)).max() <= 1
+    wide = read_image(lossy_with_colours(red, *P3))
+    assert wide.metadata.colours == (("cICP", bytes((12, 13, 0, 1))),)
+    assert np.abs(wide.pixels[30, 40].astype(int) - (184, 56, 49)).max() <= 1  # the same red in Display P3
 
 
 @pytest.mark.parametrize(
