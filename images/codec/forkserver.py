@@ -27,6 +27,7 @@ CODECS = (
     imagecodecs.deflate_encode,
     imagecodecs.avif_decode,
     imagecodecs.jpegxl_decode,
+    imagecodecs.jpegxl_decode_jpeg,
     imagecodecs.brotli_decode,
 )
 

@@ -134,6 +134,8 @@ def _at_once(file: BinaryIO, facts: Facts, name: str) -> Stored:
         grey = pixels.shape[2] < 3
     else:
         pixels, grey = tiff.decode_deep(file, facts, name)
+    if facts.format == "jxl":
+        facts = jxl.with_profile(file, facts)
     channels = (1 if grey else 3) + facts.has_alpha
     if 8 * pixels.itemsize != facts.bits or pixels.shape != (facts.height, facts.width, channels):
         raise ValueError("the pixels are not what the header says")

@@ -6,21 +6,22 @@ of a codestream is a row of bits, the lowest of a byte first.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import imagecodecs
 from numpy.typing import NDArray
 
-from images.formats import exif, png_metadata, samples, xmp
+from images.formats import exif, jpeg, png_metadata, samples, xmp
 from images.formats.recognise import Facts, damaged, size_of, truncated, variant
 from images.metadata import Metadata
 from images.warnings import GAIN_MAP, ImageWarning
 
 CODESTREAM, CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 _HEADER_BYTES = 512  # of a codestream, many times what the fields that are read take
-_EXIF, _XMP = b"Exif", b"xml "
+_EXIF, _XMP, _FORMER_JPEG = b"Exif", b"xml ", b"jbrd"
 _MOST_METADATA_BYTES = 4 << 20  # of a box
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}  # width to height
 _GREY, _ALPHA = 1, 0  # a colour space; a kind of extra channel
@@ -36,6 +37,7 @@ class _Unreadable(Exception):
 def survey(file: BinaryIO, name: str) -> Facts:
     """Facts of the JPEG XL `file`, which is upright as it is decoded. Raises BrokenImage, UnsupportedFormat."""
     head, boxes = b"", dict[bytes, bytes]()
+    was_jpeg = False
     warnings: list[ImageWarning] = []
     for kind, length in _boxes(file, name):
         if kind in (b"jxlc", b"jxlp") and len(head) < _HEADER_BYTES:
@@ -46,6 +48,7 @@ def survey(file: BinaryIO, name: str) -> Facts:
             if kind == b"brob":
                 kind, described = described[:4], _unpacked(described[4:])
             boxes.setdefault(kind, described)
+        was_jpeg |= kind == _FORMER_JPEG
         if kind == b"jhgm":
             warnings.append(GAIN_MAP)
     try:
@@ -54,6 +57,8 @@ def survey(file: BinaryIO, name: str) -> Facts:
         raise truncated(name, "jxl") from error
     except _Unreadable as error:
         raise variant(name, str(error)) from None
+    if header.colours is None and not was_jpeg:
+        raise variant(name, "a JPEG XL with a colour profile")
     if not header.width or not header.height or not 1 <= header.depth <= 16:
         raise damaged(name, "jxl", "its header is corrupt")
     _, block = exif.normalised(_exif(boxes.get(_EXIF, b"")), warnings.append)
@@ -66,7 +71,7 @@ def survey(file: BinaryIO, name: str) -> Facts:
         depth=header.depth,
         bits=16 if header.depth > 8 else 8,
         deep=header.depth > 8,
-        metadata=Metadata(exif=block, xmp=xmp.kept(boxes.get(_XMP), warnings.append), colours=header.colours),
+        metadata=Metadata(exif=block, xmp=xmp.kept(boxes.get(_XMP), warnings.append), colours=header.colours or ()),
         warnings=tuple(warnings),
     )
 
@@ -75,6 +80,15 @@ def decode(file: BinaryIO, facts: Facts) -> NDArray[Any]:
     """The pixels, HxW or HxWxC, of a file whose survey gave `facts`: uint8, or uint16 in its full range."""
     file.seek(0)
     return samples.full_range(imagecodecs.jpegxl_decode(file.read(), numthreads=1), facts.depth)
+
+
+def with_profile(file: BinaryIO, facts: Facts) -> Facts:
+    """`facts` with the profile of the JPEG file that the JPEG XL `file` was made of; libjxl gives that file back."""
+    if all(kind != _FORMER_JPEG for kind, _ in _boxes(file, "image")):
+        return facts
+    file.seek(0)
+    former = jpeg.survey(io.BytesIO(imagecodecs.jpegxl_decode_jpeg(file.read(), numthreads=1)), "image")
+    return replace(facts, metadata=replace(facts.metadata, icc=former.metadata.icc))
 
 
 def _boxes(file: BinaryIO, name: str) -> Iterator[tuple[bytes, int]]:
@@ -117,13 +131,13 @@ def _unpacked(data: bytes) -> bytes:
 
 @dataclass(frozen=True)
 class _Header:
-    """width, height: upright. depth: bits per sample. colours: as of `Metadata`."""
+    """width, height: upright. depth: bits per sample. colours: as of `Metadata`; None: a profile tells them."""
 
     width: int
     height: int
     depth: int
     has_alpha: bool
-    colours: tuple[tuple[str, bytes], ...]
+    colours: tuple[tuple[str, bytes], ...] | None
 
 
 class _Bits:
@@ -216,12 +230,12 @@ def _is_straight_alpha(bits: _Bits, depth: int) -> bool:
     return not bits.flag()  # multiplied into the colours
 
 
-def _colours(bits: _Bits) -> tuple[tuple[str, bytes], ...]:
-    """The colour encoding in the words of PNG; nothing for sRGB."""
+def _colours(bits: _Bits) -> tuple[tuple[str, bytes], ...] | None:
+    """The colour encoding in the words of PNG; nothing for sRGB; None if there is a profile instead."""
     if bits.flag():
         return ()
     if bits.flag():
-        raise _Unreadable("a JPEG XL with a colour profile")
+        return None
     space, white, primaries = bits.code(), bits.code(), 1
     if space > _GREY or white != _D65:
         raise _Unreadable("a JPEG XL of unusual colours")

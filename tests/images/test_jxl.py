@@ -6,6 +6,7 @@ from contextlib import suppress
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image
 
 from images.codec.pool import CodecPool
 from images.errors import ImageError, TooManyPixels, UnsupportedFormat
@@ -115,6 +116,18 @@ def test_colours_other_than_srgb_are_told():
     assert photo.metadata.colours == (("cICP", bytes((12, 13, 0, 1))),)
     assert (photo.pixels == SMOOTH).all()
     assert read_image(jxl(SMOOTH, lossless=False)).metadata.colours == ()
+
+
+def test_what_was_a_jpeg_has_the_profile_of_that():
+    picture = Image.fromarray(SMOOTH)
+    for options in ({"icc_profile": files.srgb_profile()}, {}, {"icc_profile": files.srgb_profile(), "quality": 95}):
+        former = files.saved(picture, "JPEG", **options, exif=files.exif_block(6))
+        data = bytes(imagecodecs.jpegxl_encode_jpeg(former))
+        expected = read_image(former)
+        with CodecPool(1) as pool, pool.decode(data) as found:
+            assert found.facts.metadata.icc == expected.metadata.icc == options.get("icc_profile")
+            assert found.facts.metadata.exif == expected.metadata.exif
+            assert np.abs(found.pixels.array.astype(int) - expected.pixels).mean() < 3
 
 
 def test_a_lossy_file_is_decoded_into_the_colours_that_it_names():
