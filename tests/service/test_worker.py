@@ -61,12 +61,12 @@ def wait_for(service, job_id, *statuses):
 
 
 def test_told_to_stop_it_finishes_its_job_first(service, submit, worker):
-    process = worker()
+    process = worker(shutdown_grace_seconds=120)
     job_id = submit(min_side=64, largest_bridged_ratio=0, iterations=8)
     wait_for(service, job_id, Status.RUNNING)
     process.terminate()
     support.wait_until(lambda: [p.state for p in heartbeat.workers(service.redis)] == ["DRAINING"])
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=support.PATIENCE_SECONDS)
     job = service.store.find(job_id)
     assert (process.returncode, job.status, job.attempt) == (0, Status.SUCCEEDED, 1), output
     assert heartbeat.workers(service.redis) == []
@@ -114,7 +114,7 @@ def test_a_job_whose_record_is_gone_keeps_nobody(service, submit, worker):
     assert wait_for(service, kept, Status.SUCCEEDED).attempt == 1
     process.terminate()
     output, _ = process.communicate(timeout=60)
-    assert f"job {gone} waits, but its record is gone" in output
+    assert f"job {gone} is queued, but its record is gone" in output
 
 
 def test_jobs_are_planned_into_the_memory_that_they_may_have(service, submit, worker):
@@ -223,8 +223,13 @@ def test_stopped_and_thawed_it_leaves_the_job_to_its_heir(service, submit, worke
 @pytest.mark.parametrize(
     ("changes", "arguments", "code", "says"),
     [
-        ({"redis_url": "unix:///nowhere/valkey.sock"}, [], 1, "the job store cannot be reached"),
-        ({"network": "/nowhere/x.safetensors"}, [], 1, "the network cannot be loaded"),
+        (
+            {"redis_url": "unix:///nowhere/valkey.sock"},
+            [],
+            1,
+            "the job store at /nowhere/valkey.sock (REFINERY_REDIS_URL) does not answer",
+        ),
+        ({"network": "/nowhere/x.safetensors"}, [], 2, "unknown network '/nowhere/x.safetensors'"),
         ({"lease_seconds": "soon"}, [], 2, "LEASE_SECONDS"),
         ({}, ["--help"], 0, "REFINERY_REDIS_URL"),
     ],
