@@ -35,7 +35,7 @@ DOORS := tests/api/doors/node
 	touch $@
 
 test: install-dev $(BROWSER)/node_modules/.package-lock.json $(DOORS)/node_modules/.package-lock.json ## All tests
-	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 mutants: $(VENV)/.installed-mutants ## Small bugs, one at a time: do the tests notice? Half an hour (docs/mutants.md)
 	$(PY) -m tests.mutants --out docs/mutants.json

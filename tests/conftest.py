@@ -29,6 +29,11 @@ hypothesis_settings.register_profile("refinery", deadline=None)
 hypothesis_settings.load_profile("refinery")
 
 
+def pytest_collection_modifyitems(items):
+    """Put whole services and browsers first: their few tests are long, and at the end one process would work alone."""
+    items.sort(key=lambda item: not {"service", "browser"} & {*item.path.parts})
+
+
 @pytest.fixture(scope="session")
 def valkey_url(tmp_path_factory):
     """A private Valkey for the whole run."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from jobs.store.owners.api_keys import Limits
 from tests import support
 
-SECONDS = 25
+SECONDS = 15
 # They can ask for a network that no worker has, which is answered with 503.
 ASKING_FOR_NETWORKS = ("POST /v1/jobs", "POST /v1/plans")
 # A picture's content is nothing that a schema can describe, so that what is valid by the schema may be no picture.
