@@ -19,26 +19,11 @@ from api.middleware.head import Head
 from api.middleware.request_context import RequestContext
 from api.middleware.request_metrics import RequestMetrics
 from api.openapi.document import openapi
-from api.routes import (
-    batches,
-    events,
-    health,
-    images,
-    jobs,
-    limits,
-    metrics,
-    networks,
-    page,
-    plans,
-    reference,
-    results,
-    submit,
-    version,
-    webhooks,
-)
+from api.routes import batches, events, images, jobs, plans, results, submit, webhooks
 from api.routes.batches import BatchChange
 from api.routes.events import JobEvent
 from api.routes.images import ImageAddress
+from api.routes.service import health, limits, metrics, networks, page, reference, version
 from api.service import Service
 from jobs.errors import NotFound, Problem
 from jobs.settings import Settings
@@ -62,7 +47,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.janitor.stop()
         service.close()
 
-    # Without FastAPI's interactive pages: they load scripts from another site. See api.routes.reference.
+    # Without FastAPI's interactive pages: they load scripts from another site. See api.routes.service.reference.
     app = FastAPI(
         title="lama-refinery",
         description=DESCRIPTION,

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from images.errors import FormatCannotHold
-from images.formats import exif, jpeg_metadata, png, png_metadata, tiff
+from images.formats import exif, png, png_metadata, tiff
+from images.formats.jpeg import metadata as jpeg_metadata
 from images.formats.recognise import NAMES, Format
 from images.metadata import Metadata
 from images.photo import MEDIA_TYPES, Photo, luminance

@@ -13,8 +13,8 @@ from starlette.datastructures import FormData
 from api.dependencies import ServiceDep
 from api.doors.filling import FillerDep
 from api.doors.links import base_url
-from api.routes.networks import NetworkView, networks
 from api.routes.results import no_result, result_of
+from api.routes.service.networks import NetworkView, networks
 from api.service import Service
 from api.submission.json_body import media_type_of
 from api.submission.receive import Upload, file_name, read_form

@@ -19,7 +19,7 @@ from PIL import Image
 
 from images.codec.shared import SharedArray
 from images.errors import NotTransplanted
-from images.formats.transplant import transplant
+from images.formats.jpeg.transplant import transplant
 from images.hole import check_mask_size, find_hole, hole_fraction, pack_hole, unpack_hole
 from images.hole_rule import HoleRule
 from images.metadata import Metadata

@@ -152,7 +152,7 @@ class CodecPool:
         """`pixels` as a file of `format`, "png", "jpeg", "webp" or "tiff", with the profile and EXIF of the photo.
 
         source: the JPEG file of the photo, for a JPEG that keeps everything outside `hole` as it is; see
-        `images.formats.transplant`. If that cannot be, the pixels are compressed anew and a warning says why. See
+        `images.formats.jpeg.transplant`. If that cannot be, the pixels are compressed anew and a warning says why. See
         `images.write.encode`. Raises ImageError.
         """
         reason = None

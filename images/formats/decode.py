@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from images.errors import ImageError, TooManyPixels
-from images.formats import exif, heif, jpeg, jxl, png, tiff, webp
+from images.formats import exif, heif, jxl, png, tiff, webp
+from images.formats.jpeg import reading as jpeg
 from images.formats.recognise import Facts, Source, damaged, opened, sniff, upright_size
 from images.metadata import Metadata
 from images.warnings import CONVERTED_COLOURS, UNUSABLE_PROFILE, ImageWarning

@@ -14,7 +14,8 @@ from typing import Any, BinaryIO
 import imagecodecs
 from numpy.typing import NDArray
 
-from images.formats import exif, jpeg, png_metadata, samples, xmp
+from images.formats import exif, png_metadata, samples, xmp
+from images.formats.jpeg import reading as jpeg
 from images.formats.recognise import Facts, damaged, size_of, truncated, variant
 from images.metadata import Metadata
 from images.warnings import GAIN_MAP, ImageWarning

@@ -12,7 +12,8 @@ from PIL import Image
 from images.codec.pool import CodecPool
 from images.codec.shared import SharedArray
 from images.errors import BrokenImage, ImageTooCostly
-from images.formats import jpeg, png_metadata
+from images.formats import png_metadata
+from images.formats.jpeg import reading as jpeg
 from images.read import probe, read_image
 from tests.images.hostile_files import IMAGE_DEPTH, LONG, TIFFS, plain, profiles, shifted, tiff, tiled
 from tests.images.picture_files import progressive, saved, smooth

@@ -9,8 +9,9 @@ import simplejpeg
 from PIL import Image, ImageFilter
 
 from images.errors import NotTransplanted
-from images.formats import decode, exif, libjpeg
-from images.formats.transplant import transplant
+from images.formats import decode, exif
+from images.formats.jpeg import libjpeg
+from images.formats.jpeg.transplant import transplant
 from images.read import probe, read_image
 from tests.images import picture_files as files
 

@@ -6,8 +6,8 @@ import threading
 import httpx2
 import pytest
 
-from api.routes.networks import networks
 from api.routes.results import requested_part
+from api.routes.service.networks import networks
 from jobs.errors import RangeNotSatisfiable
 from jobs.job import Progress, Status
 from jobs.store import heartbeat

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-from images.formats import exif, jpeg, xmp
-from images.formats.jpeg_metadata import APP0, APP1, APP2, COMMENT, ICC, JFIF, MOST_BYTES, XMP
+from images.formats import exif, xmp
+from images.formats.jpeg import reading as jpeg
+from images.formats.jpeg.metadata import APP0, APP1, APP2, COMMENT, ICC, JFIF, MOST_BYTES, XMP
 
 _APP13, _APP14, _ADOBE = 0xED, 0xEE, b"Adobe"
 _JFIF_BYTES = 12  # what follows those bytes is a thumbnail, and its width and height

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse
 
 from jobs.errors import NotFound
 
-OURS = Path(__file__).parents[1] / "reference"
+OURS = Path(__file__).parents[2] / "reference"
 PACKAGE = "fastapi_swagger"  # brings Swagger UI's files; its code is not run
 FILES = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript", "favicon-32x32.png": "image/png"}
 HEADERS = {

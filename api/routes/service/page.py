@@ -10,7 +10,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-FOLDER = Path(__file__).parents[1] / "page"
+FOLDER = Path(__file__).parents[2] / "page"
 HEADERS = {
     "Cache-Control": "no-cache",  # browsers ask every time, and get a file again only when it has changed
     # Nothing of the page comes from, or goes to, another host; blob: are the photos and results in the browser.

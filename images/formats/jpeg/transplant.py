@@ -13,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from images.errors import NotTransplanted
-from images.formats import exif, jpeg, jpeg_segments
-from images.formats.libjpeg import GREY, RGB, Coefficients, coefficients
+from images.formats import exif
+from images.formats.jpeg import reading as jpeg
+from images.formats.jpeg import segments as jpeg_segments
+from images.formats.jpeg.libjpeg import GREY, RGB, Coefficients, coefficients
 from images.formats.recognise import Source, opened
 
 Floats: TypeAlias = "NDArray[np.float32]"

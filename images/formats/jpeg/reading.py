@@ -10,7 +10,7 @@ from typing import BinaryIO
 import simplejpeg  # type: ignore[import-untyped]
 
 from images.errors import ImageTooCostly
-from images.formats import jpeg_metadata
+from images.formats.jpeg import metadata as jpeg_metadata
 from images.formats.recognise import Facts, damaged, size_of, truncated, variant
 
 _CHUNK = 1 << 16
